@@ -39,6 +39,8 @@ def sites(region):
     yield made
     ec2 = made[0].ec2
     for each in ec2.describe_vpc_peering_connections()["VpcPeeringConnections"]:
+        # It is described for a while, with its tags, to the tests that follow too.
+        ec2.delete_tags(Resources=[each["VpcPeeringConnectionId"]])
         if each["Status"]["Code"] in ("active", "pending-acceptance"):
             ec2.delete_vpc_peering_connection(VpcPeeringConnectionId=each["VpcPeeringConnectionId"])
     for site in made:

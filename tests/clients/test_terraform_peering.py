@@ -33,7 +33,6 @@ resource "aws_vpc_peering_connection" "asked" {
 resource "aws_vpc_peering_connection_accepter" "asked" {
   vpc_peering_connection_id = aws_vpc_peering_connection.asked.id
   auto_accept               = true
-  tags                      = { Side = "accepter" }
 }
 
 resource "aws_vpc_peering_connection_options" "asked" {

@@ -192,6 +192,29 @@ static ALLOCATION_IDS: List = List {
     sensitive: false,
 };
 
+static ARCHITECTURE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["i386", "x86_64", "arm64", "x86_64_mac", "arm64_mac"],
+    sensitive: false,
+    json_value: false,
+};
+
+static ARCHITECTURE_TYPE_LIST: List = List {
+    item: Member::new("member", Shape::Text(&ARCHITECTURE_TYPE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static ARCHITECTURE_VALUES: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["i386", "x86_64", "arm64", "x86_64_mac", "arm64_mac"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static ASSOCIATE_ADDRESS_REQUEST: Structure = Structure::new(
     "AssociateAddressRequest",
     &[
@@ -301,6 +324,14 @@ pub(super) static ATTACHMENT_ENA_SRD_UDP_SPECIFICATION: Structure = Structure::n
     "AttachmentEnaSrdUdpSpecification",
     &[Member::new("EnaSrdUdpEnabled", Shape::Boolean).wire("enaSrdUdpEnabled")],
 );
+
+static ATTACHMENT_LIMIT_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["shared", "dedicated"],
+    sensitive: false,
+    json_value: false,
+};
 
 static ATTACHMENT_STATUS: Text = Text {
     limits: Limits::NONE,
@@ -515,6 +546,38 @@ static AVAILABILITY_ZONE_SUB_GEOGRAPHY_LIST: List = List {
     sensitive: false,
 };
 
+static BANDWIDTH_WEIGHTING_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["default", "vpc-1", "ebs-1"],
+    sensitive: false,
+    json_value: false,
+};
+
+static BANDWIDTH_WEIGHTING_TYPE_LIST: List = List {
+    item: Member::new("member", Shape::Text(&BANDWIDTH_WEIGHTING_TYPE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static BLOCK_DEVICE_MAPPING: Structure = Structure::new(
+    "BlockDeviceMapping",
+    &[
+        Member::new("Ebs", Shape::Structure(&EBS_BLOCK_DEVICE)).wire("ebs"),
+        Member::new("NoDevice", Shape::Text(&shape::TEXT)).wire("noDevice"),
+        Member::new("DeviceName", Shape::Text(&shape::TEXT)).wire("deviceName"),
+        Member::new("VirtualName", Shape::Text(&shape::TEXT)).wire("virtualName"),
+    ],
+);
+
+static BLOCK_DEVICE_MAPPING_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&BLOCK_DEVICE_MAPPING)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static BLOCK_PUBLIC_ACCESS_MODE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -528,6 +591,29 @@ pub(super) static BLOCK_PUBLIC_ACCESS_STATES: Structure = Structure::new(
     &[Member::new("InternetGatewayBlockMode", Shape::Text(&BLOCK_PUBLIC_ACCESS_MODE))
         .wire("internetGatewayBlockMode")],
 );
+
+static BOOT_MODE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["legacy-bios", "uefi"],
+    sensitive: false,
+    json_value: false,
+};
+
+static BOOT_MODE_TYPE_LIST: List = List {
+    item: Member::new("member", Shape::Text(&BOOT_MODE_TYPE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static BOOT_MODE_VALUES: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["legacy-bios", "uefi", "uefi-preferred"],
+    sensitive: false,
+    json_value: false,
+};
 
 pub(super) static CIDR_BLOCK: Structure = Structure::new(
     "CidrBlock",
@@ -566,6 +652,13 @@ static CONNECTIVITY_TYPE: Text = Text {
     values: &["private", "public"],
     sensitive: false,
     json_value: false,
+};
+
+static CORE_COUNT_LIST: List = List {
+    item: Member::new("member", Shape::Number(&shape::INTEGER)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
 };
 
 pub(super) static CREATE_DEFAULT_SUBNET_REQUEST: Structure = Structure::new(
@@ -1016,6 +1109,23 @@ pub(super) static CREATE_VPC_REQUEST: Structure = Structure::new(
 pub(super) static CREATE_VPC_RESULT: Structure =
     Structure::new("CreateVpcResult", &[Member::new("Vpc", Shape::Structure(&VPC)).wire("vpc")]);
 
+static DIT_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(100.0) };
+
+static DITO_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
+
+pub(super) static DEFAULT_CONNECTION_TRACKING_CONFIGURATION: Structure = Structure::new(
+    "DefaultConnectionTrackingConfiguration",
+    &[
+        Member::new("DefaultTcpEstablishedTimeout", Shape::Number(&shape::INTEGER))
+            .wire("defaultTcpEstablishedTimeout"),
+        Member::new("DefaultUdpTimeout", Shape::Number(&shape::INTEGER)).wire("defaultUdpTimeout"),
+        Member::new("DefaultUdpStreamTimeout", Shape::Number(&shape::INTEGER))
+            .wire("defaultUdpStreamTimeout"),
+    ],
+);
+
 pub(super) static DELETE_DHCP_OPTIONS_REQUEST: Structure = Structure::new(
     "DeleteDhcpOptionsRequest",
     &[
@@ -1326,6 +1436,76 @@ pub(super) static DESCRIBE_FLOW_LOGS_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_IMAGES_REQUEST: Structure = Structure::new(
+    "DescribeImagesRequest",
+    &[
+        Member::new("ExecutableUsers", Shape::List(&EXECUTABLE_BY_STRING_LIST))
+            .wire("ExecutableBy")
+            .ec2("ExecutableBy"),
+        Member::new("ImageIds", Shape::List(&IMAGE_ID_STRING_LIST)).wire("ImageId").ec2("ImageId"),
+        Member::new("Owners", Shape::List(&OWNER_STRING_LIST)).wire("Owner").ec2("Owner"),
+        Member::new("IncludeDeprecated", Shape::Boolean),
+        Member::new("IncludeDisabled", Shape::Boolean),
+        Member::new("MaxResults", Shape::Number(&shape::INTEGER)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+    ],
+);
+
+pub(super) static DESCRIBE_IMAGES_RESULT: Structure = Structure::new(
+    "DescribeImagesResult",
+    &[
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+        Member::new("Images", Shape::List(&IMAGE_LIST)).wire("imagesSet").ec2("ImagesSet"),
+    ],
+);
+
+pub(super) static DESCRIBE_INSTANCE_TYPE_OFFERINGS_REQUEST: Structure = Structure::new(
+    "DescribeInstanceTypeOfferingsRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("LocationType", Shape::Text(&LOCATION_TYPE)),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("MaxResults", Shape::Number(&DITO_MAX_RESULTS)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static DESCRIBE_INSTANCE_TYPE_OFFERINGS_RESULT: Structure = Structure::new(
+    "DescribeInstanceTypeOfferingsResult",
+    &[
+        Member::new("InstanceTypeOfferings", Shape::List(&INSTANCE_TYPE_OFFERINGS_LIST))
+            .wire("instanceTypeOfferingSet")
+            .ec2("InstanceTypeOfferingSet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
+pub(super) static DESCRIBE_INSTANCE_TYPES_REQUEST: Structure = Structure::new(
+    "DescribeInstanceTypesRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("InstanceTypes", Shape::List(&REQUEST_INSTANCE_TYPE_LIST))
+            .wire("InstanceType")
+            .ec2("InstanceType"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("MaxResults", Shape::Number(&DIT_MAX_RESULTS)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("IncludeUnsupportedInRegion", Shape::Boolean),
+    ],
+);
+
+pub(super) static DESCRIBE_INSTANCE_TYPES_RESULT: Structure = Structure::new(
+    "DescribeInstanceTypesResult",
+    &[
+        Member::new("InstanceTypes", Shape::List(&INSTANCE_TYPE_INFO_LIST))
+            .wire("instanceTypeSet")
+            .ec2("InstanceTypeSet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
 static DESCRIBE_INTERNET_GATEWAYS_MAX_RESULTS: Number =
     Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
 
@@ -1350,6 +1530,24 @@ pub(super) static DESCRIBE_INTERNET_GATEWAYS_RESULT: Structure = Structure::new(
             .ec2("InternetGatewaySet"),
         Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
     ],
+);
+
+pub(super) static DESCRIBE_KEY_PAIRS_REQUEST: Structure = Structure::new(
+    "DescribeKeyPairsRequest",
+    &[
+        Member::new("KeyNames", Shape::List(&KEY_NAME_STRING_LIST)).wire("KeyName").ec2("KeyName"),
+        Member::new("KeyPairIds", Shape::List(&KEY_PAIR_ID_STRING_LIST))
+            .wire("KeyPairId")
+            .ec2("KeyPairId"),
+        Member::new("IncludePublicKey", Shape::Boolean),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+    ],
+);
+
+pub(super) static DESCRIBE_KEY_PAIRS_RESULT: Structure = Structure::new(
+    "DescribeKeyPairsResult",
+    &[Member::new("KeyPairs", Shape::List(&KEY_PAIR_LIST)).wire("keySet").ec2("KeySet")],
 );
 
 pub(super) static DESCRIBE_MANAGED_PREFIX_LISTS_REQUEST: Structure = Structure::new(
@@ -1836,6 +2034,14 @@ pub(super) static DETACH_INTERNET_GATEWAY_REQUEST: Structure = Structure::new(
     ],
 );
 
+static DEVICE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ebs", "instance-store"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static DHCP_CONFIGURATION: Structure = Structure::new(
     "DhcpConfiguration",
     &[
@@ -1921,6 +2127,30 @@ pub(super) static DISASSOCIATE_VPC_CIDR_BLOCK_RESULT: Structure = Structure::new
     ],
 );
 
+pub(super) static DISK_INFO: Structure = Structure::new(
+    "DiskInfo",
+    &[
+        Member::new("SizeInGB", Shape::Number(&shape::LONG)).wire("sizeInGB"),
+        Member::new("Count", Shape::Number(&shape::INTEGER)).wire("count"),
+        Member::new("Type", Shape::Text(&DISK_TYPE)).wire("type"),
+    ],
+);
+
+static DISK_INFO_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&DISK_INFO)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static DISK_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["hdd", "ssd"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static DNS_ENTRY: Structure = Structure::new(
     "DnsEntry",
     &[
@@ -1985,6 +2215,116 @@ static DOMAIN_TYPE: Text = Text {
     json_value: false,
 };
 
+pub(super) static EBS_BLOCK_DEVICE: Structure = Structure::new(
+    "EbsBlockDevice",
+    &[
+        Member::new("DeleteOnTermination", Shape::Boolean).wire("deleteOnTermination"),
+        Member::new("Iops", Shape::Number(&shape::INTEGER)).wire("iops"),
+        Member::new("SnapshotId", Shape::Text(&shape::TEXT)).wire("snapshotId"),
+        Member::new("VolumeSize", Shape::Number(&shape::INTEGER)).wire("volumeSize"),
+        Member::new("VolumeType", Shape::Text(&VOLUME_TYPE)).wire("volumeType"),
+        Member::new("KmsKeyId", Shape::Text(&shape::TEXT)).wire("kmsKeyId"),
+        Member::new("Throughput", Shape::Number(&shape::INTEGER)).wire("throughput"),
+        Member::new("OutpostArn", Shape::Text(&shape::TEXT)).wire("outpostArn"),
+        Member::new("AvailabilityZone", Shape::Text(&shape::TEXT)).wire("availabilityZone"),
+        Member::new("Encrypted", Shape::Boolean).wire("encrypted"),
+        Member::new("VolumeInitializationRate", Shape::Number(&shape::INTEGER)),
+        Member::new("AvailabilityZoneId", Shape::Text(&shape::TEXT)),
+        Member::new("EbsCardIndex", Shape::Number(&shape::INTEGER)),
+    ],
+);
+
+pub(super) static EBS_CARD_INFO: Structure = Structure::new(
+    "EbsCardInfo",
+    &[
+        Member::new("EbsCardIndex", Shape::Number(&shape::INTEGER)).wire("ebsCardIndex"),
+        Member::new("BaselineBandwidthInMbps", Shape::Number(&shape::INTEGER))
+            .wire("baselineBandwidthInMbps"),
+        Member::new("BaselineThroughputInMBps", Shape::Number(&shape::DOUBLE))
+            .wire("baselineThroughputInMBps"),
+        Member::new("BaselineIops", Shape::Number(&shape::INTEGER)).wire("baselineIops"),
+        Member::new("MaximumBandwidthInMbps", Shape::Number(&shape::INTEGER))
+            .wire("maximumBandwidthInMbps"),
+        Member::new("MaximumThroughputInMBps", Shape::Number(&shape::DOUBLE))
+            .wire("maximumThroughputInMBps"),
+        Member::new("MaximumIops", Shape::Number(&shape::INTEGER)).wire("maximumIops"),
+    ],
+);
+
+static EBS_CARD_INFO_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&EBS_CARD_INFO)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static EBS_ENCRYPTION_SUPPORT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["unsupported", "supported"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static EBS_INFO: Structure = Structure::new(
+    "EbsInfo",
+    &[
+        Member::new("EbsOptimizedSupport", Shape::Text(&EBS_OPTIMIZED_SUPPORT))
+            .wire("ebsOptimizedSupport"),
+        Member::new("EncryptionSupport", Shape::Text(&EBS_ENCRYPTION_SUPPORT))
+            .wire("encryptionSupport"),
+        Member::new("EbsOptimizedInfo", Shape::Structure(&EBS_OPTIMIZED_INFO))
+            .wire("ebsOptimizedInfo"),
+        Member::new("NvmeSupport", Shape::Text(&EBS_NVME_SUPPORT)).wire("nvmeSupport"),
+        Member::new("MaximumEbsAttachments", Shape::Number(&shape::INTEGER))
+            .wire("maximumEbsAttachments"),
+        Member::new("AttachmentLimitType", Shape::Text(&ATTACHMENT_LIMIT_TYPE))
+            .wire("attachmentLimitType"),
+        Member::new("MaximumEbsCards", Shape::Number(&shape::INTEGER)).wire("maximumEbsCards"),
+        Member::new("EbsCards", Shape::List(&EBS_CARD_INFO_LIST))
+            .wire("ebsCardSet")
+            .ec2("EbsCardSet"),
+    ],
+);
+
+static EBS_NVME_SUPPORT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["unsupported", "supported", "required"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static EBS_OPTIMIZED_INFO: Structure = Structure::new(
+    "EbsOptimizedInfo",
+    &[
+        Member::new("BaselineBandwidthInMbps", Shape::Number(&shape::INTEGER))
+            .wire("baselineBandwidthInMbps"),
+        Member::new("BaselineThroughputInMBps", Shape::Number(&shape::DOUBLE))
+            .wire("baselineThroughputInMBps"),
+        Member::new("BaselineIops", Shape::Number(&shape::INTEGER)).wire("baselineIops"),
+        Member::new("MaximumBandwidthInMbps", Shape::Number(&shape::INTEGER))
+            .wire("maximumBandwidthInMbps"),
+        Member::new("MaximumThroughputInMBps", Shape::Number(&shape::DOUBLE))
+            .wire("maximumThroughputInMBps"),
+        Member::new("MaximumIops", Shape::Number(&shape::INTEGER)).wire("maximumIops"),
+    ],
+);
+
+static EBS_OPTIMIZED_SUPPORT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["unsupported", "supported", "default"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static EFA_INFO: Structure = Structure::new(
+    "EfaInfo",
+    &[Member::new("MaximumEfaInterfaces", Shape::Number(&shape::INTEGER))
+        .wire("maximumEfaInterfaces")],
+);
+
 pub(super) static ENA_SRD_SPECIFICATION: Structure = Structure::new(
     "EnaSrdSpecification",
     &[
@@ -1995,6 +2335,29 @@ pub(super) static ENA_SRD_SPECIFICATION: Structure = Structure::new(
 
 pub(super) static ENA_SRD_UDP_SPECIFICATION: Structure =
     Structure::new("EnaSrdUdpSpecification", &[Member::new("EnaSrdUdpEnabled", Shape::Boolean)]);
+
+static ENA_SUPPORT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["unsupported", "supported", "required"],
+    sensitive: false,
+    json_value: false,
+};
+
+static EPHEMERAL_NVME_SUPPORT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["unsupported", "supported", "required"],
+    sensitive: false,
+    json_value: false,
+};
+
+static EXECUTABLE_BY_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("ExecutableBy").ec2("ExecutableBy"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 pub(super) static FILTER: Structure = Structure::new(
     "Filter",
@@ -2009,6 +2372,14 @@ static FILTER_LIST: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+static FLEXIBLE_ENA_QUEUES_SUPPORT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["unsupported", "supported"],
+    sensitive: false,
+    json_value: false,
 };
 
 pub(super) static FLOW_LOG: Structure = Structure::new(
@@ -2081,6 +2452,37 @@ static FLOW_LOGS_RESOURCE_TYPE: Text = Text {
     json_value: false,
 };
 
+pub(super) static FPGA_DEVICE_INFO: Structure = Structure::new(
+    "FpgaDeviceInfo",
+    &[
+        Member::new("Name", Shape::Text(&shape::TEXT)).wire("name"),
+        Member::new("Manufacturer", Shape::Text(&shape::TEXT)).wire("manufacturer"),
+        Member::new("Count", Shape::Number(&shape::INTEGER)).wire("count"),
+        Member::new("MemoryInfo", Shape::Structure(&FPGA_DEVICE_MEMORY_INFO)).wire("memoryInfo"),
+    ],
+);
+
+static FPGA_DEVICE_INFO_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&FPGA_DEVICE_INFO)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static FPGA_DEVICE_MEMORY_INFO: Structure = Structure::new(
+    "FpgaDeviceMemoryInfo",
+    &[Member::new("SizeInMiB", Shape::Number(&shape::INTEGER)).wire("sizeInMiB")],
+);
+
+pub(super) static FPGA_INFO: Structure = Structure::new(
+    "FpgaInfo",
+    &[
+        Member::new("Fpgas", Shape::List(&FPGA_DEVICE_INFO_LIST)).wire("fpgas"),
+        Member::new("TotalFpgaMemoryInMiB", Shape::Number(&shape::INTEGER))
+            .wire("totalFpgaMemoryInMiB"),
+    ],
+);
+
 static GATEWAY_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -2130,6 +2532,42 @@ pub(super) static GET_MANAGED_PREFIX_LIST_ENTRIES_RESULT: Structure = Structure:
             .wire("entrySet")
             .ec2("EntrySet"),
         Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
+pub(super) static GPU_DEVICE_INFO: Structure = Structure::new(
+    "GpuDeviceInfo",
+    &[
+        Member::new("Name", Shape::Text(&shape::TEXT)).wire("name"),
+        Member::new("Manufacturer", Shape::Text(&shape::TEXT)).wire("manufacturer"),
+        Member::new("Count", Shape::Number(&shape::INTEGER)).wire("count"),
+        Member::new("LogicalGpuCount", Shape::Number(&shape::INTEGER)).wire("logicalGpuCount"),
+        Member::new("GpuPartitionSize", Shape::Number(&shape::DOUBLE)).wire("gpuPartitionSize"),
+        Member::new("Workloads", Shape::List(&WORKLOADS_LIST))
+            .wire("workloadSet")
+            .ec2("WorkloadSet"),
+        Member::new("MemoryInfo", Shape::Structure(&GPU_DEVICE_MEMORY_INFO)).wire("memoryInfo"),
+    ],
+);
+
+static GPU_DEVICE_INFO_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&GPU_DEVICE_INFO)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static GPU_DEVICE_MEMORY_INFO: Structure = Structure::new(
+    "GpuDeviceMemoryInfo",
+    &[Member::new("SizeInMiB", Shape::Number(&shape::INTEGER)).wire("sizeInMiB")],
+);
+
+pub(super) static GPU_INFO: Structure = Structure::new(
+    "GpuInfo",
+    &[
+        Member::new("Gpus", Shape::List(&GPU_DEVICE_INFO_LIST)).wire("gpus"),
+        Member::new("TotalGpuMemoryInMiB", Shape::Number(&shape::INTEGER))
+            .wire("totalGpuMemoryInMiB"),
     ],
 );
 
@@ -2186,12 +2624,173 @@ static HOSTNAME_TYPE: Text = Text {
     json_value: false,
 };
 
+static HYPERVISOR_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ovm", "xen"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static ICMP_TYPE_CODE: Structure = Structure::new(
     "IcmpTypeCode",
     &[
         Member::new("Code", Shape::Number(&shape::INTEGER)).wire("code"),
         Member::new("Type", Shape::Number(&shape::INTEGER)).wire("type"),
     ],
+);
+
+pub(super) static IMAGE: Structure = Structure::new(
+    "Image",
+    &[
+        Member::new("PlatformDetails", Shape::Text(&shape::TEXT)).wire("platformDetails"),
+        Member::new("UsageOperation", Shape::Text(&shape::TEXT)).wire("usageOperation"),
+        Member::new("BlockDeviceMappings", Shape::List(&BLOCK_DEVICE_MAPPING_LIST))
+            .wire("blockDeviceMapping")
+            .ec2("BlockDeviceMapping"),
+        Member::new("Description", Shape::Text(&shape::TEXT)).wire("description"),
+        Member::new("EnaSupport", Shape::Boolean).wire("enaSupport"),
+        Member::new("Hypervisor", Shape::Text(&HYPERVISOR_TYPE)).wire("hypervisor"),
+        Member::new("ImageOwnerAlias", Shape::Text(&shape::TEXT)).wire("imageOwnerAlias"),
+        Member::new("Name", Shape::Text(&shape::TEXT)).wire("name"),
+        Member::new("RootDeviceName", Shape::Text(&shape::TEXT)).wire("rootDeviceName"),
+        Member::new("RootDeviceType", Shape::Text(&DEVICE_TYPE)).wire("rootDeviceType"),
+        Member::new("SriovNetSupport", Shape::Text(&shape::TEXT)).wire("sriovNetSupport"),
+        Member::new("StateReason", Shape::Structure(&STATE_REASON)).wire("stateReason"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("VirtualizationType", Shape::Text(&VIRTUALIZATION_TYPE))
+            .wire("virtualizationType"),
+        Member::new("BootMode", Shape::Text(&BOOT_MODE_VALUES)).wire("bootMode"),
+        Member::new("TpmSupport", Shape::Text(&TPM_SUPPORT_VALUES)).wire("tpmSupport"),
+        Member::new("DeprecationTime", Shape::Text(&shape::TEXT)).wire("deprecationTime"),
+        Member::new("ImdsSupport", Shape::Text(&IMDS_SUPPORT_VALUES)).wire("imdsSupport"),
+        Member::new("SourceInstanceId", Shape::Text(&shape::TEXT)).wire("sourceInstanceId"),
+        Member::new("DeregistrationProtection", Shape::Text(&shape::TEXT))
+            .wire("deregistrationProtection"),
+        Member::new("LastLaunchedTime", Shape::Text(&shape::TEXT)).wire("lastLaunchedTime"),
+        Member::new("ImageAllowed", Shape::Boolean).wire("imageAllowed"),
+        Member::new("SourceImageId", Shape::Text(&shape::TEXT)).wire("sourceImageId"),
+        Member::new("SourceImageRegion", Shape::Text(&shape::TEXT)).wire("sourceImageRegion"),
+        Member::new("FreeTierEligible", Shape::Boolean).wire("freeTierEligible"),
+        Member::new("PublicSsmParameterName", Shape::Text(&shape::TEXT))
+            .wire("publicSsmParameterName"),
+        Member::new("ImageWatermarks", Shape::List(&IMAGE_WATERMARK_LIST))
+            .wire("imageWatermarkSet")
+            .ec2("ImageWatermarkSet"),
+        Member::new("ScanResults", Shape::Structure(&SCAN_RESULTS)).wire("scanResults"),
+        Member::new("InstanceTypeSpecification", Shape::Structure(&INSTANCE_TYPE_SPECIFICATION))
+            .wire("instanceTypeSpecification"),
+        Member::new("ImageId", Shape::Text(&shape::TEXT)).wire("imageId"),
+        Member::new("ImageLocation", Shape::Text(&shape::TEXT)).wire("imageLocation"),
+        Member::new("State", Shape::Text(&IMAGE_STATE)).wire("imageState").ec2("ImageState"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("imageOwnerId").ec2("ImageOwnerId"),
+        Member::new("CreationDate", Shape::Text(&shape::TEXT)).wire("creationDate"),
+        Member::new("Public", Shape::Boolean).wire("isPublic").ec2("IsPublic"),
+        Member::new("ProductCodes", Shape::List(&PRODUCT_CODE_LIST)).wire("productCodes"),
+        Member::new("Architecture", Shape::Text(&ARCHITECTURE_VALUES)).wire("architecture"),
+        Member::new("ImageType", Shape::Text(&IMAGE_TYPE_VALUES)).wire("imageType"),
+        Member::new("KernelId", Shape::Text(&shape::TEXT)).wire("kernelId"),
+        Member::new("RamdiskId", Shape::Text(&shape::TEXT)).wire("ramdiskId"),
+        Member::new("Platform", Shape::Text(&PLATFORM_VALUES)).wire("platform"),
+    ],
+);
+
+static IMAGE_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("ImageId").ec2("ImageId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static IMAGE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&IMAGE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static IMAGE_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "pending",
+        "available",
+        "invalid",
+        "deregistered",
+        "transient",
+        "failed",
+        "error",
+        "disabled",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
+static IMAGE_TYPE_VALUES: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["machine", "kernel", "ramdisk"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static IMAGE_WATERMARK: Structure = Structure::new(
+    "ImageWatermark",
+    &[
+        Member::new("WatermarkKey", Shape::Text(&shape::TEXT)).wire("watermarkKey"),
+        Member::new("SourceImageRegion", Shape::Text(&shape::TEXT)).wire("sourceImageRegion"),
+        Member::new("SourceImageId", Shape::Text(&shape::TEXT)).wire("sourceImageId"),
+        Member::new("SourceImageCreationTime", Shape::Timestamp(None))
+            .wire("sourceImageCreationTime"),
+        Member::new("WatermarkCreationTime", Shape::Timestamp(None)).wire("watermarkCreationTime"),
+    ],
+);
+
+static IMAGE_WATERMARK_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&IMAGE_WATERMARK)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static IMDS_SUPPORT_VALUES: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["v2.0"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static INFERENCE_ACCELERATOR_INFO: Structure = Structure::new(
+    "InferenceAcceleratorInfo",
+    &[
+        Member::new("Accelerators", Shape::List(&INFERENCE_DEVICE_INFO_LIST)).wire("accelerators"),
+        Member::new("TotalInferenceMemoryInMiB", Shape::Number(&shape::INTEGER))
+            .wire("totalInferenceMemoryInMiB"),
+    ],
+);
+
+pub(super) static INFERENCE_DEVICE_INFO: Structure = Structure::new(
+    "InferenceDeviceInfo",
+    &[
+        Member::new("Count", Shape::Number(&shape::INTEGER)).wire("count"),
+        Member::new("Name", Shape::Text(&shape::TEXT)).wire("name"),
+        Member::new("Manufacturer", Shape::Text(&shape::TEXT)).wire("manufacturer"),
+        Member::new("MemoryInfo", Shape::Structure(&INFERENCE_DEVICE_MEMORY_INFO))
+            .wire("memoryInfo"),
+    ],
+);
+
+static INFERENCE_DEVICE_INFO_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INFERENCE_DEVICE_INFO)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static INFERENCE_DEVICE_MEMORY_INFO: Structure = Structure::new(
+    "InferenceDeviceMemoryInfo",
+    &[Member::new("SizeInMiB", Shape::Number(&shape::INTEGER)).wire("sizeInMiB")],
 );
 
 pub(super) static INSTANCE_IPV6_ADDRESS: Structure = Structure::new(
@@ -2208,6 +2807,1568 @@ static INSTANCE_IPV6_ADDRESS_LIST: List = List {
     limits: Limits::NONE,
     sensitive: false,
 };
+
+static INSTANCE_STORAGE_ENCRYPTION_SUPPORT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["unsupported", "required"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static INSTANCE_STORAGE_INFO: Structure = Structure::new(
+    "InstanceStorageInfo",
+    &[
+        Member::new("TotalSizeInGB", Shape::Number(&shape::LONG)).wire("totalSizeInGB"),
+        Member::new("Disks", Shape::List(&DISK_INFO_LIST)).wire("disks"),
+        Member::new("NvmeSupport", Shape::Text(&EPHEMERAL_NVME_SUPPORT)).wire("nvmeSupport"),
+        Member::new("EncryptionSupport", Shape::Text(&INSTANCE_STORAGE_ENCRYPTION_SUPPORT))
+            .wire("encryptionSupport"),
+    ],
+);
+
+static INSTANCE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "a1.medium",
+        "a1.large",
+        "a1.xlarge",
+        "a1.2xlarge",
+        "a1.4xlarge",
+        "a1.metal",
+        "c1.medium",
+        "c1.xlarge",
+        "c3.large",
+        "c3.xlarge",
+        "c3.2xlarge",
+        "c3.4xlarge",
+        "c3.8xlarge",
+        "c4.large",
+        "c4.xlarge",
+        "c4.2xlarge",
+        "c4.4xlarge",
+        "c4.8xlarge",
+        "c5.large",
+        "c5.xlarge",
+        "c5.2xlarge",
+        "c5.4xlarge",
+        "c5.9xlarge",
+        "c5.12xlarge",
+        "c5.18xlarge",
+        "c5.24xlarge",
+        "c5.metal",
+        "c5a.large",
+        "c5a.xlarge",
+        "c5a.2xlarge",
+        "c5a.4xlarge",
+        "c5a.8xlarge",
+        "c5a.12xlarge",
+        "c5a.16xlarge",
+        "c5a.24xlarge",
+        "c5ad.large",
+        "c5ad.xlarge",
+        "c5ad.2xlarge",
+        "c5ad.4xlarge",
+        "c5ad.8xlarge",
+        "c5ad.12xlarge",
+        "c5ad.16xlarge",
+        "c5ad.24xlarge",
+        "c5d.large",
+        "c5d.xlarge",
+        "c5d.2xlarge",
+        "c5d.4xlarge",
+        "c5d.9xlarge",
+        "c5d.12xlarge",
+        "c5d.18xlarge",
+        "c5d.24xlarge",
+        "c5d.metal",
+        "c5n.large",
+        "c5n.xlarge",
+        "c5n.2xlarge",
+        "c5n.4xlarge",
+        "c5n.9xlarge",
+        "c5n.18xlarge",
+        "c5n.metal",
+        "c6g.medium",
+        "c6g.large",
+        "c6g.xlarge",
+        "c6g.2xlarge",
+        "c6g.4xlarge",
+        "c6g.8xlarge",
+        "c6g.12xlarge",
+        "c6g.16xlarge",
+        "c6g.metal",
+        "c6gd.medium",
+        "c6gd.large",
+        "c6gd.xlarge",
+        "c6gd.2xlarge",
+        "c6gd.4xlarge",
+        "c6gd.8xlarge",
+        "c6gd.12xlarge",
+        "c6gd.16xlarge",
+        "c6gd.metal",
+        "c6gn.medium",
+        "c6gn.large",
+        "c6gn.xlarge",
+        "c6gn.2xlarge",
+        "c6gn.4xlarge",
+        "c6gn.8xlarge",
+        "c6gn.12xlarge",
+        "c6gn.16xlarge",
+        "c6i.large",
+        "c6i.xlarge",
+        "c6i.2xlarge",
+        "c6i.4xlarge",
+        "c6i.8xlarge",
+        "c6i.12xlarge",
+        "c6i.16xlarge",
+        "c6i.24xlarge",
+        "c6i.32xlarge",
+        "c6i.metal",
+        "cc1.4xlarge",
+        "cc2.8xlarge",
+        "cg1.4xlarge",
+        "cr1.8xlarge",
+        "d2.xlarge",
+        "d2.2xlarge",
+        "d2.4xlarge",
+        "d2.8xlarge",
+        "d3.xlarge",
+        "d3.2xlarge",
+        "d3.4xlarge",
+        "d3.8xlarge",
+        "d3en.xlarge",
+        "d3en.2xlarge",
+        "d3en.4xlarge",
+        "d3en.6xlarge",
+        "d3en.8xlarge",
+        "d3en.12xlarge",
+        "dl1.24xlarge",
+        "f1.2xlarge",
+        "f1.4xlarge",
+        "f1.16xlarge",
+        "g2.2xlarge",
+        "g2.8xlarge",
+        "g3.4xlarge",
+        "g3.8xlarge",
+        "g3.16xlarge",
+        "g3s.xlarge",
+        "g4ad.xlarge",
+        "g4ad.2xlarge",
+        "g4ad.4xlarge",
+        "g4ad.8xlarge",
+        "g4ad.16xlarge",
+        "g4dn.xlarge",
+        "g4dn.2xlarge",
+        "g4dn.4xlarge",
+        "g4dn.8xlarge",
+        "g4dn.12xlarge",
+        "g4dn.16xlarge",
+        "g4dn.metal",
+        "g5.xlarge",
+        "g5.2xlarge",
+        "g5.4xlarge",
+        "g5.8xlarge",
+        "g5.12xlarge",
+        "g5.16xlarge",
+        "g5.24xlarge",
+        "g5.48xlarge",
+        "g5g.xlarge",
+        "g5g.2xlarge",
+        "g5g.4xlarge",
+        "g5g.8xlarge",
+        "g5g.16xlarge",
+        "g5g.metal",
+        "hi1.4xlarge",
+        "hpc6a.48xlarge",
+        "hs1.8xlarge",
+        "h1.2xlarge",
+        "h1.4xlarge",
+        "h1.8xlarge",
+        "h1.16xlarge",
+        "i2.xlarge",
+        "i2.2xlarge",
+        "i2.4xlarge",
+        "i2.8xlarge",
+        "i3.large",
+        "i3.xlarge",
+        "i3.2xlarge",
+        "i3.4xlarge",
+        "i3.8xlarge",
+        "i3.16xlarge",
+        "i3.metal",
+        "i3en.large",
+        "i3en.xlarge",
+        "i3en.2xlarge",
+        "i3en.3xlarge",
+        "i3en.6xlarge",
+        "i3en.12xlarge",
+        "i3en.24xlarge",
+        "i3en.metal",
+        "im4gn.large",
+        "im4gn.xlarge",
+        "im4gn.2xlarge",
+        "im4gn.4xlarge",
+        "im4gn.8xlarge",
+        "im4gn.16xlarge",
+        "inf1.xlarge",
+        "inf1.2xlarge",
+        "inf1.6xlarge",
+        "inf1.24xlarge",
+        "is4gen.medium",
+        "is4gen.large",
+        "is4gen.xlarge",
+        "is4gen.2xlarge",
+        "is4gen.4xlarge",
+        "is4gen.8xlarge",
+        "m1.small",
+        "m1.medium",
+        "m1.large",
+        "m1.xlarge",
+        "m2.xlarge",
+        "m2.2xlarge",
+        "m2.4xlarge",
+        "m3.medium",
+        "m3.large",
+        "m3.xlarge",
+        "m3.2xlarge",
+        "m4.large",
+        "m4.xlarge",
+        "m4.2xlarge",
+        "m4.4xlarge",
+        "m4.10xlarge",
+        "m4.16xlarge",
+        "m5.large",
+        "m5.xlarge",
+        "m5.2xlarge",
+        "m5.4xlarge",
+        "m5.8xlarge",
+        "m5.12xlarge",
+        "m5.16xlarge",
+        "m5.24xlarge",
+        "m5.metal",
+        "m5a.large",
+        "m5a.xlarge",
+        "m5a.2xlarge",
+        "m5a.4xlarge",
+        "m5a.8xlarge",
+        "m5a.12xlarge",
+        "m5a.16xlarge",
+        "m5a.24xlarge",
+        "m5ad.large",
+        "m5ad.xlarge",
+        "m5ad.2xlarge",
+        "m5ad.4xlarge",
+        "m5ad.8xlarge",
+        "m5ad.12xlarge",
+        "m5ad.16xlarge",
+        "m5ad.24xlarge",
+        "m5d.large",
+        "m5d.xlarge",
+        "m5d.2xlarge",
+        "m5d.4xlarge",
+        "m5d.8xlarge",
+        "m5d.12xlarge",
+        "m5d.16xlarge",
+        "m5d.24xlarge",
+        "m5d.metal",
+        "m5dn.large",
+        "m5dn.xlarge",
+        "m5dn.2xlarge",
+        "m5dn.4xlarge",
+        "m5dn.8xlarge",
+        "m5dn.12xlarge",
+        "m5dn.16xlarge",
+        "m5dn.24xlarge",
+        "m5dn.metal",
+        "m5n.large",
+        "m5n.xlarge",
+        "m5n.2xlarge",
+        "m5n.4xlarge",
+        "m5n.8xlarge",
+        "m5n.12xlarge",
+        "m5n.16xlarge",
+        "m5n.24xlarge",
+        "m5n.metal",
+        "m5zn.large",
+        "m5zn.xlarge",
+        "m5zn.2xlarge",
+        "m5zn.3xlarge",
+        "m5zn.6xlarge",
+        "m5zn.12xlarge",
+        "m5zn.metal",
+        "m6a.large",
+        "m6a.xlarge",
+        "m6a.2xlarge",
+        "m6a.4xlarge",
+        "m6a.8xlarge",
+        "m6a.12xlarge",
+        "m6a.16xlarge",
+        "m6a.24xlarge",
+        "m6a.32xlarge",
+        "m6a.48xlarge",
+        "m6g.metal",
+        "m6g.medium",
+        "m6g.large",
+        "m6g.xlarge",
+        "m6g.2xlarge",
+        "m6g.4xlarge",
+        "m6g.8xlarge",
+        "m6g.12xlarge",
+        "m6g.16xlarge",
+        "m6gd.metal",
+        "m6gd.medium",
+        "m6gd.large",
+        "m6gd.xlarge",
+        "m6gd.2xlarge",
+        "m6gd.4xlarge",
+        "m6gd.8xlarge",
+        "m6gd.12xlarge",
+        "m6gd.16xlarge",
+        "m6i.large",
+        "m6i.xlarge",
+        "m6i.2xlarge",
+        "m6i.4xlarge",
+        "m6i.8xlarge",
+        "m6i.12xlarge",
+        "m6i.16xlarge",
+        "m6i.24xlarge",
+        "m6i.32xlarge",
+        "m6i.metal",
+        "mac1.metal",
+        "p2.xlarge",
+        "p2.8xlarge",
+        "p2.16xlarge",
+        "p3.2xlarge",
+        "p3.8xlarge",
+        "p3.16xlarge",
+        "p3dn.24xlarge",
+        "p4d.24xlarge",
+        "r3.large",
+        "r3.xlarge",
+        "r3.2xlarge",
+        "r3.4xlarge",
+        "r3.8xlarge",
+        "r4.large",
+        "r4.xlarge",
+        "r4.2xlarge",
+        "r4.4xlarge",
+        "r4.8xlarge",
+        "r4.16xlarge",
+        "r5.large",
+        "r5.xlarge",
+        "r5.2xlarge",
+        "r5.4xlarge",
+        "r5.8xlarge",
+        "r5.12xlarge",
+        "r5.16xlarge",
+        "r5.24xlarge",
+        "r5.metal",
+        "r5a.large",
+        "r5a.xlarge",
+        "r5a.2xlarge",
+        "r5a.4xlarge",
+        "r5a.8xlarge",
+        "r5a.12xlarge",
+        "r5a.16xlarge",
+        "r5a.24xlarge",
+        "r5ad.large",
+        "r5ad.xlarge",
+        "r5ad.2xlarge",
+        "r5ad.4xlarge",
+        "r5ad.8xlarge",
+        "r5ad.12xlarge",
+        "r5ad.16xlarge",
+        "r5ad.24xlarge",
+        "r5b.large",
+        "r5b.xlarge",
+        "r5b.2xlarge",
+        "r5b.4xlarge",
+        "r5b.8xlarge",
+        "r5b.12xlarge",
+        "r5b.16xlarge",
+        "r5b.24xlarge",
+        "r5b.metal",
+        "r5d.large",
+        "r5d.xlarge",
+        "r5d.2xlarge",
+        "r5d.4xlarge",
+        "r5d.8xlarge",
+        "r5d.12xlarge",
+        "r5d.16xlarge",
+        "r5d.24xlarge",
+        "r5d.metal",
+        "r5dn.large",
+        "r5dn.xlarge",
+        "r5dn.2xlarge",
+        "r5dn.4xlarge",
+        "r5dn.8xlarge",
+        "r5dn.12xlarge",
+        "r5dn.16xlarge",
+        "r5dn.24xlarge",
+        "r5dn.metal",
+        "r5n.large",
+        "r5n.xlarge",
+        "r5n.2xlarge",
+        "r5n.4xlarge",
+        "r5n.8xlarge",
+        "r5n.12xlarge",
+        "r5n.16xlarge",
+        "r5n.24xlarge",
+        "r5n.metal",
+        "r6g.medium",
+        "r6g.large",
+        "r6g.xlarge",
+        "r6g.2xlarge",
+        "r6g.4xlarge",
+        "r6g.8xlarge",
+        "r6g.12xlarge",
+        "r6g.16xlarge",
+        "r6g.metal",
+        "r6gd.medium",
+        "r6gd.large",
+        "r6gd.xlarge",
+        "r6gd.2xlarge",
+        "r6gd.4xlarge",
+        "r6gd.8xlarge",
+        "r6gd.12xlarge",
+        "r6gd.16xlarge",
+        "r6gd.metal",
+        "r6i.large",
+        "r6i.xlarge",
+        "r6i.2xlarge",
+        "r6i.4xlarge",
+        "r6i.8xlarge",
+        "r6i.12xlarge",
+        "r6i.16xlarge",
+        "r6i.24xlarge",
+        "r6i.32xlarge",
+        "r6i.metal",
+        "t1.micro",
+        "t2.nano",
+        "t2.micro",
+        "t2.small",
+        "t2.medium",
+        "t2.large",
+        "t2.xlarge",
+        "t2.2xlarge",
+        "t3.nano",
+        "t3.micro",
+        "t3.small",
+        "t3.medium",
+        "t3.large",
+        "t3.xlarge",
+        "t3.2xlarge",
+        "t3a.nano",
+        "t3a.micro",
+        "t3a.small",
+        "t3a.medium",
+        "t3a.large",
+        "t3a.xlarge",
+        "t3a.2xlarge",
+        "t4g.nano",
+        "t4g.micro",
+        "t4g.small",
+        "t4g.medium",
+        "t4g.large",
+        "t4g.xlarge",
+        "t4g.2xlarge",
+        "u-6tb1.56xlarge",
+        "u-6tb1.112xlarge",
+        "u-9tb1.112xlarge",
+        "u-12tb1.112xlarge",
+        "u-6tb1.metal",
+        "u-9tb1.metal",
+        "u-12tb1.metal",
+        "u-18tb1.metal",
+        "u-24tb1.metal",
+        "vt1.3xlarge",
+        "vt1.6xlarge",
+        "vt1.24xlarge",
+        "x1.16xlarge",
+        "x1.32xlarge",
+        "x1e.xlarge",
+        "x1e.2xlarge",
+        "x1e.4xlarge",
+        "x1e.8xlarge",
+        "x1e.16xlarge",
+        "x1e.32xlarge",
+        "x2iezn.2xlarge",
+        "x2iezn.4xlarge",
+        "x2iezn.6xlarge",
+        "x2iezn.8xlarge",
+        "x2iezn.12xlarge",
+        "x2iezn.metal",
+        "x2gd.medium",
+        "x2gd.large",
+        "x2gd.xlarge",
+        "x2gd.2xlarge",
+        "x2gd.4xlarge",
+        "x2gd.8xlarge",
+        "x2gd.12xlarge",
+        "x2gd.16xlarge",
+        "x2gd.metal",
+        "z1d.large",
+        "z1d.xlarge",
+        "z1d.2xlarge",
+        "z1d.3xlarge",
+        "z1d.6xlarge",
+        "z1d.12xlarge",
+        "z1d.metal",
+        "x2idn.16xlarge",
+        "x2idn.24xlarge",
+        "x2idn.32xlarge",
+        "x2iedn.xlarge",
+        "x2iedn.2xlarge",
+        "x2iedn.4xlarge",
+        "x2iedn.8xlarge",
+        "x2iedn.16xlarge",
+        "x2iedn.24xlarge",
+        "x2iedn.32xlarge",
+        "c6a.large",
+        "c6a.xlarge",
+        "c6a.2xlarge",
+        "c6a.4xlarge",
+        "c6a.8xlarge",
+        "c6a.12xlarge",
+        "c6a.16xlarge",
+        "c6a.24xlarge",
+        "c6a.32xlarge",
+        "c6a.48xlarge",
+        "c6a.metal",
+        "m6a.metal",
+        "i4i.large",
+        "i4i.xlarge",
+        "i4i.2xlarge",
+        "i4i.4xlarge",
+        "i4i.8xlarge",
+        "i4i.16xlarge",
+        "i4i.32xlarge",
+        "i4i.metal",
+        "x2idn.metal",
+        "x2iedn.metal",
+        "c7g.medium",
+        "c7g.large",
+        "c7g.xlarge",
+        "c7g.2xlarge",
+        "c7g.4xlarge",
+        "c7g.8xlarge",
+        "c7g.12xlarge",
+        "c7g.16xlarge",
+        "mac2.metal",
+        "c6id.large",
+        "c6id.xlarge",
+        "c6id.2xlarge",
+        "c6id.4xlarge",
+        "c6id.8xlarge",
+        "c6id.12xlarge",
+        "c6id.16xlarge",
+        "c6id.24xlarge",
+        "c6id.32xlarge",
+        "c6id.metal",
+        "m6id.large",
+        "m6id.xlarge",
+        "m6id.2xlarge",
+        "m6id.4xlarge",
+        "m6id.8xlarge",
+        "m6id.12xlarge",
+        "m6id.16xlarge",
+        "m6id.24xlarge",
+        "m6id.32xlarge",
+        "m6id.metal",
+        "r6id.large",
+        "r6id.xlarge",
+        "r6id.2xlarge",
+        "r6id.4xlarge",
+        "r6id.8xlarge",
+        "r6id.12xlarge",
+        "r6id.16xlarge",
+        "r6id.24xlarge",
+        "r6id.32xlarge",
+        "r6id.metal",
+        "r6a.large",
+        "r6a.xlarge",
+        "r6a.2xlarge",
+        "r6a.4xlarge",
+        "r6a.8xlarge",
+        "r6a.12xlarge",
+        "r6a.16xlarge",
+        "r6a.24xlarge",
+        "r6a.32xlarge",
+        "r6a.48xlarge",
+        "r6a.metal",
+        "p4de.24xlarge",
+        "u-3tb1.56xlarge",
+        "u-18tb1.112xlarge",
+        "u-24tb1.112xlarge",
+        "trn1.2xlarge",
+        "trn1.32xlarge",
+        "hpc6id.32xlarge",
+        "c6in.large",
+        "c6in.xlarge",
+        "c6in.2xlarge",
+        "c6in.4xlarge",
+        "c6in.8xlarge",
+        "c6in.12xlarge",
+        "c6in.16xlarge",
+        "c6in.24xlarge",
+        "c6in.32xlarge",
+        "m6in.large",
+        "m6in.xlarge",
+        "m6in.2xlarge",
+        "m6in.4xlarge",
+        "m6in.8xlarge",
+        "m6in.12xlarge",
+        "m6in.16xlarge",
+        "m6in.24xlarge",
+        "m6in.32xlarge",
+        "m6idn.large",
+        "m6idn.xlarge",
+        "m6idn.2xlarge",
+        "m6idn.4xlarge",
+        "m6idn.8xlarge",
+        "m6idn.12xlarge",
+        "m6idn.16xlarge",
+        "m6idn.24xlarge",
+        "m6idn.32xlarge",
+        "r6in.large",
+        "r6in.xlarge",
+        "r6in.2xlarge",
+        "r6in.4xlarge",
+        "r6in.8xlarge",
+        "r6in.12xlarge",
+        "r6in.16xlarge",
+        "r6in.24xlarge",
+        "r6in.32xlarge",
+        "r6idn.large",
+        "r6idn.xlarge",
+        "r6idn.2xlarge",
+        "r6idn.4xlarge",
+        "r6idn.8xlarge",
+        "r6idn.12xlarge",
+        "r6idn.16xlarge",
+        "r6idn.24xlarge",
+        "r6idn.32xlarge",
+        "c7g.metal",
+        "m7g.medium",
+        "m7g.large",
+        "m7g.xlarge",
+        "m7g.2xlarge",
+        "m7g.4xlarge",
+        "m7g.8xlarge",
+        "m7g.12xlarge",
+        "m7g.16xlarge",
+        "m7g.metal",
+        "r7g.medium",
+        "r7g.large",
+        "r7g.xlarge",
+        "r7g.2xlarge",
+        "r7g.4xlarge",
+        "r7g.8xlarge",
+        "r7g.12xlarge",
+        "r7g.16xlarge",
+        "r7g.metal",
+        "c6in.metal",
+        "m6in.metal",
+        "m6idn.metal",
+        "r6in.metal",
+        "r6idn.metal",
+        "inf2.xlarge",
+        "inf2.8xlarge",
+        "inf2.24xlarge",
+        "inf2.48xlarge",
+        "trn1n.32xlarge",
+        "i4g.large",
+        "i4g.xlarge",
+        "i4g.2xlarge",
+        "i4g.4xlarge",
+        "i4g.8xlarge",
+        "i4g.16xlarge",
+        "hpc7g.4xlarge",
+        "hpc7g.8xlarge",
+        "hpc7g.16xlarge",
+        "c7gn.medium",
+        "c7gn.large",
+        "c7gn.xlarge",
+        "c7gn.2xlarge",
+        "c7gn.4xlarge",
+        "c7gn.8xlarge",
+        "c7gn.12xlarge",
+        "c7gn.16xlarge",
+        "p5.48xlarge",
+        "m7i.large",
+        "m7i.xlarge",
+        "m7i.2xlarge",
+        "m7i.4xlarge",
+        "m7i.8xlarge",
+        "m7i.12xlarge",
+        "m7i.16xlarge",
+        "m7i.24xlarge",
+        "m7i.48xlarge",
+        "m7i-flex.large",
+        "m7i-flex.xlarge",
+        "m7i-flex.2xlarge",
+        "m7i-flex.4xlarge",
+        "m7i-flex.8xlarge",
+        "m7a.medium",
+        "m7a.large",
+        "m7a.xlarge",
+        "m7a.2xlarge",
+        "m7a.4xlarge",
+        "m7a.8xlarge",
+        "m7a.12xlarge",
+        "m7a.16xlarge",
+        "m7a.24xlarge",
+        "m7a.32xlarge",
+        "m7a.48xlarge",
+        "m7a.metal-48xl",
+        "hpc7a.12xlarge",
+        "hpc7a.24xlarge",
+        "hpc7a.48xlarge",
+        "hpc7a.96xlarge",
+        "c7gd.medium",
+        "c7gd.large",
+        "c7gd.xlarge",
+        "c7gd.2xlarge",
+        "c7gd.4xlarge",
+        "c7gd.8xlarge",
+        "c7gd.12xlarge",
+        "c7gd.16xlarge",
+        "m7gd.medium",
+        "m7gd.large",
+        "m7gd.xlarge",
+        "m7gd.2xlarge",
+        "m7gd.4xlarge",
+        "m7gd.8xlarge",
+        "m7gd.12xlarge",
+        "m7gd.16xlarge",
+        "r7gd.medium",
+        "r7gd.large",
+        "r7gd.xlarge",
+        "r7gd.2xlarge",
+        "r7gd.4xlarge",
+        "r7gd.8xlarge",
+        "r7gd.12xlarge",
+        "r7gd.16xlarge",
+        "r7a.medium",
+        "r7a.large",
+        "r7a.xlarge",
+        "r7a.2xlarge",
+        "r7a.4xlarge",
+        "r7a.8xlarge",
+        "r7a.12xlarge",
+        "r7a.16xlarge",
+        "r7a.24xlarge",
+        "r7a.32xlarge",
+        "r7a.48xlarge",
+        "c7i.large",
+        "c7i.xlarge",
+        "c7i.2xlarge",
+        "c7i.4xlarge",
+        "c7i.8xlarge",
+        "c7i.12xlarge",
+        "c7i.16xlarge",
+        "c7i.24xlarge",
+        "c7i.48xlarge",
+        "mac2-m2pro.metal",
+        "r7iz.large",
+        "r7iz.xlarge",
+        "r7iz.2xlarge",
+        "r7iz.4xlarge",
+        "r7iz.8xlarge",
+        "r7iz.12xlarge",
+        "r7iz.16xlarge",
+        "r7iz.32xlarge",
+        "c7a.medium",
+        "c7a.large",
+        "c7a.xlarge",
+        "c7a.2xlarge",
+        "c7a.4xlarge",
+        "c7a.8xlarge",
+        "c7a.12xlarge",
+        "c7a.16xlarge",
+        "c7a.24xlarge",
+        "c7a.32xlarge",
+        "c7a.48xlarge",
+        "c7a.metal-48xl",
+        "r7a.metal-48xl",
+        "r7i.large",
+        "r7i.xlarge",
+        "r7i.2xlarge",
+        "r7i.4xlarge",
+        "r7i.8xlarge",
+        "r7i.12xlarge",
+        "r7i.16xlarge",
+        "r7i.24xlarge",
+        "r7i.48xlarge",
+        "dl2q.24xlarge",
+        "mac2-m2.metal",
+        "i4i.12xlarge",
+        "i4i.24xlarge",
+        "c7i.metal-24xl",
+        "c7i.metal-48xl",
+        "m7i.metal-24xl",
+        "m7i.metal-48xl",
+        "r7i.metal-24xl",
+        "r7i.metal-48xl",
+        "r7iz.metal-16xl",
+        "r7iz.metal-32xl",
+        "c7gd.metal",
+        "m7gd.metal",
+        "r7gd.metal",
+        "g6.xlarge",
+        "g6.2xlarge",
+        "g6.4xlarge",
+        "g6.8xlarge",
+        "g6.12xlarge",
+        "g6.16xlarge",
+        "g6.24xlarge",
+        "g6.48xlarge",
+        "gr6.4xlarge",
+        "gr6.8xlarge",
+        "c7i-flex.large",
+        "c7i-flex.xlarge",
+        "c7i-flex.2xlarge",
+        "c7i-flex.4xlarge",
+        "c7i-flex.8xlarge",
+        "u7i-12tb.224xlarge",
+        "u7in-16tb.224xlarge",
+        "u7in-24tb.224xlarge",
+        "u7in-32tb.224xlarge",
+        "u7ib-12tb.224xlarge",
+        "c7gn.metal",
+        "r8g.medium",
+        "r8g.large",
+        "r8g.xlarge",
+        "r8g.2xlarge",
+        "r8g.4xlarge",
+        "r8g.8xlarge",
+        "r8g.12xlarge",
+        "r8g.16xlarge",
+        "r8g.24xlarge",
+        "r8g.48xlarge",
+        "r8g.metal-24xl",
+        "r8g.metal-48xl",
+        "mac2-m1ultra.metal",
+        "g6e.xlarge",
+        "g6e.2xlarge",
+        "g6e.4xlarge",
+        "g6e.8xlarge",
+        "g6e.12xlarge",
+        "g6e.16xlarge",
+        "g6e.24xlarge",
+        "g6e.48xlarge",
+        "c8g.medium",
+        "c8g.large",
+        "c8g.xlarge",
+        "c8g.2xlarge",
+        "c8g.4xlarge",
+        "c8g.8xlarge",
+        "c8g.12xlarge",
+        "c8g.16xlarge",
+        "c8g.24xlarge",
+        "c8g.48xlarge",
+        "c8g.metal-24xl",
+        "c8g.metal-48xl",
+        "m8g.medium",
+        "m8g.large",
+        "m8g.xlarge",
+        "m8g.2xlarge",
+        "m8g.4xlarge",
+        "m8g.8xlarge",
+        "m8g.12xlarge",
+        "m8g.16xlarge",
+        "m8g.24xlarge",
+        "m8g.48xlarge",
+        "m8g.metal-24xl",
+        "m8g.metal-48xl",
+        "x8g.medium",
+        "x8g.large",
+        "x8g.xlarge",
+        "x8g.2xlarge",
+        "x8g.4xlarge",
+        "x8g.8xlarge",
+        "x8g.12xlarge",
+        "x8g.16xlarge",
+        "x8g.24xlarge",
+        "x8g.48xlarge",
+        "x8g.metal-24xl",
+        "x8g.metal-48xl",
+        "i7ie.large",
+        "i7ie.xlarge",
+        "i7ie.2xlarge",
+        "i7ie.3xlarge",
+        "i7ie.6xlarge",
+        "i7ie.12xlarge",
+        "i7ie.18xlarge",
+        "i7ie.24xlarge",
+        "i7ie.48xlarge",
+        "i8g.large",
+        "i8g.xlarge",
+        "i8g.2xlarge",
+        "i8g.4xlarge",
+        "i8g.8xlarge",
+        "i8g.12xlarge",
+        "i8g.16xlarge",
+        "i8g.24xlarge",
+        "i8g.metal-24xl",
+        "u7i-6tb.112xlarge",
+        "u7i-8tb.112xlarge",
+        "u7inh-32tb.480xlarge",
+        "p5e.48xlarge",
+        "p5en.48xlarge",
+        "f2.12xlarge",
+        "f2.48xlarge",
+        "trn2.48xlarge",
+        "c7i-flex.12xlarge",
+        "c7i-flex.16xlarge",
+        "m7i-flex.12xlarge",
+        "m7i-flex.16xlarge",
+        "i7ie.metal-24xl",
+        "i7ie.metal-48xl",
+        "i8g.48xlarge",
+        "c8gd.medium",
+        "c8gd.large",
+        "c8gd.xlarge",
+        "c8gd.2xlarge",
+        "c8gd.4xlarge",
+        "c8gd.8xlarge",
+        "c8gd.12xlarge",
+        "c8gd.16xlarge",
+        "c8gd.24xlarge",
+        "c8gd.48xlarge",
+        "c8gd.metal-24xl",
+        "c8gd.metal-48xl",
+        "i7i.large",
+        "i7i.xlarge",
+        "i7i.2xlarge",
+        "i7i.4xlarge",
+        "i7i.8xlarge",
+        "i7i.12xlarge",
+        "i7i.16xlarge",
+        "i7i.24xlarge",
+        "i7i.48xlarge",
+        "i7i.metal-24xl",
+        "i7i.metal-48xl",
+        "p6-b200.48xlarge",
+        "m8gd.medium",
+        "m8gd.large",
+        "m8gd.xlarge",
+        "m8gd.2xlarge",
+        "m8gd.4xlarge",
+        "m8gd.8xlarge",
+        "m8gd.12xlarge",
+        "m8gd.16xlarge",
+        "m8gd.24xlarge",
+        "m8gd.48xlarge",
+        "m8gd.metal-24xl",
+        "m8gd.metal-48xl",
+        "r8gd.medium",
+        "r8gd.large",
+        "r8gd.xlarge",
+        "r8gd.2xlarge",
+        "r8gd.4xlarge",
+        "r8gd.8xlarge",
+        "r8gd.12xlarge",
+        "r8gd.16xlarge",
+        "r8gd.24xlarge",
+        "r8gd.48xlarge",
+        "r8gd.metal-24xl",
+        "r8gd.metal-48xl",
+        "c8gn.medium",
+        "c8gn.large",
+        "c8gn.xlarge",
+        "c8gn.2xlarge",
+        "c8gn.4xlarge",
+        "c8gn.8xlarge",
+        "c8gn.12xlarge",
+        "c8gn.16xlarge",
+        "c8gn.24xlarge",
+        "c8gn.48xlarge",
+        "c8gn.metal-24xl",
+        "c8gn.metal-48xl",
+        "f2.6xlarge",
+        "p6e-gb200.36xlarge",
+        "g6f.large",
+        "g6f.xlarge",
+        "g6f.2xlarge",
+        "g6f.4xlarge",
+        "gr6f.4xlarge",
+        "p5.4xlarge",
+        "r8i.large",
+        "r8i.xlarge",
+        "r8i.2xlarge",
+        "r8i.4xlarge",
+        "r8i.8xlarge",
+        "r8i.12xlarge",
+        "r8i.16xlarge",
+        "r8i.24xlarge",
+        "r8i.32xlarge",
+        "r8i.48xlarge",
+        "r8i.96xlarge",
+        "r8i.metal-48xl",
+        "r8i.metal-96xl",
+        "r8i-flex.large",
+        "r8i-flex.xlarge",
+        "r8i-flex.2xlarge",
+        "r8i-flex.4xlarge",
+        "r8i-flex.8xlarge",
+        "r8i-flex.12xlarge",
+        "r8i-flex.16xlarge",
+        "m8i.large",
+        "m8i.xlarge",
+        "m8i.2xlarge",
+        "m8i.4xlarge",
+        "m8i.8xlarge",
+        "m8i.12xlarge",
+        "m8i.16xlarge",
+        "m8i.24xlarge",
+        "m8i.32xlarge",
+        "m8i.48xlarge",
+        "m8i.96xlarge",
+        "m8i.metal-48xl",
+        "m8i.metal-96xl",
+        "m8i-flex.large",
+        "m8i-flex.xlarge",
+        "m8i-flex.2xlarge",
+        "m8i-flex.4xlarge",
+        "m8i-flex.8xlarge",
+        "m8i-flex.12xlarge",
+        "m8i-flex.16xlarge",
+        "i8ge.large",
+        "i8ge.xlarge",
+        "i8ge.2xlarge",
+        "i8ge.3xlarge",
+        "i8ge.6xlarge",
+        "i8ge.12xlarge",
+        "i8ge.18xlarge",
+        "i8ge.24xlarge",
+        "i8ge.48xlarge",
+        "i8ge.metal-24xl",
+        "i8ge.metal-48xl",
+        "mac-m4.metal",
+        "mac-m4pro.metal",
+        "r8gn.medium",
+        "r8gn.large",
+        "r8gn.xlarge",
+        "r8gn.2xlarge",
+        "r8gn.4xlarge",
+        "r8gn.8xlarge",
+        "r8gn.12xlarge",
+        "r8gn.16xlarge",
+        "r8gn.24xlarge",
+        "r8gn.48xlarge",
+        "r8gn.metal-24xl",
+        "r8gn.metal-48xl",
+        "c8i.large",
+        "c8i.xlarge",
+        "c8i.2xlarge",
+        "c8i.4xlarge",
+        "c8i.8xlarge",
+        "c8i.12xlarge",
+        "c8i.16xlarge",
+        "c8i.24xlarge",
+        "c8i.32xlarge",
+        "c8i.48xlarge",
+        "c8i.96xlarge",
+        "c8i.metal-48xl",
+        "c8i.metal-96xl",
+        "c8i-flex.large",
+        "c8i-flex.xlarge",
+        "c8i-flex.2xlarge",
+        "c8i-flex.4xlarge",
+        "c8i-flex.8xlarge",
+        "c8i-flex.12xlarge",
+        "c8i-flex.16xlarge",
+        "r8gb.medium",
+        "r8gb.large",
+        "r8gb.xlarge",
+        "r8gb.2xlarge",
+        "r8gb.4xlarge",
+        "r8gb.8xlarge",
+        "r8gb.12xlarge",
+        "r8gb.16xlarge",
+        "r8gb.24xlarge",
+        "r8gb.metal-24xl",
+        "m8a.medium",
+        "m8a.large",
+        "m8a.xlarge",
+        "m8a.2xlarge",
+        "m8a.4xlarge",
+        "m8a.8xlarge",
+        "m8a.12xlarge",
+        "m8a.16xlarge",
+        "m8a.24xlarge",
+        "m8a.48xlarge",
+        "m8a.metal-24xl",
+        "m8a.metal-48xl",
+        "trn2.3xlarge",
+        "r8a.medium",
+        "r8a.large",
+        "r8a.xlarge",
+        "r8a.2xlarge",
+        "r8a.4xlarge",
+        "r8a.8xlarge",
+        "r8a.12xlarge",
+        "r8a.16xlarge",
+        "r8a.24xlarge",
+        "r8a.48xlarge",
+        "r8a.metal-24xl",
+        "r8a.metal-48xl",
+        "p6-b300.48xlarge",
+        "c8a.medium",
+        "c8a.large",
+        "c8a.xlarge",
+        "c8a.2xlarge",
+        "c8a.4xlarge",
+        "c8a.8xlarge",
+        "c8a.12xlarge",
+        "c8a.16xlarge",
+        "c8a.24xlarge",
+        "c8a.48xlarge",
+        "c8a.metal-24xl",
+        "c8a.metal-48xl",
+        "c8gb.12xlarge",
+        "c8gb.16xlarge",
+        "c8gb.24xlarge",
+        "c8gb.2xlarge",
+        "c8gb.4xlarge",
+        "c8gb.8xlarge",
+        "c8gb.large",
+        "c8gb.medium",
+        "c8gb.metal-24xl",
+        "c8gb.xlarge",
+        "c8gb.48xlarge",
+        "c8gb.metal-48xl",
+        "m8gb.12xlarge",
+        "m8gb.16xlarge",
+        "m8gb.24xlarge",
+        "m8gb.2xlarge",
+        "m8gb.4xlarge",
+        "m8gb.8xlarge",
+        "m8gb.large",
+        "m8gb.medium",
+        "m8gb.xlarge",
+        "m8gb.48xlarge",
+        "m8gb.metal-24xl",
+        "m8gb.metal-48xl",
+        "m8gn.12xlarge",
+        "m8gn.16xlarge",
+        "m8gn.24xlarge",
+        "m8gn.2xlarge",
+        "m8gn.48xlarge",
+        "m8gn.4xlarge",
+        "m8gn.8xlarge",
+        "m8gn.large",
+        "m8gn.medium",
+        "m8gn.xlarge",
+        "m8gn.metal-24xl",
+        "m8gn.metal-48xl",
+        "x8aedz.12xlarge",
+        "x8aedz.24xlarge",
+        "x8aedz.3xlarge",
+        "x8aedz.6xlarge",
+        "x8aedz.large",
+        "x8aedz.metal-12xl",
+        "x8aedz.metal-24xl",
+        "x8aedz.xlarge",
+        "m8azn.medium",
+        "m8azn.large",
+        "m8azn.xlarge",
+        "m8azn.3xlarge",
+        "m8azn.6xlarge",
+        "m8azn.12xlarge",
+        "m8azn.24xlarge",
+        "m8azn.metal-12xl",
+        "m8azn.metal-24xl",
+        "x8i.large",
+        "x8i.xlarge",
+        "x8i.2xlarge",
+        "x8i.4xlarge",
+        "x8i.8xlarge",
+        "x8i.12xlarge",
+        "x8i.16xlarge",
+        "x8i.24xlarge",
+        "x8i.32xlarge",
+        "x8i.48xlarge",
+        "x8i.64xlarge",
+        "x8i.96xlarge",
+        "x8i.metal-48xl",
+        "x8i.metal-96xl",
+        "mac-m4max.metal",
+        "g7e.2xlarge",
+        "g7e.4xlarge",
+        "g7e.8xlarge",
+        "g7e.12xlarge",
+        "g7e.24xlarge",
+        "g7e.48xlarge",
+        "r8id.large",
+        "r8id.xlarge",
+        "r8id.2xlarge",
+        "r8id.4xlarge",
+        "r8id.8xlarge",
+        "r8id.12xlarge",
+        "r8id.16xlarge",
+        "r8id.24xlarge",
+        "r8id.32xlarge",
+        "r8id.48xlarge",
+        "r8id.96xlarge",
+        "r8id.metal-48xl",
+        "r8id.metal-96xl",
+        "c8id.large",
+        "c8id.xlarge",
+        "c8id.2xlarge",
+        "c8id.4xlarge",
+        "c8id.8xlarge",
+        "c8id.12xlarge",
+        "c8id.16xlarge",
+        "c8id.24xlarge",
+        "c8id.32xlarge",
+        "c8id.48xlarge",
+        "c8id.96xlarge",
+        "c8id.metal-48xl",
+        "c8id.metal-96xl",
+        "m8id.large",
+        "m8id.xlarge",
+        "m8id.2xlarge",
+        "m8id.4xlarge",
+        "m8id.8xlarge",
+        "m8id.12xlarge",
+        "m8id.16xlarge",
+        "m8id.24xlarge",
+        "m8id.32xlarge",
+        "m8id.48xlarge",
+        "m8id.96xlarge",
+        "m8id.metal-48xl",
+        "m8id.metal-96xl",
+        "hpc8a.96xlarge",
+        "c8in.large",
+        "c8in.xlarge",
+        "c8in.2xlarge",
+        "c8in.4xlarge",
+        "c8in.8xlarge",
+        "c8in.12xlarge",
+        "c8in.16xlarge",
+        "c8in.24xlarge",
+        "c8in.32xlarge",
+        "c8in.48xlarge",
+        "c8in.96xlarge",
+        "c8in.metal-48xl",
+        "c8in.metal-96xl",
+        "c8ib.large",
+        "c8ib.xlarge",
+        "c8ib.2xlarge",
+        "c8ib.4xlarge",
+        "c8ib.8xlarge",
+        "c8ib.12xlarge",
+        "c8ib.16xlarge",
+        "c8ib.24xlarge",
+        "c8ib.32xlarge",
+        "c8ib.48xlarge",
+        "c8ib.96xlarge",
+        "c8ib.metal-48xl",
+        "c8ib.metal-96xl",
+        "r8in.large",
+        "r8in.xlarge",
+        "r8in.2xlarge",
+        "r8in.4xlarge",
+        "r8in.8xlarge",
+        "r8in.12xlarge",
+        "r8in.16xlarge",
+        "r8in.24xlarge",
+        "r8in.32xlarge",
+        "r8in.48xlarge",
+        "r8in.96xlarge",
+        "r8ib.large",
+        "r8ib.xlarge",
+        "r8ib.2xlarge",
+        "r8ib.4xlarge",
+        "r8ib.8xlarge",
+        "r8ib.12xlarge",
+        "r8ib.16xlarge",
+        "r8ib.24xlarge",
+        "r8ib.32xlarge",
+        "r8ib.48xlarge",
+        "r8ib.96xlarge",
+        "m8in.large",
+        "m8in.xlarge",
+        "m8in.2xlarge",
+        "m8in.4xlarge",
+        "m8in.8xlarge",
+        "m8in.12xlarge",
+        "m8in.16xlarge",
+        "m8in.24xlarge",
+        "m8in.32xlarge",
+        "m8in.48xlarge",
+        "m8in.96xlarge",
+        "m8ib.large",
+        "m8ib.xlarge",
+        "m8ib.2xlarge",
+        "m8ib.4xlarge",
+        "m8ib.8xlarge",
+        "m8ib.12xlarge",
+        "m8ib.16xlarge",
+        "m8ib.24xlarge",
+        "m8ib.32xlarge",
+        "m8ib.48xlarge",
+        "m8ib.96xlarge",
+        "m8ine.large",
+        "m8ine.xlarge",
+        "m8ine.2xlarge",
+        "m8ine.4xlarge",
+        "m8ine.8xlarge",
+        "m8ine.12xlarge",
+        "c8ine.large",
+        "c8ine.xlarge",
+        "c8ine.2xlarge",
+        "c8ine.4xlarge",
+        "c8ine.8xlarge",
+        "c8ine.12xlarge",
+        "m8idn.large",
+        "m8idn.xlarge",
+        "m8idn.2xlarge",
+        "m8idn.4xlarge",
+        "m8idn.8xlarge",
+        "m8idn.12xlarge",
+        "m8idn.16xlarge",
+        "m8idn.24xlarge",
+        "m8idn.32xlarge",
+        "m8idn.48xlarge",
+        "m8idn.96xlarge",
+        "r8idn.large",
+        "r8idn.xlarge",
+        "r8idn.2xlarge",
+        "r8idn.4xlarge",
+        "r8idn.8xlarge",
+        "r8idn.12xlarge",
+        "r8idn.16xlarge",
+        "r8idn.24xlarge",
+        "r8idn.32xlarge",
+        "r8idn.48xlarge",
+        "r8idn.96xlarge",
+        "m8idb.large",
+        "m8idb.xlarge",
+        "m8idb.2xlarge",
+        "m8idb.4xlarge",
+        "m8idb.8xlarge",
+        "m8idb.12xlarge",
+        "m8idb.16xlarge",
+        "m8idb.24xlarge",
+        "m8idb.32xlarge",
+        "m8idb.48xlarge",
+        "m8idb.96xlarge",
+        "r8idb.large",
+        "r8idb.xlarge",
+        "r8idb.2xlarge",
+        "r8idb.4xlarge",
+        "r8idb.8xlarge",
+        "r8idb.12xlarge",
+        "r8idb.16xlarge",
+        "r8idb.24xlarge",
+        "r8idb.32xlarge",
+        "r8idb.48xlarge",
+        "r8idb.96xlarge",
+        "mac-m3ultra.metal",
+        "m9g.large",
+        "m9g.xlarge",
+        "m9g.2xlarge",
+        "m9g.4xlarge",
+        "m9g.8xlarge",
+        "m9g.12xlarge",
+        "m9g.16xlarge",
+        "m9g.24xlarge",
+        "m9g.48xlarge",
+        "m9g.metal-24xl",
+        "m9g.metal-48xl",
+        "m9gd.large",
+        "m9gd.xlarge",
+        "m9gd.2xlarge",
+        "m9gd.4xlarge",
+        "m9gd.8xlarge",
+        "m9gd.12xlarge",
+        "m9gd.16xlarge",
+        "m9gd.24xlarge",
+        "m9gd.48xlarge",
+        "m9gd.metal-24xl",
+        "m9gd.metal-48xl",
+        "r8in.metal-48xl",
+        "r8in.metal-96xl",
+        "r8ib.metal-48xl",
+        "r8ib.metal-96xl",
+        "r8idn.metal-48xl",
+        "r8idn.metal-96xl",
+        "r8idb.metal-48xl",
+        "r8idb.metal-96xl",
+        "m8in.metal-48xl",
+        "m8in.metal-96xl",
+        "m8ib.metal-48xl",
+        "m8ib.metal-96xl",
+        "m8idn.metal-48xl",
+        "m8idn.metal-96xl",
+        "m8idb.metal-48xl",
+        "m8idb.metal-96xl",
+        "g7.2xlarge",
+        "g7.4xlarge",
+        "g7.8xlarge",
+        "g7.12xlarge",
+        "g7.24xlarge",
+        "g7.48xlarge",
+        "c9g.medium",
+        "c9g.large",
+        "c9g.xlarge",
+        "c9g.2xlarge",
+        "c9g.4xlarge",
+        "c9g.8xlarge",
+        "c9g.12xlarge",
+        "c9g.16xlarge",
+        "c9g.24xlarge",
+        "c9g.48xlarge",
+        "c9g.metal-48xl",
+        "c9gd.medium",
+        "c9gd.large",
+        "c9gd.xlarge",
+        "c9gd.2xlarge",
+        "c9gd.4xlarge",
+        "c9gd.8xlarge",
+        "c9gd.12xlarge",
+        "c9gd.16xlarge",
+        "c9gd.24xlarge",
+        "c9gd.48xlarge",
+        "c9gd.metal-48xl",
+        "r9g.medium",
+        "r9g.large",
+        "r9g.xlarge",
+        "r9g.2xlarge",
+        "r9g.4xlarge",
+        "r9g.8xlarge",
+        "r9g.12xlarge",
+        "r9g.16xlarge",
+        "r9g.24xlarge",
+        "r9g.48xlarge",
+        "r9g.metal-48xl",
+        "r9gd.medium",
+        "r9gd.large",
+        "r9gd.xlarge",
+        "r9gd.2xlarge",
+        "r9gd.4xlarge",
+        "r9gd.8xlarge",
+        "r9gd.12xlarge",
+        "r9gd.16xlarge",
+        "r9gd.24xlarge",
+        "r9gd.48xlarge",
+        "r9gd.metal-48xl",
+        "m9g.medium",
+        "t8i.nano",
+        "t8i.micro",
+        "t8i.small",
+        "t8i.medium",
+        "i8g.metal-48xl",
+        "r8gb.48xlarge",
+        "r8gb.metal-48xl",
+        "m9gd.medium",
+        "trn2u.48xlarge",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
+static INSTANCE_TYPE_HYPERVISOR: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["nitro", "xen"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static INSTANCE_TYPE_INFO: Structure = Structure::new(
+    "InstanceTypeInfo",
+    &[
+        Member::new("InstanceType", Shape::Text(&INSTANCE_TYPE)).wire("instanceType"),
+        Member::new("CurrentGeneration", Shape::Boolean).wire("currentGeneration"),
+        Member::new("FreeTierEligible", Shape::Boolean).wire("freeTierEligible"),
+        Member::new("SupportedUsageClasses", Shape::List(&USAGE_CLASS_TYPE_LIST))
+            .wire("supportedUsageClasses"),
+        Member::new("SupportedRootDeviceTypes", Shape::List(&ROOT_DEVICE_TYPE_LIST))
+            .wire("supportedRootDeviceTypes"),
+        Member::new("SupportedVirtualizationTypes", Shape::List(&VIRTUALIZATION_TYPE_LIST))
+            .wire("supportedVirtualizationTypes"),
+        Member::new("BareMetal", Shape::Boolean).wire("bareMetal"),
+        Member::new("Hypervisor", Shape::Text(&INSTANCE_TYPE_HYPERVISOR)).wire("hypervisor"),
+        Member::new("ProcessorInfo", Shape::Structure(&PROCESSOR_INFO)).wire("processorInfo"),
+        Member::new("VCpuInfo", Shape::Structure(&V_CPU_INFO)).wire("vCpuInfo"),
+        Member::new("MemoryInfo", Shape::Structure(&MEMORY_INFO)).wire("memoryInfo"),
+        Member::new("InstanceStorageSupported", Shape::Boolean).wire("instanceStorageSupported"),
+        Member::new("InstanceStorageInfo", Shape::Structure(&INSTANCE_STORAGE_INFO))
+            .wire("instanceStorageInfo"),
+        Member::new("EbsInfo", Shape::Structure(&EBS_INFO)).wire("ebsInfo"),
+        Member::new("NetworkInfo", Shape::Structure(&NETWORK_INFO)).wire("networkInfo"),
+        Member::new("GpuInfo", Shape::Structure(&GPU_INFO)).wire("gpuInfo"),
+        Member::new("FpgaInfo", Shape::Structure(&FPGA_INFO)).wire("fpgaInfo"),
+        Member::new("PlacementGroupInfo", Shape::Structure(&PLACEMENT_GROUP_INFO))
+            .wire("placementGroupInfo"),
+        Member::new("InferenceAcceleratorInfo", Shape::Structure(&INFERENCE_ACCELERATOR_INFO))
+            .wire("inferenceAcceleratorInfo"),
+        Member::new("HibernationSupported", Shape::Boolean).wire("hibernationSupported"),
+        Member::new("BurstablePerformanceSupported", Shape::Boolean)
+            .wire("burstablePerformanceSupported"),
+        Member::new("DedicatedHostsSupported", Shape::Boolean).wire("dedicatedHostsSupported"),
+        Member::new("AutoRecoverySupported", Shape::Boolean).wire("autoRecoverySupported"),
+        Member::new("SupportedBootModes", Shape::List(&BOOT_MODE_TYPE_LIST))
+            .wire("supportedBootModes"),
+        Member::new("NitroEnclavesSupport", Shape::Text(&NITRO_ENCLAVES_SUPPORT))
+            .wire("nitroEnclavesSupport"),
+        Member::new("NitroTpmSupport", Shape::Text(&NITRO_TPM_SUPPORT)).wire("nitroTpmSupport"),
+        Member::new("NitroTpmInfo", Shape::Structure(&NITRO_TPM_INFO)).wire("nitroTpmInfo"),
+        Member::new("MediaAcceleratorInfo", Shape::Structure(&MEDIA_ACCELERATOR_INFO))
+            .wire("mediaAcceleratorInfo"),
+        Member::new("NeuronInfo", Shape::Structure(&NEURON_INFO)).wire("neuronInfo"),
+        Member::new("PhcSupport", Shape::Text(&PHC_SUPPORT)).wire("phcSupport"),
+        Member::new("RebootMigrationSupport", Shape::Text(&REBOOT_MIGRATION_SUPPORT))
+            .wire("rebootMigrationSupport"),
+        Member::new("SupportedInRegion", Shape::Boolean).wire("supportedInRegion"),
+    ],
+);
+
+static INSTANCE_TYPE_INFO_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_TYPE_INFO)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static INSTANCE_TYPE_ITEM: Structure = Structure::new(
+    "InstanceTypeItem",
+    &[Member::new("InstanceType", Shape::Text(&shape::TEXT)).wire("instanceType")],
+);
+
+pub(super) static INSTANCE_TYPE_OFFERING: Structure = Structure::new(
+    "InstanceTypeOffering",
+    &[
+        Member::new("InstanceType", Shape::Text(&INSTANCE_TYPE)).wire("instanceType"),
+        Member::new("LocationType", Shape::Text(&LOCATION_TYPE)).wire("locationType"),
+        Member::new("Location", Shape::Text(&shape::TEXT)).wire("location"),
+    ],
+);
+
+static INSTANCE_TYPE_OFFERINGS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_TYPE_OFFERING)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static INSTANCE_TYPE_SPECIFICATION: Structure = Structure::new(
+    "InstanceTypeSpecification",
+    &[
+        Member::new("SupportedInstanceTypes", Shape::List(&SUPPORTED_INSTANCE_TYPE_SET))
+            .wire("supportedInstanceTypeSet")
+            .ec2("SupportedInstanceTypeSet"),
+        Member::new("UnsupportedInstanceTypes", Shape::List(&UNSUPPORTED_INSTANCE_TYPE_SET))
+            .wire("unsupportedInstanceTypeSet")
+            .ec2("UnsupportedInstanceTypeSet"),
+    ],
+);
 
 pub(super) static INTERNET_GATEWAY: Structure = Structure::new(
     "InternetGateway",
@@ -2410,6 +4571,48 @@ static IPV6_RANGE_LIST: List = List {
     sensitive: false,
 };
 
+static KEY_NAME_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("KeyName").ec2("KeyName"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static KEY_PAIR_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("KeyPairId").ec2("KeyPairId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static KEY_PAIR_INFO: Structure = Structure::new(
+    "KeyPairInfo",
+    &[
+        Member::new("KeyPairId", Shape::Text(&shape::TEXT)).wire("keyPairId"),
+        Member::new("KeyType", Shape::Text(&KEY_TYPE)).wire("keyType"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("PublicKey", Shape::Text(&shape::TEXT)).wire("publicKey"),
+        Member::new("CreateTime", Shape::Timestamp(None)).wire("createTime"),
+        Member::new("KeyName", Shape::Text(&shape::TEXT)).wire("keyName"),
+        Member::new("KeyFingerprint", Shape::Text(&shape::TEXT)).wire("keyFingerprint"),
+    ],
+);
+
+static KEY_PAIR_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&KEY_PAIR_INFO)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static KEY_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["rsa", "ed25519"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static LAST_ERROR: Structure = Structure::new(
     "LastError",
     &[
@@ -2417,6 +4620,14 @@ pub(super) static LAST_ERROR: Structure = Structure::new(
         Member::new("Code", Shape::Text(&shape::TEXT)).wire("code"),
     ],
 );
+
+static LOCATION_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["region", "availability-zone", "availability-zone-id", "outpost"],
+    sensitive: false,
+    json_value: false,
+};
 
 static LOG_DESTINATION_TYPE: Text = Text {
     limits: Limits::NONE,
@@ -2452,6 +4663,42 @@ static MANAGED_PREFIX_LIST_SET: List = List {
     limits: Limits::NONE,
     sensitive: false,
 };
+
+pub(super) static MEDIA_ACCELERATOR_INFO: Structure = Structure::new(
+    "MediaAcceleratorInfo",
+    &[
+        Member::new("Accelerators", Shape::List(&MEDIA_DEVICE_INFO_LIST)).wire("accelerators"),
+        Member::new("TotalMediaMemoryInMiB", Shape::Number(&shape::INTEGER))
+            .wire("totalMediaMemoryInMiB"),
+    ],
+);
+
+pub(super) static MEDIA_DEVICE_INFO: Structure = Structure::new(
+    "MediaDeviceInfo",
+    &[
+        Member::new("Count", Shape::Number(&shape::INTEGER)).wire("count"),
+        Member::new("Name", Shape::Text(&shape::TEXT)).wire("name"),
+        Member::new("Manufacturer", Shape::Text(&shape::TEXT)).wire("manufacturer"),
+        Member::new("MemoryInfo", Shape::Structure(&MEDIA_DEVICE_MEMORY_INFO)).wire("memoryInfo"),
+    ],
+);
+
+static MEDIA_DEVICE_INFO_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&MEDIA_DEVICE_INFO)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static MEDIA_DEVICE_MEMORY_INFO: Structure = Structure::new(
+    "MediaDeviceMemoryInfo",
+    &[Member::new("SizeInMiB", Shape::Number(&shape::INTEGER)).wire("sizeInMiB")],
+);
+
+pub(super) static MEMORY_INFO: Structure = Structure::new(
+    "MemoryInfo",
+    &[Member::new("SizeInMiB", Shape::Number(&shape::LONG)).wire("sizeInMiB")],
+);
 
 pub(super) static MODIFY_MANAGED_PREFIX_LIST_REQUEST: Structure = Structure::new(
     "ModifyManagedPrefixListRequest",
@@ -2842,6 +5089,92 @@ static NETWORK_ACL_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static NETWORK_CARD_INFO: Structure = Structure::new(
+    "NetworkCardInfo",
+    &[
+        Member::new("NetworkCardIndex", Shape::Number(&shape::INTEGER)).wire("networkCardIndex"),
+        Member::new("NetworkPerformance", Shape::Text(&shape::TEXT)).wire("networkPerformance"),
+        Member::new("MaximumNetworkInterfaces", Shape::Number(&shape::INTEGER))
+            .wire("maximumNetworkInterfaces"),
+        Member::new("AdditionalFlexibleNetworkInterfaces", Shape::Number(&shape::INTEGER))
+            .wire("additionalFlexibleNetworkInterfaces"),
+        Member::new("BaselineBandwidthInGbps", Shape::Number(&shape::DOUBLE))
+            .wire("baselineBandwidthInGbps"),
+        Member::new("PeakBandwidthInGbps", Shape::Number(&shape::DOUBLE))
+            .wire("peakBandwidthInGbps"),
+        Member::new("DefaultEnaQueueCountPerInterface", Shape::Number(&shape::INTEGER))
+            .wire("defaultEnaQueueCountPerInterface"),
+        Member::new("MaximumEnaQueueCount", Shape::Number(&shape::INTEGER))
+            .wire("maximumEnaQueueCount"),
+        Member::new("MaximumEnaQueueCountPerInterface", Shape::Number(&shape::INTEGER))
+            .wire("maximumEnaQueueCountPerInterface"),
+        Member::new("InterfaceTypes", Shape::List(&NETWORK_CARD_INTERFACE_TYPE_LIST))
+            .wire("interfaceTypeSet")
+            .ec2("InterfaceTypeSet"),
+    ],
+);
+
+static NETWORK_CARD_INFO_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&NETWORK_CARD_INFO)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static NETWORK_CARD_INTERFACE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["interface", "efa", "efa-only", "secondary"],
+    sensitive: false,
+    json_value: false,
+};
+
+static NETWORK_CARD_INTERFACE_TYPE_LIST: List = List {
+    item: Member::new("member", Shape::Text(&NETWORK_CARD_INTERFACE_TYPE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static NETWORK_INFO: Structure = Structure::new(
+    "NetworkInfo",
+    &[
+        Member::new("NetworkPerformance", Shape::Text(&shape::TEXT)).wire("networkPerformance"),
+        Member::new("MaximumNetworkInterfaces", Shape::Number(&shape::INTEGER))
+            .wire("maximumNetworkInterfaces"),
+        Member::new("MaximumNetworkCards", Shape::Number(&shape::INTEGER))
+            .wire("maximumNetworkCards"),
+        Member::new("DefaultNetworkCardIndex", Shape::Number(&shape::INTEGER))
+            .wire("defaultNetworkCardIndex"),
+        Member::new("NetworkCards", Shape::List(&NETWORK_CARD_INFO_LIST)).wire("networkCards"),
+        Member::new("Ipv4AddressesPerInterface", Shape::Number(&shape::INTEGER))
+            .wire("ipv4AddressesPerInterface"),
+        Member::new("Ipv6AddressesPerInterface", Shape::Number(&shape::INTEGER))
+            .wire("ipv6AddressesPerInterface"),
+        Member::new("Ipv6Supported", Shape::Boolean).wire("ipv6Supported"),
+        Member::new("EnaSupport", Shape::Text(&ENA_SUPPORT)).wire("enaSupport"),
+        Member::new("EfaSupported", Shape::Boolean).wire("efaSupported"),
+        Member::new("EfaInfo", Shape::Structure(&EFA_INFO)).wire("efaInfo"),
+        Member::new("EncryptionInTransitSupported", Shape::Boolean)
+            .wire("encryptionInTransitSupported"),
+        Member::new("EnaSrdSupported", Shape::Boolean).wire("enaSrdSupported"),
+        Member::new("BandwidthWeightings", Shape::List(&BANDWIDTH_WEIGHTING_TYPE_LIST))
+            .wire("bandwidthWeightings"),
+        Member::new("FlexibleEnaQueuesSupport", Shape::Text(&FLEXIBLE_ENA_QUEUES_SUPPORT))
+            .wire("flexibleEnaQueuesSupport"),
+        Member::new(
+            "ConnectionTrackingConfiguration",
+            Shape::Structure(&DEFAULT_CONNECTION_TRACKING_CONFIGURATION),
+        )
+        .wire("connectionTrackingConfiguration"),
+        Member::new("SecondaryNetworkSupported", Shape::Boolean).wire("secondaryNetworkSupported"),
+        Member::new("MaximumSecondaryNetworkInterfaces", Shape::Number(&shape::INTEGER))
+            .wire("maximumSecondaryNetworkInterfaces"),
+        Member::new("Ipv4AddressesPerSecondaryInterface", Shape::Number(&shape::INTEGER))
+            .wire("ipv4AddressesPerSecondaryInterface"),
+    ],
+);
+
 pub(super) static NETWORK_INTERFACE: Structure = Structure::new(
     "NetworkInterface",
     &[
@@ -3032,6 +5365,45 @@ static NETWORK_INTERFACE_TYPE: Text = Text {
     json_value: false,
 };
 
+pub(super) static NEURON_DEVICE_CORE_INFO: Structure = Structure::new(
+    "NeuronDeviceCoreInfo",
+    &[
+        Member::new("Count", Shape::Number(&shape::INTEGER)).wire("count"),
+        Member::new("Version", Shape::Number(&shape::INTEGER)).wire("version"),
+    ],
+);
+
+pub(super) static NEURON_DEVICE_INFO: Structure = Structure::new(
+    "NeuronDeviceInfo",
+    &[
+        Member::new("Count", Shape::Number(&shape::INTEGER)).wire("count"),
+        Member::new("Name", Shape::Text(&shape::TEXT)).wire("name"),
+        Member::new("CoreInfo", Shape::Structure(&NEURON_DEVICE_CORE_INFO)).wire("coreInfo"),
+        Member::new("MemoryInfo", Shape::Structure(&NEURON_DEVICE_MEMORY_INFO)).wire("memoryInfo"),
+    ],
+);
+
+static NEURON_DEVICE_INFO_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&NEURON_DEVICE_INFO)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static NEURON_DEVICE_MEMORY_INFO: Structure = Structure::new(
+    "NeuronDeviceMemoryInfo",
+    &[Member::new("SizeInMiB", Shape::Number(&shape::INTEGER)).wire("sizeInMiB")],
+);
+
+pub(super) static NEURON_INFO: Structure = Structure::new(
+    "NeuronInfo",
+    &[
+        Member::new("NeuronDevices", Shape::List(&NEURON_DEVICE_INFO_LIST)).wire("neuronDevices"),
+        Member::new("TotalNeuronDeviceMemoryInMiB", Shape::Number(&shape::INTEGER))
+            .wire("totalNeuronDeviceMemoryInMiB"),
+    ],
+);
+
 pub(super) static NEW_DHCP_CONFIGURATION: Structure = Structure::new(
     "NewDhcpConfiguration",
     &[
@@ -3042,6 +5414,35 @@ pub(super) static NEW_DHCP_CONFIGURATION: Structure = Structure::new(
 
 static NEW_DHCP_CONFIGURATION_LIST: List = List {
     item: Member::new("member", Shape::Structure(&NEW_DHCP_CONFIGURATION)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static NITRO_ENCLAVES_SUPPORT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["unsupported", "supported"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static NITRO_TPM_INFO: Structure = Structure::new(
+    "NitroTpmInfo",
+    &[Member::new("SupportedVersions", Shape::List(&NITRO_TPM_SUPPORTED_VERSIONS_LIST))
+        .wire("supportedVersions")],
+);
+
+static NITRO_TPM_SUPPORT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["unsupported", "supported"],
+    sensitive: false,
+    json_value: false,
+};
+
+static NITRO_TPM_SUPPORTED_VERSIONS_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -3058,6 +5459,13 @@ pub(super) static OPERATOR_RESPONSE: Structure = Structure::new(
         Member::new("HiddenByDefault", Shape::Boolean).wire("hiddenByDefault"),
     ],
 );
+
+static OWNER_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("Owner").ec2("Owner"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 static PAYER_RESPONSIBILITY: Text = Text {
     limits: Limits::NONE,
@@ -3126,6 +5534,43 @@ pub(super) static PEERING_CONNECTION_OPTIONS_REQUEST: Structure = Structure::new
         Member::new("MultipathResilienceMode", Shape::Text(&MULTIPATH_RESILIENCE_MODE)),
     ],
 );
+
+static PHC_SUPPORT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["unsupported", "supported"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static PLACEMENT_GROUP_INFO: Structure = Structure::new(
+    "PlacementGroupInfo",
+    &[Member::new("SupportedStrategies", Shape::List(&PLACEMENT_GROUP_STRATEGY_LIST))
+        .wire("supportedStrategies")],
+);
+
+static PLACEMENT_GROUP_STRATEGY: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["cluster", "partition", "spread"],
+    sensitive: false,
+    json_value: false,
+};
+
+static PLACEMENT_GROUP_STRATEGY_LIST: List = List {
+    item: Member::new("member", Shape::Text(&PLACEMENT_GROUP_STRATEGY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static PLATFORM_VALUES: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["Windows"],
+    sensitive: false,
+    json_value: false,
+};
 
 pub(super) static PORT_RANGE: Structure = Structure::new(
     "PortRange",
@@ -3286,6 +5731,44 @@ static PRIVATE_IP_ADDRESS_SPECIFICATION_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static PROCESSOR_INFO: Structure = Structure::new(
+    "ProcessorInfo",
+    &[
+        Member::new("SupportedArchitectures", Shape::List(&ARCHITECTURE_TYPE_LIST))
+            .wire("supportedArchitectures"),
+        Member::new("SustainedClockSpeedInGhz", Shape::Number(&shape::DOUBLE))
+            .wire("sustainedClockSpeedInGhz"),
+        Member::new("SupportedFeatures", Shape::List(&SUPPORTED_ADDITIONAL_PROCESSOR_FEATURE_LIST))
+            .wire("supportedFeatures"),
+        Member::new("Manufacturer", Shape::Text(&shape::TEXT)).wire("manufacturer"),
+    ],
+);
+
+pub(super) static PRODUCT_CODE: Structure = Structure::new(
+    "ProductCode",
+    &[
+        Member::new("ProductCodeId", Shape::Text(&shape::TEXT))
+            .wire("productCode")
+            .ec2("ProductCode"),
+        Member::new("ProductCodeType", Shape::Text(&PRODUCT_CODE_VALUES)).wire("type").ec2("Type"),
+    ],
+);
+
+static PRODUCT_CODE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&PRODUCT_CODE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static PRODUCT_CODE_VALUES: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["devpay", "marketplace"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static PROPAGATING_VGW: Structure = Structure::new(
     "PropagatingVgw",
     &[Member::new("GatewayId", Shape::Text(&shape::TEXT)).wire("gatewayId")],
@@ -3334,6 +5817,14 @@ static PUBLIC_IP_STRING_LIST: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+static REBOOT_MIGRATION_SUPPORT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["unsupported", "supported"],
+    sensitive: false,
+    json_value: false,
 };
 
 pub(super) static REFERENCED_SECURITY_GROUP: Structure = Structure::new(
@@ -3499,6 +5990,13 @@ pub(super) static REPLACE_ROUTE_TABLE_ASSOCIATION_RESULT: Structure = Structure:
             .wire("associationState"),
     ],
 );
+
+static REQUEST_INSTANCE_TYPE_LIST: List = List {
+    item: Member::new("member", Shape::Text(&INSTANCE_TYPE)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(100) },
+    sensitive: false,
+};
 
 static RESOURCE_ARN: Text = Text {
     limits: Limits { min: Some(1), max: Some(1283) },
@@ -3729,6 +6227,21 @@ static REVOKED_SECURITY_GROUP_RULE_LIST: List = List {
     sensitive: false,
 };
 
+static ROOT_DEVICE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ebs", "instance-store"],
+    sensitive: false,
+    json_value: false,
+};
+
+static ROOT_DEVICE_TYPE_LIST: List = List {
+    item: Member::new("member", Shape::Text(&ROOT_DEVICE_TYPE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static ROUTE: Structure = Structure::new(
     "Route",
     &[
@@ -3858,6 +6371,23 @@ static RULE_ACTION: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+pub(super) static SCAN_RESULTS: Structure = Structure::new(
+    "ScanResults",
+    &[
+        Member::new("HighestFindingSeverityLabel", Shape::Text(&SEVERITY_LABEL))
+            .wire("highestFindingSeverityLabel"),
+        Member::new("FindingScanDate", Shape::Timestamp(None)).wire("findingScanDate"),
+        Member::new("InformationalFixAvailableSince", Shape::Timestamp(None))
+            .wire("informationalFixAvailableSince"),
+        Member::new("LowFixAvailableSince", Shape::Timestamp(None)).wire("lowFixAvailableSince"),
+        Member::new("MediumFixAvailableSince", Shape::Timestamp(None))
+            .wire("mediumFixAvailableSince"),
+        Member::new("HighFixAvailableSince", Shape::Timestamp(None)).wire("highFixAvailableSince"),
+        Member::new("CriticalFixAvailableSince", Shape::Timestamp(None))
+            .wire("criticalFixAvailableSince"),
+    ],
+);
 
 pub(super) static SECURITY_GROUP: Structure = Structure::new(
     "SecurityGroup",
@@ -4083,6 +6613,14 @@ static SERVICE_TYPE_DETAIL_SET: List = List {
     sensitive: false,
 };
 
+static SEVERITY_LABEL: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["informational", "low", "medium", "high", "critical"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static STALE_IP_PERMISSION: Structure = Structure::new(
     "StaleIpPermission",
     &[
@@ -4142,6 +6680,14 @@ static STATE: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+pub(super) static STATE_REASON: Structure = Structure::new(
+    "StateReason",
+    &[
+        Member::new("Code", Shape::Text(&shape::TEXT)).wire("code"),
+        Member::new("Message", Shape::Text(&shape::TEXT)).wire("message"),
+    ],
+);
 
 pub(super) static SUBNET: Structure = Structure::new(
     "Subnet",
@@ -4288,6 +6834,30 @@ static SUBNET_STATE: Text = Text {
     json_value: false,
 };
 
+static SUPPORTED_ADDITIONAL_PROCESSOR_FEATURE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["amd-sev-snp", "nested-virtualization"],
+    sensitive: false,
+    json_value: false,
+};
+
+static SUPPORTED_ADDITIONAL_PROCESSOR_FEATURE_LIST: List = List {
+    item: Member::new("member", Shape::Text(&SUPPORTED_ADDITIONAL_PROCESSOR_FEATURE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static SUPPORTED_INSTANCE_TYPE_SET: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_TYPE_ITEM)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static SUPPORTED_IP_ADDRESS_TYPES: List = List {
     item: Member::new("member", Shape::Text(&SERVICE_CONNECTIVITY_TYPE)).wire("item").ec2("Item"),
     flattened: false,
@@ -4407,6 +6977,21 @@ static TENANCY: Text = Text {
     json_value: false,
 };
 
+static THREADS_PER_CORE_LIST: List = List {
+    item: Member::new("member", Shape::Number(&shape::INTEGER)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static TPM_SUPPORT_VALUES: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["v2.0"],
+    sensitive: false,
+    json_value: false,
+};
+
 static TRAFFIC_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -4433,6 +7018,13 @@ pub(super) static UNSUCCESSFUL_ITEM_ERROR: Structure = Structure::new(
 
 static UNSUCCESSFUL_ITEM_SET: List = List {
     item: Member::new("member", Shape::Structure(&UNSUCCESSFUL_ITEM)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static UNSUPPORTED_INSTANCE_TYPE_SET: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_TYPE_ITEM)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -4483,6 +7075,21 @@ pub(super) static UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_INGRESS_RESULT: Struct
         &[Member::new("Return", Shape::Boolean).wire("return")],
     );
 
+static USAGE_CLASS_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["spot", "on-demand", "capacity-block"],
+    sensitive: false,
+    json_value: false,
+};
+
+static USAGE_CLASS_TYPE_LIST: List = List {
+    item: Member::new("member", Shape::Text(&USAGE_CLASS_TYPE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static USER_ID_GROUP_PAIR: Structure = Structure::new(
     "UserIdGroupPair",
     &[
@@ -4511,11 +7118,47 @@ static USER_ID_GROUP_PAIR_SET: List = List {
     sensitive: false,
 };
 
+pub(super) static V_CPU_INFO: Structure = Structure::new(
+    "VCpuInfo",
+    &[
+        Member::new("DefaultVCpus", Shape::Number(&shape::INTEGER)).wire("defaultVCpus"),
+        Member::new("DefaultCores", Shape::Number(&shape::INTEGER)).wire("defaultCores"),
+        Member::new("DefaultThreadsPerCore", Shape::Number(&shape::INTEGER))
+            .wire("defaultThreadsPerCore"),
+        Member::new("ValidCores", Shape::List(&CORE_COUNT_LIST)).wire("validCores"),
+        Member::new("ValidThreadsPerCore", Shape::List(&THREADS_PER_CORE_LIST))
+            .wire("validThreadsPerCore"),
+    ],
+);
+
 static VALUE_STRING_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+static VIRTUALIZATION_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["hvm", "paravirtual"],
+    sensitive: false,
+    json_value: false,
+};
+
+static VIRTUALIZATION_TYPE_LIST: List = List {
+    item: Member::new("member", Shape::Text(&VIRTUALIZATION_TYPE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VOLUME_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["standard", "io1", "io2", "gp2", "sc1", "st1", "gp3"],
+    sensitive: false,
+    json_value: false,
 };
 
 pub(super) static VPC: Structure = Structure::new(
@@ -5006,6 +7649,13 @@ static VPN_STATE: Text = Text {
     values: &["pending", "available", "deleting", "deleted"],
     sensitive: false,
     json_value: false,
+};
+
+static WORKLOADS_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
 };
 
 static ZONE_ID_STRING_LIST: List = List {

@@ -316,6 +316,16 @@ pub struct AvailabilityZoneSubGeography {
 aws_wire::structure!(AvailabilityZoneSubGeography, &schema::AVAILABILITY_ZONE_SUB_GEOGRAPHY, { 0 name,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct BlockDeviceMapping {
+    pub ebs: Option<EbsBlockDevice>,
+    pub no_device: Option<String>,
+    pub device_name: Option<String>,
+    pub virtual_name: Option<String>,
+}
+
+aws_wire::structure!(BlockDeviceMapping, &schema::BLOCK_DEVICE_MAPPING, { 0 ebs, 1 no_device, 2 device_name, 3 virtual_name,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct BlockPublicAccessStates {
     pub internet_gateway_block_mode: Option<BlockPublicAccessMode>,
 }
@@ -742,6 +752,15 @@ pub struct CreateVpcResult {
 aws_wire::structure!(CreateVpcResult, &schema::CREATE_VPC_RESULT, { 0 vpc,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DefaultConnectionTrackingConfiguration {
+    pub default_tcp_established_timeout: Option<i32>,
+    pub default_udp_timeout: Option<i32>,
+    pub default_udp_stream_timeout: Option<i32>,
+}
+
+aws_wire::structure!(DefaultConnectionTrackingConfiguration, &schema::DEFAULT_CONNECTION_TRACKING_CONFIGURATION, { 0 default_tcp_established_timeout, 1 default_udp_timeout, 2 default_udp_stream_timeout,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteDhcpOptionsRequest {
     pub dhcp_options_id: Option<String>,
     pub dry_run: Option<bool>,
@@ -1027,6 +1046,68 @@ pub struct DescribeFlowLogsResult {
 aws_wire::structure!(DescribeFlowLogsResult, &schema::DESCRIBE_FLOW_LOGS_RESULT, { 0 flow_logs, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeImagesRequest {
+    pub executable_users: Option<Vec<String>>,
+    pub image_ids: Option<Vec<String>>,
+    pub owners: Option<Vec<String>>,
+    pub include_deprecated: Option<bool>,
+    pub include_disabled: Option<bool>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+}
+
+aws_wire::structure!(DescribeImagesRequest, &schema::DESCRIBE_IMAGES_REQUEST, { 0 executable_users, 1 image_ids, 2 owners, 3 include_deprecated, 4 include_disabled, 5 max_results, 6 next_token, 7 dry_run, 8 filters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeImagesResult {
+    pub next_token: Option<String>,
+    pub images: Option<Vec<Image>>,
+}
+
+aws_wire::structure!(DescribeImagesResult, &schema::DESCRIBE_IMAGES_RESULT, { 0 next_token, 1 images,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeInstanceTypeOfferingsRequest {
+    pub dry_run: Option<bool>,
+    pub location_type: Option<LocationType>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeInstanceTypeOfferingsRequest, &schema::DESCRIBE_INSTANCE_TYPE_OFFERINGS_REQUEST, { 0 dry_run, 1 location_type, 2 filters, 3 max_results, 4 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeInstanceTypeOfferingsResult {
+    pub instance_type_offerings: Option<Vec<InstanceTypeOffering>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeInstanceTypeOfferingsResult, &schema::DESCRIBE_INSTANCE_TYPE_OFFERINGS_RESULT, { 0 instance_type_offerings, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeInstanceTypesRequest {
+    pub dry_run: Option<bool>,
+    pub instance_types: Option<Vec<InstanceType>>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub include_unsupported_in_region: Option<bool>,
+}
+
+aws_wire::structure!(DescribeInstanceTypesRequest, &schema::DESCRIBE_INSTANCE_TYPES_REQUEST, { 0 dry_run, 1 instance_types, 2 filters, 3 max_results, 4 next_token, 5 include_unsupported_in_region,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeInstanceTypesResult {
+    pub instance_types: Option<Vec<InstanceTypeInfo>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeInstanceTypesResult, &schema::DESCRIBE_INSTANCE_TYPES_RESULT, { 0 instance_types, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeInternetGatewaysRequest {
     pub next_token: Option<String>,
     pub max_results: Option<i32>,
@@ -1044,6 +1125,24 @@ pub struct DescribeInternetGatewaysResult {
 }
 
 aws_wire::structure!(DescribeInternetGatewaysResult, &schema::DESCRIBE_INTERNET_GATEWAYS_RESULT, { 0 internet_gateways, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeKeyPairsRequest {
+    pub key_names: Option<Vec<String>>,
+    pub key_pair_ids: Option<Vec<String>>,
+    pub include_public_key: Option<bool>,
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+}
+
+aws_wire::structure!(DescribeKeyPairsRequest, &schema::DESCRIBE_KEY_PAIRS_REQUEST, { 0 key_names, 1 key_pair_ids, 2 include_public_key, 3 dry_run, 4 filters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeKeyPairsResult {
+    pub key_pairs: Option<Vec<KeyPairInfo>>,
+}
+
+aws_wire::structure!(DescribeKeyPairsResult, &schema::DESCRIBE_KEY_PAIRS_RESULT, { 0 key_pairs,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeManagedPrefixListsRequest {
@@ -1478,6 +1577,15 @@ pub struct DisassociateVpcCidrBlockResult {
 aws_wire::structure!(DisassociateVpcCidrBlockResult, &schema::DISASSOCIATE_VPC_CIDR_BLOCK_RESULT, { 0 ipv6_cidr_block_association, 1 cidr_block_association, 2 vpc_id,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DiskInfo {
+    pub size_in_gb: Option<i64>,
+    pub count: Option<i32>,
+    pub r#type: Option<DiskType>,
+}
+
+aws_wire::structure!(DiskInfo, &schema::DISK_INFO, { 0 size_in_gb, 1 count, 2 r#type,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DnsEntry {
     pub dns_name: Option<String>,
     pub hosted_zone_id: Option<String>,
@@ -1504,6 +1612,71 @@ pub struct DnsOptionsSpecification {
 }
 
 aws_wire::structure!(DnsOptionsSpecification, &schema::DNS_OPTIONS_SPECIFICATION, { 0 dns_record_ip_type, 1 private_dns_only_for_inbound_resolver_endpoint, 2 private_dns_preference, 3 private_dns_specified_domains,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EbsBlockDevice {
+    pub delete_on_termination: Option<bool>,
+    pub iops: Option<i32>,
+    pub snapshot_id: Option<String>,
+    pub volume_size: Option<i32>,
+    pub volume_type: Option<VolumeType>,
+    pub kms_key_id: Option<String>,
+    pub throughput: Option<i32>,
+    pub outpost_arn: Option<String>,
+    pub availability_zone: Option<String>,
+    pub encrypted: Option<bool>,
+    pub volume_initialization_rate: Option<i32>,
+    pub availability_zone_id: Option<String>,
+    pub ebs_card_index: Option<i32>,
+}
+
+aws_wire::structure!(EbsBlockDevice, &schema::EBS_BLOCK_DEVICE, { 0 delete_on_termination, 1 iops, 2 snapshot_id, 3 volume_size, 4 volume_type, 5 kms_key_id, 6 throughput, 7 outpost_arn, 8 availability_zone, 9 encrypted, 10 volume_initialization_rate, 11 availability_zone_id, 12 ebs_card_index,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EbsCardInfo {
+    pub ebs_card_index: Option<i32>,
+    pub baseline_bandwidth_in_mbps: Option<i32>,
+    pub baseline_throughput_in_m_bps: Option<f64>,
+    pub baseline_iops: Option<i32>,
+    pub maximum_bandwidth_in_mbps: Option<i32>,
+    pub maximum_throughput_in_m_bps: Option<f64>,
+    pub maximum_iops: Option<i32>,
+}
+
+aws_wire::structure!(EbsCardInfo, &schema::EBS_CARD_INFO, { 0 ebs_card_index, 1 baseline_bandwidth_in_mbps, 2 baseline_throughput_in_m_bps, 3 baseline_iops, 4 maximum_bandwidth_in_mbps, 5 maximum_throughput_in_m_bps, 6 maximum_iops,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EbsInfo {
+    pub ebs_optimized_support: Option<EbsOptimizedSupport>,
+    pub encryption_support: Option<EbsEncryptionSupport>,
+    pub ebs_optimized_info: Option<EbsOptimizedInfo>,
+    pub nvme_support: Option<EbsNvmeSupport>,
+    pub maximum_ebs_attachments: Option<i32>,
+    pub attachment_limit_type: Option<AttachmentLimitType>,
+    pub maximum_ebs_cards: Option<i32>,
+    pub ebs_cards: Option<Vec<EbsCardInfo>>,
+}
+
+aws_wire::structure!(EbsInfo, &schema::EBS_INFO, { 0 ebs_optimized_support, 1 encryption_support, 2 ebs_optimized_info, 3 nvme_support, 4 maximum_ebs_attachments, 5 attachment_limit_type, 6 maximum_ebs_cards, 7 ebs_cards,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EbsOptimizedInfo {
+    pub baseline_bandwidth_in_mbps: Option<i32>,
+    pub baseline_throughput_in_m_bps: Option<f64>,
+    pub baseline_iops: Option<i32>,
+    pub maximum_bandwidth_in_mbps: Option<i32>,
+    pub maximum_throughput_in_m_bps: Option<f64>,
+    pub maximum_iops: Option<i32>,
+}
+
+aws_wire::structure!(EbsOptimizedInfo, &schema::EBS_OPTIMIZED_INFO, { 0 baseline_bandwidth_in_mbps, 1 baseline_throughput_in_m_bps, 2 baseline_iops, 3 maximum_bandwidth_in_mbps, 4 maximum_throughput_in_m_bps, 5 maximum_iops,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EfaInfo {
+    pub maximum_efa_interfaces: Option<i32>,
+}
+
+aws_wire::structure!(EfaInfo, &schema::EFA_INFO, { 0 maximum_efa_interfaces,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct EnaSrdSpecification {
@@ -1552,6 +1725,31 @@ pub struct FlowLog {
 aws_wire::structure!(FlowLog, &schema::FLOW_LOG, { 0 creation_time, 1 deliver_logs_error_message, 2 deliver_logs_permission_arn, 3 deliver_cross_account_role, 4 deliver_logs_status, 5 flow_log_id, 6 flow_log_status, 7 log_group_name, 8 resource_id, 9 traffic_type, 10 log_destination_type, 11 log_destination, 12 log_format, 13 tags, 14 max_aggregation_interval, 15 destination_options, 16 tag_field_specifications,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct FpgaDeviceInfo {
+    pub name: Option<String>,
+    pub manufacturer: Option<String>,
+    pub count: Option<i32>,
+    pub memory_info: Option<FpgaDeviceMemoryInfo>,
+}
+
+aws_wire::structure!(FpgaDeviceInfo, &schema::FPGA_DEVICE_INFO, { 0 name, 1 manufacturer, 2 count, 3 memory_info,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct FpgaDeviceMemoryInfo {
+    pub size_in_mib: Option<i32>,
+}
+
+aws_wire::structure!(FpgaDeviceMemoryInfo, &schema::FPGA_DEVICE_MEMORY_INFO, { 0 size_in_mib,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct FpgaInfo {
+    pub fpgas: Option<Vec<FpgaDeviceInfo>>,
+    pub total_fpga_memory_in_mib: Option<i32>,
+}
+
+aws_wire::structure!(FpgaInfo, &schema::FPGA_INFO, { 0 fpgas, 1 total_fpga_memory_in_mib,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct GetManagedPrefixListAssociationsRequest {
     pub dry_run: Option<bool>,
     pub prefix_list_id: Option<String>,
@@ -1589,6 +1787,34 @@ pub struct GetManagedPrefixListEntriesResult {
 aws_wire::structure!(GetManagedPrefixListEntriesResult, &schema::GET_MANAGED_PREFIX_LIST_ENTRIES_RESULT, { 0 entries, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct GpuDeviceInfo {
+    pub name: Option<String>,
+    pub manufacturer: Option<String>,
+    pub count: Option<i32>,
+    pub logical_gpu_count: Option<i32>,
+    pub gpu_partition_size: Option<f64>,
+    pub workloads: Option<Vec<String>>,
+    pub memory_info: Option<GpuDeviceMemoryInfo>,
+}
+
+aws_wire::structure!(GpuDeviceInfo, &schema::GPU_DEVICE_INFO, { 0 name, 1 manufacturer, 2 count, 3 logical_gpu_count, 4 gpu_partition_size, 5 workloads, 6 memory_info,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GpuDeviceMemoryInfo {
+    pub size_in_mib: Option<i32>,
+}
+
+aws_wire::structure!(GpuDeviceMemoryInfo, &schema::GPU_DEVICE_MEMORY_INFO, { 0 size_in_mib,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GpuInfo {
+    pub gpus: Option<Vec<GpuDeviceInfo>>,
+    pub total_gpu_memory_in_mib: Option<i32>,
+}
+
+aws_wire::structure!(GpuInfo, &schema::GPU_INFO, { 0 gpus, 1 total_gpu_memory_in_mib,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct GroupIdentifier {
     pub group_id: Option<String>,
     pub group_name: Option<String>,
@@ -1605,12 +1831,167 @@ pub struct IcmpTypeCode {
 aws_wire::structure!(IcmpTypeCode, &schema::ICMP_TYPE_CODE, { 0 code, 1 r#type,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct Image {
+    pub platform_details: Option<String>,
+    pub usage_operation: Option<String>,
+    pub block_device_mappings: Option<Vec<BlockDeviceMapping>>,
+    pub description: Option<String>,
+    pub ena_support: Option<bool>,
+    pub hypervisor: Option<HypervisorType>,
+    pub image_owner_alias: Option<String>,
+    pub name: Option<String>,
+    pub root_device_name: Option<String>,
+    pub root_device_type: Option<DeviceType>,
+    pub sriov_net_support: Option<String>,
+    pub state_reason: Option<StateReason>,
+    pub tags: Option<Vec<Tag>>,
+    pub virtualization_type: Option<VirtualizationType>,
+    pub boot_mode: Option<BootModeValues>,
+    pub tpm_support: Option<TpmSupportValues>,
+    pub deprecation_time: Option<String>,
+    pub imds_support: Option<ImdsSupportValues>,
+    pub source_instance_id: Option<String>,
+    pub deregistration_protection: Option<String>,
+    pub last_launched_time: Option<String>,
+    pub image_allowed: Option<bool>,
+    pub source_image_id: Option<String>,
+    pub source_image_region: Option<String>,
+    pub free_tier_eligible: Option<bool>,
+    pub public_ssm_parameter_name: Option<String>,
+    pub image_watermarks: Option<Vec<ImageWatermark>>,
+    pub scan_results: Option<ScanResults>,
+    pub instance_type_specification: Option<InstanceTypeSpecification>,
+    pub image_id: Option<String>,
+    pub image_location: Option<String>,
+    pub state: Option<ImageState>,
+    pub owner_id: Option<String>,
+    pub creation_date: Option<String>,
+    pub public: Option<bool>,
+    pub product_codes: Option<Vec<ProductCode>>,
+    pub architecture: Option<ArchitectureValues>,
+    pub image_type: Option<ImageTypeValues>,
+    pub kernel_id: Option<String>,
+    pub ramdisk_id: Option<String>,
+    pub platform: Option<PlatformValues>,
+}
+
+aws_wire::structure!(Image, &schema::IMAGE, { 0 platform_details, 1 usage_operation, 2 block_device_mappings, 3 description, 4 ena_support, 5 hypervisor, 6 image_owner_alias, 7 name, 8 root_device_name, 9 root_device_type, 10 sriov_net_support, 11 state_reason, 12 tags, 13 virtualization_type, 14 boot_mode, 15 tpm_support, 16 deprecation_time, 17 imds_support, 18 source_instance_id, 19 deregistration_protection, 20 last_launched_time, 21 image_allowed, 22 source_image_id, 23 source_image_region, 24 free_tier_eligible, 25 public_ssm_parameter_name, 26 image_watermarks, 27 scan_results, 28 instance_type_specification, 29 image_id, 30 image_location, 31 state, 32 owner_id, 33 creation_date, 34 public, 35 product_codes, 36 architecture, 37 image_type, 38 kernel_id, 39 ramdisk_id, 40 platform,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ImageWatermark {
+    pub watermark_key: Option<String>,
+    pub source_image_region: Option<String>,
+    pub source_image_id: Option<String>,
+    pub source_image_creation_time: Option<Timestamp>,
+    pub watermark_creation_time: Option<Timestamp>,
+}
+
+aws_wire::structure!(ImageWatermark, &schema::IMAGE_WATERMARK, { 0 watermark_key, 1 source_image_region, 2 source_image_id, 3 source_image_creation_time, 4 watermark_creation_time,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InferenceAcceleratorInfo {
+    pub accelerators: Option<Vec<InferenceDeviceInfo>>,
+    pub total_inference_memory_in_mib: Option<i32>,
+}
+
+aws_wire::structure!(InferenceAcceleratorInfo, &schema::INFERENCE_ACCELERATOR_INFO, { 0 accelerators, 1 total_inference_memory_in_mib,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InferenceDeviceInfo {
+    pub count: Option<i32>,
+    pub name: Option<String>,
+    pub manufacturer: Option<String>,
+    pub memory_info: Option<InferenceDeviceMemoryInfo>,
+}
+
+aws_wire::structure!(InferenceDeviceInfo, &schema::INFERENCE_DEVICE_INFO, { 0 count, 1 name, 2 manufacturer, 3 memory_info,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InferenceDeviceMemoryInfo {
+    pub size_in_mib: Option<i32>,
+}
+
+aws_wire::structure!(InferenceDeviceMemoryInfo, &schema::INFERENCE_DEVICE_MEMORY_INFO, { 0 size_in_mib,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct InstanceIpv6Address {
     pub ipv6_address: Option<String>,
     pub is_primary_ipv6: Option<bool>,
 }
 
 aws_wire::structure!(InstanceIpv6Address, &schema::INSTANCE_IPV6_ADDRESS, { 0 ipv6_address, 1 is_primary_ipv6,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceStorageInfo {
+    pub total_size_in_gb: Option<i64>,
+    pub disks: Option<Vec<DiskInfo>>,
+    pub nvme_support: Option<EphemeralNvmeSupport>,
+    pub encryption_support: Option<InstanceStorageEncryptionSupport>,
+}
+
+aws_wire::structure!(InstanceStorageInfo, &schema::INSTANCE_STORAGE_INFO, { 0 total_size_in_gb, 1 disks, 2 nvme_support, 3 encryption_support,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceTypeInfo {
+    pub instance_type: Option<InstanceType>,
+    pub current_generation: Option<bool>,
+    pub free_tier_eligible: Option<bool>,
+    pub supported_usage_classes: Option<Vec<UsageClassType>>,
+    pub supported_root_device_types: Option<Vec<RootDeviceType>>,
+    pub supported_virtualization_types: Option<Vec<VirtualizationType>>,
+    pub bare_metal: Option<bool>,
+    pub hypervisor: Option<InstanceTypeHypervisor>,
+    pub processor_info: Option<ProcessorInfo>,
+    pub v_cpu_info: Option<VCpuInfo>,
+    pub memory_info: Option<MemoryInfo>,
+    pub instance_storage_supported: Option<bool>,
+    pub instance_storage_info: Option<InstanceStorageInfo>,
+    pub ebs_info: Option<EbsInfo>,
+    pub network_info: Option<NetworkInfo>,
+    pub gpu_info: Option<GpuInfo>,
+    pub fpga_info: Option<FpgaInfo>,
+    pub placement_group_info: Option<PlacementGroupInfo>,
+    pub inference_accelerator_info: Option<InferenceAcceleratorInfo>,
+    pub hibernation_supported: Option<bool>,
+    pub burstable_performance_supported: Option<bool>,
+    pub dedicated_hosts_supported: Option<bool>,
+    pub auto_recovery_supported: Option<bool>,
+    pub supported_boot_modes: Option<Vec<BootModeType>>,
+    pub nitro_enclaves_support: Option<NitroEnclavesSupport>,
+    pub nitro_tpm_support: Option<NitroTpmSupport>,
+    pub nitro_tpm_info: Option<NitroTpmInfo>,
+    pub media_accelerator_info: Option<MediaAcceleratorInfo>,
+    pub neuron_info: Option<NeuronInfo>,
+    pub phc_support: Option<PhcSupport>,
+    pub reboot_migration_support: Option<RebootMigrationSupport>,
+    pub supported_in_region: Option<bool>,
+}
+
+aws_wire::structure!(InstanceTypeInfo, &schema::INSTANCE_TYPE_INFO, { 0 instance_type, 1 current_generation, 2 free_tier_eligible, 3 supported_usage_classes, 4 supported_root_device_types, 5 supported_virtualization_types, 6 bare_metal, 7 hypervisor, 8 processor_info, 9 v_cpu_info, 10 memory_info, 11 instance_storage_supported, 12 instance_storage_info, 13 ebs_info, 14 network_info, 15 gpu_info, 16 fpga_info, 17 placement_group_info, 18 inference_accelerator_info, 19 hibernation_supported, 20 burstable_performance_supported, 21 dedicated_hosts_supported, 22 auto_recovery_supported, 23 supported_boot_modes, 24 nitro_enclaves_support, 25 nitro_tpm_support, 26 nitro_tpm_info, 27 media_accelerator_info, 28 neuron_info, 29 phc_support, 30 reboot_migration_support, 31 supported_in_region,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceTypeItem {
+    pub instance_type: Option<String>,
+}
+
+aws_wire::structure!(InstanceTypeItem, &schema::INSTANCE_TYPE_ITEM, { 0 instance_type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceTypeOffering {
+    pub instance_type: Option<InstanceType>,
+    pub location_type: Option<LocationType>,
+    pub location: Option<String>,
+}
+
+aws_wire::structure!(InstanceTypeOffering, &schema::INSTANCE_TYPE_OFFERING, { 0 instance_type, 1 location_type, 2 location,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceTypeSpecification {
+    pub supported_instance_types: Option<Vec<InstanceTypeItem>>,
+    pub unsupported_instance_types: Option<Vec<InstanceTypeItem>>,
+}
+
+aws_wire::structure!(InstanceTypeSpecification, &schema::INSTANCE_TYPE_SPECIFICATION, { 0 supported_instance_types, 1 unsupported_instance_types,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct InternetGateway {
@@ -1695,6 +2076,19 @@ pub struct Ipv6Range {
 aws_wire::structure!(Ipv6Range, &schema::IPV6_RANGE, { 0 description, 1 cidr_ipv6,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct KeyPairInfo {
+    pub key_pair_id: Option<String>,
+    pub key_type: Option<KeyType>,
+    pub tags: Option<Vec<Tag>>,
+    pub public_key: Option<String>,
+    pub create_time: Option<Timestamp>,
+    pub key_name: Option<String>,
+    pub key_fingerprint: Option<String>,
+}
+
+aws_wire::structure!(KeyPairInfo, &schema::KEY_PAIR_INFO, { 0 key_pair_id, 1 key_type, 2 tags, 3 public_key, 4 create_time, 5 key_name, 6 key_fingerprint,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct LastError {
     pub message: Option<String>,
     pub code: Option<String>,
@@ -1719,6 +2113,38 @@ pub struct ManagedPrefixList {
 }
 
 aws_wire::structure!(ManagedPrefixList, &schema::MANAGED_PREFIX_LIST, { 0 prefix_list_id, 1 address_family, 2 state, 3 state_message, 4 prefix_list_arn, 5 prefix_list_name, 6 max_entries, 7 version, 8 tags, 9 owner_id, 10 ipam_prefix_list_resolver_target_id, 11 ipam_prefix_list_resolver_sync_enabled,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct MediaAcceleratorInfo {
+    pub accelerators: Option<Vec<MediaDeviceInfo>>,
+    pub total_media_memory_in_mib: Option<i32>,
+}
+
+aws_wire::structure!(MediaAcceleratorInfo, &schema::MEDIA_ACCELERATOR_INFO, { 0 accelerators, 1 total_media_memory_in_mib,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct MediaDeviceInfo {
+    pub count: Option<i32>,
+    pub name: Option<String>,
+    pub manufacturer: Option<String>,
+    pub memory_info: Option<MediaDeviceMemoryInfo>,
+}
+
+aws_wire::structure!(MediaDeviceInfo, &schema::MEDIA_DEVICE_INFO, { 0 count, 1 name, 2 manufacturer, 3 memory_info,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct MediaDeviceMemoryInfo {
+    pub size_in_mib: Option<i32>,
+}
+
+aws_wire::structure!(MediaDeviceMemoryInfo, &schema::MEDIA_DEVICE_MEMORY_INFO, { 0 size_in_mib,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct MemoryInfo {
+    pub size_in_mib: Option<i64>,
+}
+
+aws_wire::structure!(MemoryInfo, &schema::MEMORY_INFO, { 0 size_in_mib,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ModifyManagedPrefixListRequest {
@@ -1935,6 +2361,47 @@ pub struct NetworkAclEntry {
 aws_wire::structure!(NetworkAclEntry, &schema::NETWORK_ACL_ENTRY, { 0 cidr_block, 1 egress, 2 icmp_type_code, 3 ipv6_cidr_block, 4 port_range, 5 protocol, 6 rule_action, 7 rule_number,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct NetworkCardInfo {
+    pub network_card_index: Option<i32>,
+    pub network_performance: Option<String>,
+    pub maximum_network_interfaces: Option<i32>,
+    pub additional_flexible_network_interfaces: Option<i32>,
+    pub baseline_bandwidth_in_gbps: Option<f64>,
+    pub peak_bandwidth_in_gbps: Option<f64>,
+    pub default_ena_queue_count_per_interface: Option<i32>,
+    pub maximum_ena_queue_count: Option<i32>,
+    pub maximum_ena_queue_count_per_interface: Option<i32>,
+    pub interface_types: Option<Vec<NetworkCardInterfaceType>>,
+}
+
+aws_wire::structure!(NetworkCardInfo, &schema::NETWORK_CARD_INFO, { 0 network_card_index, 1 network_performance, 2 maximum_network_interfaces, 3 additional_flexible_network_interfaces, 4 baseline_bandwidth_in_gbps, 5 peak_bandwidth_in_gbps, 6 default_ena_queue_count_per_interface, 7 maximum_ena_queue_count, 8 maximum_ena_queue_count_per_interface, 9 interface_types,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NetworkInfo {
+    pub network_performance: Option<String>,
+    pub maximum_network_interfaces: Option<i32>,
+    pub maximum_network_cards: Option<i32>,
+    pub default_network_card_index: Option<i32>,
+    pub network_cards: Option<Vec<NetworkCardInfo>>,
+    pub ipv4_addresses_per_interface: Option<i32>,
+    pub ipv6_addresses_per_interface: Option<i32>,
+    pub ipv6_supported: Option<bool>,
+    pub ena_support: Option<EnaSupport>,
+    pub efa_supported: Option<bool>,
+    pub efa_info: Option<EfaInfo>,
+    pub encryption_in_transit_supported: Option<bool>,
+    pub ena_srd_supported: Option<bool>,
+    pub bandwidth_weightings: Option<Vec<BandwidthWeightingType>>,
+    pub flexible_ena_queues_support: Option<FlexibleEnaQueuesSupport>,
+    pub connection_tracking_configuration: Option<DefaultConnectionTrackingConfiguration>,
+    pub secondary_network_supported: Option<bool>,
+    pub maximum_secondary_network_interfaces: Option<i32>,
+    pub ipv4_addresses_per_secondary_interface: Option<i32>,
+}
+
+aws_wire::structure!(NetworkInfo, &schema::NETWORK_INFO, { 0 network_performance, 1 maximum_network_interfaces, 2 maximum_network_cards, 3 default_network_card_index, 4 network_cards, 5 ipv4_addresses_per_interface, 6 ipv6_addresses_per_interface, 7 ipv6_supported, 8 ena_support, 9 efa_supported, 10 efa_info, 11 encryption_in_transit_supported, 12 ena_srd_supported, 13 bandwidth_weightings, 14 flexible_ena_queues_support, 15 connection_tracking_configuration, 16 secondary_network_supported, 17 maximum_secondary_network_interfaces, 18 ipv4_addresses_per_secondary_interface,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct NetworkInterface {
     pub association: Option<NetworkInterfaceAssociation>,
     pub attachment: Option<NetworkInterfaceAttachment>,
@@ -2031,12 +2498,52 @@ pub struct NetworkInterfacePrivateIpAddress {
 aws_wire::structure!(NetworkInterfacePrivateIpAddress, &schema::NETWORK_INTERFACE_PRIVATE_IP_ADDRESS, { 0 association, 1 primary, 2 private_dns_name, 3 private_ip_address,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct NeuronDeviceCoreInfo {
+    pub count: Option<i32>,
+    pub version: Option<i32>,
+}
+
+aws_wire::structure!(NeuronDeviceCoreInfo, &schema::NEURON_DEVICE_CORE_INFO, { 0 count, 1 version,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NeuronDeviceInfo {
+    pub count: Option<i32>,
+    pub name: Option<String>,
+    pub core_info: Option<NeuronDeviceCoreInfo>,
+    pub memory_info: Option<NeuronDeviceMemoryInfo>,
+}
+
+aws_wire::structure!(NeuronDeviceInfo, &schema::NEURON_DEVICE_INFO, { 0 count, 1 name, 2 core_info, 3 memory_info,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NeuronDeviceMemoryInfo {
+    pub size_in_mib: Option<i32>,
+}
+
+aws_wire::structure!(NeuronDeviceMemoryInfo, &schema::NEURON_DEVICE_MEMORY_INFO, { 0 size_in_mib,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NeuronInfo {
+    pub neuron_devices: Option<Vec<NeuronDeviceInfo>>,
+    pub total_neuron_device_memory_in_mib: Option<i32>,
+}
+
+aws_wire::structure!(NeuronInfo, &schema::NEURON_INFO, { 0 neuron_devices, 1 total_neuron_device_memory_in_mib,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct NewDhcpConfiguration {
     pub key: Option<String>,
     pub values: Option<Vec<String>>,
 }
 
 aws_wire::structure!(NewDhcpConfiguration, &schema::NEW_DHCP_CONFIGURATION, { 0 key, 1 values,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct NitroTpmInfo {
+    pub supported_versions: Option<Vec<String>>,
+}
+
+aws_wire::structure!(NitroTpmInfo, &schema::NITRO_TPM_INFO, { 0 supported_versions,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct OperatorRequest {
@@ -2083,6 +2590,13 @@ pub struct PeeringConnectionOptionsRequest {
 }
 
 aws_wire::structure!(PeeringConnectionOptionsRequest, &schema::PEERING_CONNECTION_OPTIONS_REQUEST, { 0 allow_dns_resolution_from_remote_vpc, 1 allow_egress_from_local_classic_link_to_remote_vpc, 2 allow_egress_from_local_vpc_to_remote_classic_link, 3 allow_multipath_resilience, 4 multipath_resilience_mode,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PlacementGroupInfo {
+    pub supported_strategies: Option<Vec<PlacementGroupStrategy>>,
+}
+
+aws_wire::structure!(PlacementGroupInfo, &schema::PLACEMENT_GROUP_INFO, { 0 supported_strategies,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct PortRange {
@@ -2148,6 +2662,24 @@ pub struct PrivateIpAddressSpecification {
 }
 
 aws_wire::structure!(PrivateIpAddressSpecification, &schema::PRIVATE_IP_ADDRESS_SPECIFICATION, { 0 primary, 1 private_ip_address,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ProcessorInfo {
+    pub supported_architectures: Option<Vec<ArchitectureType>>,
+    pub sustained_clock_speed_in_ghz: Option<f64>,
+    pub supported_features: Option<Vec<SupportedAdditionalProcessorFeature>>,
+    pub manufacturer: Option<String>,
+}
+
+aws_wire::structure!(ProcessorInfo, &schema::PROCESSOR_INFO, { 0 supported_architectures, 1 sustained_clock_speed_in_ghz, 2 supported_features, 3 manufacturer,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ProductCode {
+    pub product_code_id: Option<String>,
+    pub product_code_type: Option<ProductCodeValues>,
+}
+
+aws_wire::structure!(ProductCode, &schema::PRODUCT_CODE, { 0 product_code_id, 1 product_code_type,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct PropagatingVgw {
@@ -2446,6 +2978,19 @@ pub struct RouteTableAssociationState {
 aws_wire::structure!(RouteTableAssociationState, &schema::ROUTE_TABLE_ASSOCIATION_STATE, { 0 state, 1 status_message,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ScanResults {
+    pub highest_finding_severity_label: Option<SeverityLabel>,
+    pub finding_scan_date: Option<Timestamp>,
+    pub informational_fix_available_since: Option<Timestamp>,
+    pub low_fix_available_since: Option<Timestamp>,
+    pub medium_fix_available_since: Option<Timestamp>,
+    pub high_fix_available_since: Option<Timestamp>,
+    pub critical_fix_available_since: Option<Timestamp>,
+}
+
+aws_wire::structure!(ScanResults, &schema::SCAN_RESULTS, { 0 highest_finding_severity_label, 1 finding_scan_date, 2 informational_fix_available_since, 3 low_fix_available_since, 4 medium_fix_available_since, 5 high_fix_available_since, 6 critical_fix_available_since,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct SecurityGroup {
     pub group_id: Option<String>,
     pub ip_permissions_egress: Option<Vec<IpPermission>>,
@@ -2581,6 +3126,14 @@ pub struct StaleSecurityGroup {
 }
 
 aws_wire::structure!(StaleSecurityGroup, &schema::STALE_SECURITY_GROUP, { 0 description, 1 group_id, 2 group_name, 3 stale_ip_permissions, 4 stale_ip_permissions_egress, 5 vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct StateReason {
+    pub code: Option<String>,
+    pub message: Option<String>,
+}
+
+aws_wire::structure!(StateReason, &schema::STATE_REASON, { 0 code, 1 message,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Subnet {
@@ -2753,6 +3306,17 @@ pub struct UserIdGroupPair {
 }
 
 aws_wire::structure!(UserIdGroupPair, &schema::USER_ID_GROUP_PAIR, { 0 description, 1 user_id, 2 group_name, 3 group_id, 4 vpc_id, 5 vpc_peering_connection_id, 6 peering_status,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VCpuInfo {
+    pub default_v_cpus: Option<i32>,
+    pub default_cores: Option<i32>,
+    pub default_threads_per_core: Option<i32>,
+    pub valid_cores: Option<Vec<i32>>,
+    pub valid_threads_per_core: Option<Vec<i32>>,
+}
+
+aws_wire::structure!(VCpuInfo, &schema::V_CPU_INFO, { 0 default_v_cpus, 1 default_cores, 2 default_threads_per_core, 3 valid_cores, 4 valid_threads_per_core,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Vpc {

@@ -162,7 +162,7 @@ impl Overlay {
                 let mut requests = Requests::default();
                 requests.set_mtu(index, meant.mtu);
                 route.ask(&requests)?;
-                self.link = Some((index, vpc.vni));
+                self.link = Some((index, number));
                 return Ok(());
             }
             Some((index, false)) => drop(route.delete_link(index, &self.name)?),

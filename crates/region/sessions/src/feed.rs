@@ -367,7 +367,7 @@ pub(crate) mod tests {
         world.put(peering.clone());
         let region = "eu-north-1".parse().unwrap();
         let told = |world: &World| -> Vec<u8> {
-            let feed = feed_of(&world.view, &region, one, None);
+            let feed = feed_of(&world.view, &region, one, None, |_, _| true);
             assert_eq!(feed.vpcs.len(), 1, "of the peer itself nothing is told");
             feed.interfaces.values().map(|it| it.address.octets()[3]).collect()
         };

@@ -1,7 +1,9 @@
 //! Every operation, and which function does it.
 
 use crate::{
-    Ec2, acls, addresses, dhcp, empty, endpoints, flow_logs, groups, images, instance_types, interfaces, internet_gateways, nat_gateways, peerings, prefix_lists, route_tables, routes, subnets, tags, vpcs, zones,
+    Ec2, acls, addresses, dhcp, empty, endpoints, flow_logs, groups, images, instance_types,
+    interfaces, internet_gateways, nat_gateways, peerings, prefix_lists, route_tables, routes,
+    subnets, tags, vpcs, zones,
 };
 
 ec2_api::forward! {
