@@ -136,6 +136,7 @@ fn table(target: SocketAddr) -> Table {
         interfaces: Vec::new(),
         clients: None,
         attributes: BalancerAttributes::default(),
+        cookie_key: None,
         listeners: vec![Listener {
             id: ListenerId("listener".to_owned()),
             port: 0,

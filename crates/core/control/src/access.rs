@@ -212,7 +212,13 @@ impl Access {
             && caller.access_key == self.keys.node.access_key_id
     }
 
-    /// Whether an instance is the region's own machine, on which its balancers are too.
+    /// What a load balancer's cookies are sealed with, by its ARN: the same on all hosts that it is on, and another's is
+    /// another.
+    pub fn balancer_cookie_key(&self, arn: &str) -> [u8; 32] {
+        derive(&self.keys.registry_secret, "balancer cookies", arn)
+    }
+
+    /// Whether an instance is the region's own machine.
     pub fn is_of_own_machine(&self, instance: &Instance) -> bool {
         instance.access_key.as_deref() == Some(&*self.keys.node.access_key_id)
     }

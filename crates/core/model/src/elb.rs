@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use longshore_types::{
-    AccountId, EniId, Scope, SecurityGroupId, SubnetId, TaskId, Timestamp, Uuid, VpcId,
+    AccountId, EniId, InstanceId, Scope, SecurityGroupId, SubnetId, TaskId, Timestamp, Uuid, VpcId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,53 @@ pub struct BalancerZone {
     pub subnet: SubnetId,
     pub eni: EniId,
     pub address: Ipv4Addr,
+    /// Written by the placement of balancers only.
+    #[serde(default, skip_serializing_if = "Stand::is_usual")]
+    pub stand: Stand,
+}
+
+/// On which host an interface of a balancer is, and how it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stand {
+    /// The instance on whose host it is; none: the region's own machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<InstanceId>,
+    #[serde(default)]
+    pub state: StandState,
+}
+
+/// How an interface of a balancer is where it is, in life order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StandState {
+    /// The process there has not said yet that it takes connections at it.
+    Coming { since: Timestamp },
+    #[default]
+    Serving,
+    /// Its host is not heard of.
+    Away,
+    /// It goes elsewhere then. Until then it serves those who know its address.
+    Leaving { at: Timestamp },
+}
+
+impl Stand {
+    /// On a host from now on; none: on the region's own machine.
+    pub fn coming(host: Option<InstanceId>, now: Timestamp) -> Self {
+        Self { host, state: StandState::Coming { since: now } }
+    }
+
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the balancer's name is to be answered with the interface's address.
+    pub fn is_named(&self) -> bool {
+        match self.state {
+            StandState::Serving => true,
+            StandState::Coming { .. } | StandState::Away | StandState::Leaving { .. } => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +138,17 @@ impl ElbBalancer {
 
     pub fn arn(&self) -> String {
         arn(&self.scope, "loadbalancer", &self.path())
+    }
+
+    /// Its interfaces on a host; none: on the region's own machine.
+    pub fn zones_on(&self, host: Option<InstanceId>) -> impl Iterator<Item = &BalancerZone> {
+        self.zones.iter().filter(move |zone| zone.stand.host == host)
+    }
+
+    /// Those by whose addresses its name is answered: those that serve, or all if none does.
+    pub fn named_zones(&self) -> impl Iterator<Item = &BalancerZone> {
+        let serves = self.zones.iter().any(|zone| zone.stand.is_named());
+        self.zones.iter().filter(move |zone| !serves || zone.stand.is_named())
     }
 
     pub fn dns_name(&self) -> String {

@@ -30,6 +30,8 @@ pub const UNDERLAY_ATTRIBUTE: &str = "longshore.underlay-address";
 pub const ENCRYPTION_ATTRIBUTE: &str = "longshore.encryption";
 /// What that begins with on a host that can; its generation follows.
 const ENCRYPTS: &str = "aes-gcm/";
+/// The attribute of instances whose host serves load balancers.
+pub const BALANCERS_ATTRIBUTE: &str = "longshore.balancers";
 /// The attribute that says what a host that joined is called by itself.
 pub const HOST_ATTRIBUTE: &str = "longshore.host-name";
 
@@ -172,6 +174,14 @@ impl Instance {
     /// Whether its agent makes interfaces itself, so that nothing needs to be attached first.
     pub fn makes_interfaces(&self) -> bool {
         self.is_true(ENI_ATTRIBUTE)
+    }
+
+    /// Whether interfaces of load balancers may be put on its host.
+    pub fn serves_balancers(&self) -> bool {
+        self.is_true(BALANCERS_ATTRIBUTE)
+            && self.makes_interfaces()
+            && self.has(UNDERLAY_ATTRIBUTE)
+            && !self.is_external
     }
 
     pub fn zone(&self) -> Option<&str> {

@@ -268,8 +268,8 @@ impl Interface {
         matches!(self.user, InterfaceUser::Balancer { .. })
     }
 
-    /// Whether it is a balancer's or an endpoint's: those stand on the region's own machine, where the process is that
-    /// serves them, and no task brings them there.
+    /// Whether it is a balancer's or an endpoint's: no task brings them to a host. They are on the region's own machine, where
+    /// the process is that serves them, unless the balancer's row says another.
     pub fn is_at_home(&self) -> bool {
         match self.user {
             InterfaceUser::Balancer { .. } | InterfaceUser::VpcEndpoint { .. } => true,

@@ -4,11 +4,12 @@
 //! from a snapshot that is kept and changed; [`service`] decides what starts and stops to keep a
 //! service's promise; [`query`] is the cluster query language that constraints and list filters are
 //! written in; [`refusal`] is the vocabulary of "why not"; [`capacity`] shares tasks among capacity
-//! providers; [`ranges`] finds addresses that nobody else has; [`reach`] says whether a connection is let through;
+//! providers; [`balancers`] says where load balancers stand; [`ranges`] finds addresses that nobody else has; [`reach`] says whether a connection is let through;
 //! [`schedule`] says when a cron expression comes next. No clock, no IO, no randomness: a seed comes in as an argument.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod balancers;
 pub mod capacity;
 pub mod fargate;
 mod fit;

@@ -26,8 +26,22 @@ pub struct Balancer {
     pub clients: Option<Vec<ClientRule>>,
     #[serde(default)]
     pub attributes: BalancerAttributes,
+    /// What stickiness cookies are sealed with, so that whoever has one by one of its interfaces is known at the others;
+    /// none: each process has a key of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie_key: Option<SecretKey>,
     #[serde(default)]
     pub listeners: Vec<Listener>,
+}
+
+/// A key of 32 bytes, which no log shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretKey(pub [u8; 32]);
+
+impl std::fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretKey(…)")
+    }
 }
 
 /// The listener that takes what was going to an address in the network of an interface, where that leads to one socket
@@ -268,6 +282,7 @@ mod tests {
             interfaces: vec![],
             clients: None,
             attributes: BalancerAttributes::default(),
+            cookie_key: None,
             listeners: vec![],
         };
         let [near, far] = ["192.0.2.7", "203.0.113.7"].map(|text| text.parse().unwrap());

@@ -37,7 +37,7 @@ pub mod wire;
 pub use balancer::{
     AccessLogs, Alpn, Balancer, BalancerAttributes, ClientRule, DesyncMode, ForwardedFor,
     Interface, InterfaceRef, Kind, Listener, ListenerAttributes, ListenerProtocol, Scheme,
-    TlsSettings, egress_listener,
+    SecretKey, TlsSettings, egress_listener,
 };
 pub use compiled::{CompiledRule, NotARegex, RewriteFailed, Rules, check_regex};
 pub use group::{

@@ -8,7 +8,7 @@ use crate::ids::{GroupId, ListenerId, TargetKey};
 
 /// Everything that one balancer's process sees; sent whole whenever anything in it changed, and at least every
 /// [`REPORT_INTERVAL_MS`]. What a process finds counts for three intervals; what it may hold is waited for longer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Which process speaks; its own choice, kept over restarts.
     pub node: String,
@@ -22,6 +22,9 @@ pub struct Report {
     /// free for them.
     #[serde(default)]
     pub local: Vec<(ListenerId, std::net::SocketAddr)>,
+    /// Interfaces of balancers that are on this machine, and at which all their listeners take connections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub serving: Vec<InterfaceRef>,
     /// Interfaces in whose networks the socket is there that egress addresses lead to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<InterfaceRef>,

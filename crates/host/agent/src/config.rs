@@ -51,6 +51,8 @@ pub struct AgentConfig {
     pub lease_file: Option<PathBuf>,
     /// Whether Fargate tasks of all clusters may be placed here.
     pub is_fargate: bool,
+    /// Whether load balancers' interfaces may be put on this host.
+    pub serves_balancers: bool,
     /// How SDKs in containers find the region; `None` tells them nothing of it.
     pub region_for_tasks: Option<RegionForTasks>,
     /// Where operators are answered as Amazon's agent answers them.
@@ -97,6 +99,7 @@ impl AgentConfig {
             log_egress: Egress::default(),
             lease_file: None,
             is_fargate: true,
+            serves_balancers: false,
             region_for_tasks: None,
             introspection: None,
             task_limits: TaskLimits::default(),

@@ -120,6 +120,9 @@ fn request(
     if let Some(encryption) = &config.encryption {
         attributes.push(Attribute::with("longshore.encryption", encryption));
     }
+    if config.serves_balancers {
+        attributes.push(Attribute::with("longshore.balancers", "true"));
+    }
     if config.lease_file.is_some() {
         attributes.push(Attribute::with(FENCE_ATTRIBUTE, "true"));
     }

@@ -143,6 +143,8 @@ fn balancer(
             request_timeout_s: endpoint.request_s,
             ..BalancerAttributes::default()
         },
+        // Endpoints have no cookies.
+        cookie_key: None,
         listeners: vec![listener],
     }
 }

@@ -142,6 +142,7 @@ pub(crate) async fn tell(
         let mut report = snapshot.report(&node);
         report.local = listeners.local();
         report.egress = listeners.egress();
+        report.serving = listeners.serving();
         let sent = timeout(READ_WAIT, feed.report(report)).await;
         if !matches!(sent, Ok(Ok(()))) {
             tokio::time::sleep(RETRY_PAUSE).await;

@@ -66,8 +66,8 @@ pub struct Config {
     pub region: String,
     /// Which process it is, among those of the region.
     pub node: String,
-    /// The machine's own address, at which internet-facing balancers are reached.
-    pub local: IpAddr,
+    /// The machine's own address, at which internet-facing balancers are reached; none: at their interfaces alone.
+    pub local: Option<IpAddr>,
     /// Where the interfaces of balancers are on this machine.
     pub interfaces: Arc<dyn Interfaces>,
     /// Where what comes to VPC endpoints goes on.

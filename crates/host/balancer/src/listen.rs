@@ -1,5 +1,7 @@
 //! Sockets: one for each address and port that a table names, kept over tables as long as they are named.
 
+mod places;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,9 +12,7 @@ use std::time::Duration;
 use files::whole::{self, Durability};
 use futures_util::FutureExt as _;
 use longshore_types::Chain;
-use routing::{
-    EndpointId, InterfaceRef, ListenerId, ListenerProtocol, Scheme, Table, egress_listener,
-};
+use routing::{EndpointId, InterfaceRef, ListenerId, ListenerProtocol, Table, egress_listener};
 use serde::{Deserialize, Serialize};
 use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -32,23 +32,11 @@ use crate::sockets::{NamespaceId, Transport};
 use crate::tcp;
 use crate::tls::TlsFacts;
 use crate::udp;
+use places::{Place, interfaces, places};
 
 const BACKLOG: i32 = 4096;
 /// How long after an error of `accept` the next is tried: it is most often the limit of open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-
-/// Where a listener is to be reached.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    /// At an interface of the balancer.
-    Interface(ListenerId, Transport, InterfaceRef, SocketAddr),
-    /// A VPC endpoint, at one of its interfaces.
-    Endpoint(EndpointId, InterfaceRef, SocketAddr),
-    /// At this machine's own address, at the listener's port if it is free.
-    Local(ListenerId, Transport, u16),
-    /// Where all egress addresses in the network of an interface lead to.
-    Egress(InterfaceRef),
-}
 
 /// What somebody comes to.
 #[derive(Clone, Debug)]
@@ -142,11 +130,13 @@ pub fn listening(state_dir: &Path) -> Vec<Listening> {
 #[derive(Debug)]
 pub(crate) struct Listeners {
     shared: Arc<Shared>,
-    /// The machine's own address, where internet-facing balancers are reached.
-    local: IpAddr,
+    /// The machine's own address, where internet-facing balancers are reached, if they are.
+    local: Option<IpAddr>,
     /// Where it is remembered which port was chosen for which listener, and said what is reached where.
     state_dir: PathBuf,
     open: Mutex<BTreeMap<Place, Open>>,
+    /// Interfaces of balancers at which all is listened at that is to be.
+    serving: Mutex<Vec<InterfaceRef>>,
     /// Places that could not be listened at.
     refused: Retries<Place>,
     /// What the files say.
@@ -173,14 +163,21 @@ impl Open {
 }
 
 impl Listeners {
-    pub(crate) fn new(shared: Arc<Shared>, local: IpAddr, state_dir: PathBuf) -> Self {
-        let (open, refused, saved) = (Mutex::default(), Retries::default(), Mutex::default());
-        Self { shared, local, state_dir, open, refused, saved }
+    pub(crate) fn new(shared: Arc<Shared>, local: Option<IpAddr>, state_dir: PathBuf) -> Self {
+        Self {
+            shared,
+            local,
+            state_dir,
+            open: Mutex::default(),
+            serving: Mutex::default(),
+            refused: Retries::default(),
+            saved: Mutex::default(),
+        }
     }
 
     /// Opens what a table names and closes what it names no more. Connections go on.
     pub(crate) async fn follow(self: &Listeners, table: &Table) {
-        let wanted = places(table);
+        let wanted = self.places(table);
         let (missing, gone) = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             let is_gone = |place: &Place, open: &Open| {
@@ -231,6 +228,36 @@ impl Listeners {
         remembered.retain(|listener, _| named.contains(listener));
         self.save(PORTS_FILE, &remembered).await;
         self.save(LISTENING_FILE, &self.listening(table)).await;
+        let serving = self.serving_in(table);
+        *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = serving;
+    }
+
+    /// The interfaces of a table's balancers that are here and listened at.
+    fn serving_in(&self, table: &Table) -> Vec<InterfaceRef> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing: BTreeSet<InterfaceRef> = self
+            .places(table)
+            .into_iter()
+            .filter(|place| open.get(place).is_none_or(|open| self.is_elsewhere(place, open)))
+            .filter_map(|place| match place {
+                Place::Interface(_, _, interface, _) => Some(interface),
+                Place::Endpoint(..) | Place::Local(..) | Place::Egress(_) => None,
+            })
+            .collect();
+        let interfaces = interfaces(table);
+        let is_served = |it: &InterfaceRef| {
+            self.shared.sockets.namespace(it).is_some() && !missing.contains(it)
+        };
+        interfaces.filter(is_served).collect()
+    }
+
+    /// Interfaces of balancers that are on this machine, where whoever comes is served.
+    pub(crate) fn serving(&self) -> Vec<InterfaceRef> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn places(&self, table: &Table) -> BTreeSet<Place> {
+        places(table, self.local.is_some())
     }
 
     /// Whether some place of a table is not listened at, or no longer: an interface that was made anew has another
@@ -239,7 +266,8 @@ impl Listeners {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let is_missing =
             |place: &Place| open.get(place).is_none_or(|open| self.is_elsewhere(place, open));
-        places(table).iter().any(is_missing)
+        let is_away = |it: InterfaceRef| self.shared.sockets.namespace(&it).is_none();
+        self.places(table).iter().any(is_missing) || interfaces(table).any(is_away)
     }
 
     fn is_elsewhere(&self, place: &Place, open: &Open) -> bool {
@@ -303,12 +331,13 @@ impl Listeners {
                 Bound::listening(self.shared.sockets.open_egress(interface).await?)
             }
             Place::Local(listener, transport, port) => {
+                let local = self.local.ok_or(io::ErrorKind::AddrNotAvailable)?;
                 let kept = remembered.get(listener).copied();
                 // The port that it had; its own; any that is free.
                 let ports = kept.into_iter().chain([*port, 0]);
                 let mut last = io::Error::from(io::ErrorKind::AddrInUse);
                 for port in ports {
-                    match self.bind(*transport, None, SocketAddr::new(self.local, port)).await {
+                    match self.bind(*transport, None, SocketAddr::new(local, port)).await {
                         Ok(bound) => return Ok(bound),
                         Err(error) => last = error,
                     }
@@ -398,50 +427,6 @@ impl Place {
                 egress: Some(Egress::new(interface)),
             }),
         }
-    }
-
-    fn name(&self) -> &str {
-        match self {
-            Self::Interface(listener, ..) | Self::Local(listener, ..) => &listener.0,
-            Self::Endpoint(endpoint, ..) => &endpoint.0,
-            Self::Egress(interface) => &interface.eni,
-        }
-    }
-}
-
-fn places(table: &Table) -> BTreeSet<Place> {
-    let mut places: BTreeSet<Place> = table.egress.iter().cloned().map(Place::Egress).collect();
-    for balancer in table.balancers.values() {
-        for listener in &balancer.listeners {
-            let (id, port) = (&listener.id, listener.port);
-            for transport in transports(listener.protocol) {
-                places.extend(balancer.interfaces.iter().map(|interface| {
-                    let address = SocketAddr::new(interface.address, port);
-                    Place::Interface(id.clone(), *transport, interface.reference(), address)
-                }));
-                if balancer.scheme == Scheme::InternetFacing {
-                    places.insert(Place::Local(id.clone(), *transport, port));
-                }
-            }
-        }
-    }
-    for (id, endpoint) in &table.endpoints {
-        places.extend(endpoint.interfaces.iter().map(|interface| {
-            let address = SocketAddr::new(interface.address, relay::PORT);
-            Place::Endpoint(id.clone(), interface.reference(), address)
-        }));
-    }
-    places
-}
-
-fn transports(protocol: ListenerProtocol) -> &'static [Transport] {
-    match protocol {
-        ListenerProtocol::Http
-        | ListenerProtocol::Https
-        | ListenerProtocol::Tcp
-        | ListenerProtocol::Tls => &[Transport::Stream],
-        ListenerProtocol::Udp => &[Transport::Datagram],
-        ListenerProtocol::TcpUdp => &[Transport::Stream, Transport::Datagram],
     }
 }
 

@@ -16,6 +16,7 @@ use routing::{
 use tokio::sync::Notify;
 use tracing::warn;
 
+use crate::http::CookieKey;
 use crate::sockets::Sockets;
 use crate::target::{Lease, LiveTarget};
 use crate::tls;
@@ -39,6 +40,8 @@ pub(crate) struct LiveListener {
     pub(crate) listener: Listener,
     pub(crate) rules: Rules,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// None: the process's own.
+    pub(crate) cookie_key: Option<CookieKey>,
     /// What `tls` was made of.
     pub(crate) certificates: BTreeMap<CertificateId, Certificate>,
 }
@@ -129,13 +132,7 @@ impl Snapshot {
             in_flight: target.in_flight(),
         };
         let targets = targets.map(one).collect();
-        Report {
-            node: node.to_owned(),
-            version: self.version,
-            targets,
-            local: Vec::new(),
-            egress: Vec::new(),
-        }
+        Report { node: node.to_owned(), version: self.version, targets, ..Report::default() }
     }
 
     pub(crate) fn targets(
@@ -183,8 +180,9 @@ impl LiveListener {
             None => tls::server_config(balancer, listener, &table.certificates),
         };
         let certificates = tls::certificates(listener, table);
+        let cookie_key = CookieKey::of(balancer);
         let balancer = Balancer { listeners: Vec::new(), ..balancer.clone() };
-        Self { balancer, listener: listener.clone(), rules, tls, certificates }
+        Self { balancer, listener: listener.clone(), rules, tls, cookie_key, certificates }
     }
 }
 

@@ -24,6 +24,18 @@ pub fn balancer_namespace(run_dir: &Path, eni: &EniId, own_vpc: Option<&VpcId>) 
     Records::of_vpc(run_dir, own_vpc).namespace(&EndpointId::of_balancer(eni))
 }
 
+/// Whether there are interfaces of balancers on the host, or were a moment ago: of the network that keeps its files in
+/// `run_dir`.
+pub fn has_balancers(run_dir: &Path) -> bool {
+    let shared = Records::at(run_dir);
+    let routers = shared.routers().unwrap_or_default();
+    let all = routers.iter().map(|vpc| Records::at(&shared.of_router(vpc)));
+    all.chain([shared.clone()]).any(|records| {
+        let names = records.namespace_names().unwrap_or_default();
+        names.iter().any(|name| EndpointId::is_name_of_balancer(name))
+    })
+}
+
 impl Worker {
     /// Has an endpoint for each interface of a balancer that is told to be here, and no other. One that cannot be made is
     /// said in the log, and tried again with whatever is done next.

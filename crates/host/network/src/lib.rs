@@ -64,7 +64,7 @@ pub use traffic::feed;
 pub use traffic::{GroupRule, Peer, SecurityGroup, Traffic};
 
 pub use crate::addr::{AddrError, MacAddr};
-pub use crate::balancers::balancer_namespace;
+pub use crate::balancers::{balancer_namespace, has_balancers};
 pub use crate::endpoint::{Attached, Binding, Counters, EniSpec};
 pub use crate::error::NetworkError;
 pub use crate::flows::CountedFlows;

@@ -195,9 +195,14 @@ impl EndpointId {
         Self(format!("{}{eni}", Self::OF_BALANCERS).into())
     }
 
+    /// Whether a file is called after such a one.
+    pub(crate) fn is_name_of_balancer(name: &str) -> bool {
+        name.starts_with(Self::OF_BALANCERS)
+    }
+
     /// Whether it is the interface of a balancer, which is there because the region tells of it.
     pub(crate) fn is_balancers(&self) -> bool {
-        self.0.starts_with(Self::OF_BALANCERS)
+        Self::is_name_of_balancer(&self.0)
     }
 }
 

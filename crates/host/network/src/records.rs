@@ -242,6 +242,12 @@ impl Records {
         self.run_dir.join("vpcs").join(vpc.as_str())
     }
 
+    /// The VPCs that have a router on the host, or had one.
+    pub(crate) fn routers(&self) -> Result<Vec<VpcId>, NetworkError> {
+        let names = names_in(&self.run_dir.join("vpcs"))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
     /// Removes what routers keep, and takes their endpoints' names away, whether or not their workers live.
     fn remove_routers(&self) -> Result<(), NetworkError> {
         let failed = |source| NetworkError::io("remove the routers' files", source);

@@ -24,7 +24,8 @@ use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
 use crate::cli::{AgentAction, AgentArgs, AgentCommand, EgressArgs, HostArgs, TaskEndpointUrl};
-use crate::commands::{Environment, proxy};
+use crate::commands::kept::Kept;
+use crate::commands::{Environment, balancer, proxy};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::{leftovers, logging, signals};
@@ -193,9 +194,7 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     info!(region = %home.region, %cluster, "agent ready");
     #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
     tokio::spawn(bound_shims_log(host.state_dir.join("sandboxes/shims.log")));
-    let proxy = proxy::keep(data.clone(), environment.program.clone(), host.run_dir.clone());
-    #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
-    tokio::spawn(proxy);
+    keep_processes(data, environment, &home, &host.run_dir);
     tokio::select! {
         ended = agent.run() => ended.map_err(Error::other("run the agent"))?,
         () = signals::stop() => {}
@@ -203,6 +202,23 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     }
     info!("agent stopped, containers go on");
     Ok(())
+}
+
+/// Has the processes beside the agent run while they are wanted.
+fn keep_processes(data: &DataDir, environment: &Environment, home: &Home, run_dir: &Path) {
+    let kept = |role, name| {
+        let program = environment.program.clone();
+        Kept { data: data.clone(), program, role, name }
+    };
+    let proxy = kept(Role::Proxy, "proxy").keep(proxy::is_wanted(run_dir));
+    #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
+    tokio::spawn(proxy);
+    // The region's own machine has its balancers' process from whoever started both.
+    if home.serves_balancers() {
+        let balancer = kept(Role::Balancer, "balancer").keep(balancer::is_wanted(run_dir));
+        #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
+        tokio::spawn(balancer);
+    }
 }
 
 /// The GPUs that this host offers.
@@ -256,6 +272,7 @@ fn agent_config(
     config.region_for_tasks = region_for_tasks(home, &args.host);
     config.gpus = gpus(&args.host);
     config.introspection = args.host.introspection();
+    config.serves_balancers = home.serves_balancers();
     config.is_fargate = args.host.fargate.unwrap_or(home.is_local());
     config.reserved_cpu_units = args.host.reserved_cpu.unwrap_or(0);
     config.reserved_memory_mib = args.host.reserved_memory.unwrap_or(0);

@@ -1,10 +1,12 @@
 //! `longshore balancer`: the process that takes clients' connections for the region's load balancers.
 //!
-//! It asks the region where it is at each call, so it goes on whatever becomes of the region meanwhile.
+//! On the region's own machine it asks the region where it is at each call, so it goes on whatever becomes of the region
+//! meanwhile. On a host that joined, the agent has it run while there are interfaces of balancers ([`is_wanted`]): it reads the
+//! table of those alone, by the host's keys and over TLS, and goes on whatever becomes of agent and region.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +14,13 @@ use aws_wire::sigv4::Credentials;
 use balancer::{Config, Doors, Feed, FeedError, Interfaces, RegionDoor};
 use futures_util::future::BoxFuture;
 use longshore_types::{OsIds, RegionName, SystemClock};
-use network::balancer_namespace;
+use network::{balancer_namespace, has_balancers};
+use nix::unistd::setsid;
 use routing::wire::ReadRequest;
 use routing::{InterfaceRef, Report, Update, introduction};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use tracing::info;
 
 use crate::cli::BalancerArgs;
@@ -22,14 +28,27 @@ use crate::client::Client;
 use crate::commands::{agent, region as region_command};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
+use crate::membership::Membership;
+use crate::remote::Remote;
 use crate::signals;
 
 /// What the process keeps, in the data directory.
 pub(crate) const BALANCER_DIR: &str = "balancer";
 const POLL: Duration = Duration::from_millis(20);
+/// How long no balancer has an interface on a host before the process ends there.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked whether one has.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// The same for whoever is to start the process.
+const WANTED_LOOK: Duration = Duration::from_millis(250);
+/// How long a region on another machine may wait with its answer: below what the call itself may take.
+const MEMBER_WAIT_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error> {
     data.create()?;
+    if let Some(membership) = Membership::load(data.root())? {
+        return run_on_host(data, args, membership).await;
+    }
     let _lock = data.take(Role::Balancer)?;
     let Some(region) = region_name(data).await else { return Ok(()) };
     let keys = region_command::load_keys(data)?;
@@ -44,7 +63,7 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
         logs_dir: args.places.access_logs.clone().unwrap_or_else(|| default_logs(data)),
         region: region.to_string(),
         node: "local".to_owned(),
-        local: args.places.balancer_address,
+        local: Some(args.places.balancer_address),
         interfaces: Arc::new(HostInterfaces(agent::run_dir(data)?)),
         doors,
         missing_wait: balancer::limits::MISSING_WAIT,
@@ -54,6 +73,61 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
     balancer::run(config, line, Arc::new(SystemClock), Arc::new(OsIds), signals::stop())
         .await
         .map_err(Error::io("run the balancer"))
+}
+
+/// Beside the agent of a host that joined.
+async fn run_on_host(
+    data: &DataDir,
+    args: &BalancerArgs,
+    membership: Membership,
+) -> Result<(), Error> {
+    // Not with the session of the agent that started it.
+    let _ = setsid();
+    let _lock = data.take(Role::Balancer)?;
+    let run_dir = agent::run_dir(data)?;
+    let config = Config {
+        state_dir: data.root().join(BALANCER_DIR),
+        logs_dir: args.places.access_logs.clone().unwrap_or_else(|| default_logs(data)),
+        region: membership.region.to_string(),
+        node: membership.node.clone(),
+        local: None,
+        interfaces: Arc::new(HostInterfaces(run_dir.clone())),
+        doors: Arc::new(NoDoors),
+        missing_wait: balancer::limits::MISSING_WAIT,
+    };
+    let line = Arc::new(MemberLine(data.root().to_owned()));
+    info!(region = %membership.region, "balancer ready");
+    let ended = async {
+        tokio::select! {
+            () = signals::stop() => {}
+            () = idle(&run_dir) => info!("no balancer has an interface here any more"),
+        }
+    };
+    balancer::run(config, line, Arc::new(SystemClock), Arc::new(OsIds), ended)
+        .await
+        .map_err(Error::io("run the balancer"))
+}
+
+/// Completes once no balancer has had an interface on the host for a while.
+async fn idle(run_dir: &Path) {
+    let mut idle_since = Instant::now();
+    while idle_since.elapsed() < IDLE_MAX {
+        tokio::time::sleep(IDLE_LOOK).await;
+        if has_balancers(run_dir) {
+            idle_since = Instant::now();
+        }
+    }
+}
+
+/// What says whether there are interfaces of balancers on the host, for whoever has the process run.
+pub(super) fn is_wanted(run_dir: &Path) -> impl FnMut() -> bool + use<> {
+    let (run_dir, mut last) = (run_dir.to_owned(), None::<(Instant, bool)>);
+    move || {
+        let known = last.filter(|(at, _)| at.elapsed() < WANTED_LOOK);
+        let (_, is_wanted) = known.unwrap_or_else(|| (Instant::now(), has_balancers(&run_dir)));
+        last = known.or(Some((Instant::now(), is_wanted)));
+        is_wanted
+    }
 }
 
 /// As the machine's agent makes them.
@@ -84,6 +158,16 @@ impl Doors for Door {
         let region = self.0.running_region().ok()?;
         let token = introduction::token(region.introduction_token.as_ref()?)?;
         Some(RegionDoor { address: region.endpoint(), token })
+    }
+}
+
+/// VPC endpoints are on the region's own machine.
+#[derive(Debug)]
+struct NoDoors;
+
+impl Doors for NoDoors {
+    fn region(&self) -> Option<RegionDoor> {
+        None
     }
 }
 
@@ -131,6 +215,48 @@ fn failed<E: std::error::Error + Send + Sync + 'static>(
     doing: &'static str,
 ) -> impl Fn(E) -> FeedError {
     move |error| FeedError { doing, source: Box::new(error) }
+}
+
+/// The region that a host has joined, by the keys that the host has now: its agent renews them. It is called by the host's
+/// data directory.
+#[derive(Debug)]
+struct MemberLine(PathBuf);
+
+impl MemberLine {
+    async fn call<I: Serialize, O: DeserializeOwned>(
+        &self,
+        operation: &str,
+        input: &I,
+    ) -> Result<O, Error> {
+        let membership = Membership::load(&self.0)?;
+        let membership = membership.ok_or_else(|| Error::message("this host is no member"))?;
+        let tls = Arc::new(membership.trust()?.client_config());
+        let remote = Remote { endpoint: membership.endpoint()?, tls };
+        if !remote.endpoint.is_secure() {
+            return Err(Error::message("private keys of load balancers come by TLS alone"));
+        }
+        let credentials = membership.credentials()?;
+        let answer = remote.call(operation, input, Some((&credentials, &membership.region))).await;
+        Ok(answer.map_err(Error::other("ask the region"))?.value)
+    }
+}
+
+impl Feed for MemberLine {
+    fn read(&self, version: u64, wait: Duration) -> BoxFuture<'_, Result<Update, FeedError>> {
+        Box::pin(async move {
+            let wait_ms = u64::try_from(wait.min(MEMBER_WAIT_MAX).as_millis()).unwrap_or(u64::MAX);
+            let asked = ReadRequest { version, wait_ms };
+            let read = self.call("ReadBalancers", &asked).await;
+            read.map_err(failed("read the balancers' table"))
+        })
+    }
+
+    fn report(&self, report: Report) -> BoxFuture<'_, Result<(), FeedError>> {
+        Box::pin(async move {
+            let told: Result<serde_json::Value, _> = self.call("ReportBalancers", &report).await;
+            told.map(|_| ()).map_err(failed("report targets"))
+        })
+    }
 }
 
 impl Feed for Line {

@@ -8,6 +8,7 @@ pub(crate) mod configure;
 pub(crate) mod down;
 pub(crate) mod env;
 pub(crate) mod image;
+mod kept;
 pub(crate) mod logs;
 pub(crate) mod net;
 pub(crate) mod node;

@@ -1,33 +1,30 @@
 //! `longshore proxy`: the process by which the tasks of a host reach each other with Service Connect.
 //!
-//! The host's agent starts it as soon as there is a task that needs it ([`keep`]), and neither ends with the other. It
+//! The host's agent starts it as soon as there is a task that needs it ([`super::kept`]), and neither ends with the other. It
 //! serves by a file that the agent writes as the region told it, so that it goes on whatever becomes of both.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use balancer::{Config, Doors, Feed, FeedError, Interfaces, RegionDoor};
 use files::whole::{self, Durability};
 use futures_util::future::BoxFuture;
-use longshore_types::{Chain, OsIds, SystemClock};
+use longshore_types::{OsIds, SystemClock};
 use network::connect;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, setsid};
+use nix::unistd::setsid;
 use routing::{InterfaceRef, Report, Update};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 use traffic::connect::ConnectTable;
 
 use crate::cli::ProxyArgs;
 use crate::commands::agent;
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
-use crate::logging::open_log;
 use crate::signals;
 
 /// What the process keeps, in the agent's directory.
@@ -38,12 +35,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const MISSING_WAIT: Duration = Duration::from_millis(20);
 /// How long no task of the host is in a namespace before the process ends.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// How often it is looked whether a process is to be started.
-const KEEP_LOOK: Duration = Duration::from_millis(50);
-/// How often a process is looked after that an earlier agent started.
-const ADOPTED_LOOK: Duration = Duration::from_secs(1);
-/// How soon one that ended is started again.
-const RESTART_PAUSE: Duration = Duration::from_millis(200);
+/// How often it is looked whether there is still such a task.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(data: &DataDir, _: &ProxyArgs) -> Result<(), Error> {
     // Not with the session of the agent that started it, nor of the shell that started that.
@@ -55,7 +48,7 @@ pub(crate) async fn run(data: &DataDir, _: &ProxyArgs) -> Result<(), Error> {
         logs_dir: data.root().join(PROXY_DIR).join("access-logs"),
         region: String::new(),
         node: "proxy".to_owned(),
-        local: std::net::Ipv4Addr::LOCALHOST.into(),
+        local: None,
         interfaces: Arc::new(TaskInterfaces(run_dir.clone())),
         doors: Arc::new(NoDoors),
         missing_wait: MISSING_WAIT,
@@ -77,7 +70,7 @@ pub(crate) async fn run(data: &DataDir, _: &ProxyArgs) -> Result<(), Error> {
 async fn idle(run_dir: &Path) {
     let (mut clients, mut idle_since) = (Clients::new(run_dir), Instant::now());
     loop {
-        tokio::time::sleep(ADOPTED_LOOK).await;
+        tokio::time::sleep(IDLE_LOOK).await;
         if clients.are_there() {
             idle_since = Instant::now();
         }
@@ -94,22 +87,22 @@ fn load(run_dir: &Path) -> Option<ConnectTable> {
 
 /// Whether tasks of the host are in a namespace, from the file, which is read again once it was written.
 #[derive(Debug)]
-struct Clients<'a> {
-    run_dir: &'a Path,
+struct Clients {
+    run_dir: PathBuf,
     seen: Option<Stamp>,
     are_there: bool,
 }
 
-impl<'a> Clients<'a> {
-    fn new(run_dir: &'a Path) -> Self {
-        Self { run_dir, seen: None, are_there: false }
+impl Clients {
+    fn new(run_dir: &Path) -> Self {
+        Self { run_dir: run_dir.to_owned(), seen: None, are_there: false }
     }
 
     fn are_there(&mut self) -> bool {
-        let now = stamp(self.run_dir);
+        let now = stamp(&self.run_dir);
         if now != self.seen {
             self.seen = now;
-            self.are_there = load(self.run_dir).is_some_and(|table| !table.clients.is_empty());
+            self.are_there = load(&self.run_dir).is_some_and(|table| !table.clients.is_empty());
         }
         self.are_there
     }
@@ -211,48 +204,10 @@ impl Feed for Line {
     }
 }
 
-/// Has the process run while tasks of the host are in a namespace, for as long as the agent does.
-pub(super) async fn keep(data: DataDir, program: PathBuf, run_dir: PathBuf) {
-    let (mut clients, mut adopted): (_, Option<u32>) = (Clients::new(&run_dir), None);
-    loop {
-        adopted = adopted.filter(|pid| data.holder(Role::Proxy) == Some(*pid) || !is_buried(*pid));
-        if !clients.are_there() {
-            tokio::time::sleep(KEEP_LOOK).await;
-            continue;
-        }
-        if let Some(pid) = data.holder(Role::Proxy) {
-            adopted = Some(pid);
-            tokio::time::sleep(ADOPTED_LOOK).await;
-            continue;
-        }
-        match start(&data, &program) {
-            Ok(mut child) => {
-                while let Ok(None) = child.try_wait() {
-                    tokio::time::sleep(KEEP_LOOK).await;
-                }
-            }
-            Err(error) => warn!(error = %Chain(&error), "the proxy cannot be started"),
-        }
-        tokio::time::sleep(RESTART_PAUSE).await;
-    }
-}
-
-/// Whether nothing is left of a process that has ended: it is this one's to bury if the program before it, which had the
-/// same process id, started it.
-fn is_buried(pid: u32) -> bool {
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
-    !matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
-}
-
-fn start(data: &DataDir, program: &Path) -> Result<Child, Error> {
-    let path = data.log_file("proxy");
-    let log = open_log(&path);
-    let log = log.map_err(|source| Error::DataDir { path: path.clone(), source })?;
-    let second = log.try_clone().map_err(Error::io("open the log twice"))?;
-    let mut command = Command::new(program);
-    command.arg("proxy").arg("--data-dir").arg(data.root()).arg("--log").arg(&path);
-    command.current_dir(data.root()).stdin(Stdio::null()).stdout(log).stderr(second);
-    command.spawn().map_err(Error::io("start the proxy"))
+/// What says whether tasks of the host are in a namespace, for whoever has the process run.
+pub(super) fn is_wanted(run_dir: &Path) -> impl FnMut() -> bool + use<> {
+    let mut clients = Clients::new(run_dir);
+    move || clients.are_there()
 }
 
 #[cfg(test)]
@@ -273,22 +228,6 @@ mod tests {
             (stamp(dir.path()), file)
         });
         assert_ne!(first.0, second.0);
-    }
-
-    #[test]
-    fn a_process_of_the_program_before_is_buried_once_it_has_ended() {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-        let pid = child.id();
-        assert!(!is_buried(pid), "it waits for more");
-        drop(child.stdin.take());
-        let mut looks = 0;
-        while !is_buried(pid) {
-            looks += 1;
-            assert!(looks < 1_000, "it does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        assert!(child.wait().is_err(), "nothing is left of it");
-        assert!(is_buried(pid), "and it is nobody's twice");
     }
 
     #[test]

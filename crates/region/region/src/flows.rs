@@ -3,7 +3,7 @@
 //! A host tells of the interfaces that are on it, and is believed of those alone. A delivery that fails is said in the flow
 //! log's row, and what it was about is not kept: records are of a time, and the next ones come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
@@ -12,7 +12,8 @@ use control::Control;
 use control::iam::assume::Assumption;
 use control::iam::node_keys::{holder, is_host};
 use logs_api::{self as api, Logs as _};
-use longshore_types::{AccountId, EniId, RegionName};
+use longshore_types::{AccountId, EniId, InstanceId, RegionName};
+use model::elb::BalancerZone;
 use model::network::{FlowLog, LoggedTraffic, flow_fields, flow_version};
 use model::vpc::{Interface, InterfaceUser};
 use model::{Key, View};
@@ -92,7 +93,7 @@ impl Flows {
         Ok(serde_json::json!({}))
     }
 
-    /// The interfaces that are on the caller's host, by id: of its tasks, and on the region's own machine of what is there.
+    /// The interfaces that are on the caller's host, by id: of its tasks, of balancers, and on the region's own machine of VPC endpoints.
     fn interfaces_on<'v>(
         &self,
         view: &'v View,
@@ -104,7 +105,18 @@ impl Flows {
         }
         let key = holder(&caller.access_key);
         let own = view.instances.iter().filter(|row| row.access_key.as_deref() == Some(key));
-        for task in own.flat_map(|row| view.tasks_on_instance(row.id)) {
+        let own: BTreeSet<InstanceId> = own.map(|row| row.id).collect();
+        let is_own_machine = self.control.access.is_own_machine(caller);
+        let is_here = |zone: &BalancerZone| {
+            zone.stand.host.map_or(is_own_machine, |host| own.contains(&host))
+        };
+        for row in view.elb_balancers.iter() {
+            for zone in row.zones.iter().filter(|zone| is_here(zone)) {
+                let interface = view.interface_at(row.scope.account, &row.vpc, zone.address);
+                found.extend(interface.map(|row| (row.eni.clone(), row)));
+            }
+        }
+        for task in own.iter().flat_map(|id| view.tasks_on_instance(*id)) {
             let interface = task.interface.as_ref();
             let placed = interface.and_then(|it| Some((it.own_vpc.as_ref()?, it.address)));
             let Some((vpc, address)) = placed else { continue };
@@ -112,15 +124,12 @@ impl Flows {
                 found.insert(row.eni.clone(), row);
             }
         }
-        if self.control.access.is_own_machine(caller) {
-            let balancers = view.elb_balancers.iter().flat_map(|row| {
-                row.zones.iter().map(move |zone| (row.scope.account, &row.vpc, zone.address))
-            });
+        if is_own_machine {
             let endpoints = view.vpc_endpoints.iter().flat_map(|row| {
                 let zones = row.interface().into_iter().flat_map(|it| &it.zones);
                 zones.map(move |zone| (row.account, &row.vpc, zone.address))
             });
-            for (account, vpc, address) in balancers.chain(endpoints) {
+            for (account, vpc, address) in endpoints {
                 if let Some(row) = view.interface_at(account, vpc, address) {
                     found.insert(row.eni.clone(), row);
                 }

@@ -3,17 +3,19 @@
 //! One without an interface in a VPC needs to know nothing of it and is told nothing, but of interfaces to which a route
 //! leads from a VPC that is connected with it. Of the default VPC's interfaces a
 //! host without an address among the hosts is not told either: it reaches no other, and its own it knows. The interfaces
-//! of balancers and VPC endpoints are on the region's own machine, where their process is, and are made there because they
-//! are told.
+//! of balancers are where `plan::balancers` put them, those of VPC endpoints on the region's own machine, and are made there
+//! because they are told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use longshore_types::{AccountId, InstanceId, RegionName, VpcId};
+use model::elb::BalancerZone;
 use model::instance::{Instance, InstanceStatus, UNDERLAY_ATTRIBUTE};
 use model::network::Network;
-use model::vpc::{AddressPlanId, region_account};
-use model::{View, vpc};
+use model::vpc::{AddressPlanId, InterfaceUser, region_account};
+use model::{ElbBalancer, View, vpc};
 use plan::network_feed;
 use traffic::feed::{Feed, Interface, Item, Place, Vni, Vpc};
 
@@ -22,33 +24,63 @@ pub(crate) fn underlay(instance: &Instance) -> Option<Ipv4Addr> {
     instance.attributes.get(UNDERLAY_ATTRIBUTE)?.as_deref()?.parse().ok()
 }
 
-/// The instance on whose host the interfaces of balancers and endpoints are, if there are such: of those of the region's
-/// own machine the one that is connected, or came last.
+/// The instance of the region's own machine, if there are balancers or endpoints: where they are unless they are elsewhere.
 pub(crate) fn home_of_balancers(
     view: &View,
     is_own: impl Fn(&Instance) -> bool,
 ) -> Option<InstanceId> {
-    vpcs_served_at_home(view).next()?;
-    own_machine(view, is_own)
-}
-
-/// The VPCs in which there are balancers or interface endpoints.
-fn vpcs_served_at_home(view: &View) -> impl Iterator<Item = (AccountId, &VpcId)> {
-    let balancers = view.elb_balancers.iter().map(|row| (row.scope.account, &row.vpc));
-    let endpoints = view.vpc_endpoints.iter().filter(|row| row.interface().is_some());
-    balancers.chain(endpoints.map(|row| (row.account, &row.vpc)))
+    let has_endpoints = || view.vpc_endpoints.iter().any(|row| row.interface().is_some());
+    let has_some = view.elb_balancers.iter().next().is_some() || has_endpoints();
+    if has_some { own_machine(view, is_own) } else { None }
 }
 
 /// The same whether or not there are any.
 pub(crate) fn own_machine(view: &View, is_own: impl Fn(&Instance) -> bool) -> Option<InstanceId> {
-    let own = view.instances.iter().filter(|row| row.status < InstanceStatus::Inactive);
-    let latest = own
-        .filter(|row| is_own(row))
-        .max_by_key(|row| (row.agent.connected, row.registered_at, row.id));
-    latest.map(|row| row.id)
+    plan::balancers::own_machine(view, is_own).map(|row| row.id)
 }
 
-/// What the host of an instance must know. `home` is that of the balancers; `meets` says of which hosts it hears.
+/// The balancers with an interface on the host of an instance.
+pub(crate) fn balancers_on(
+    view: &View,
+    id: InstanceId,
+    home: Option<InstanceId>,
+) -> impl Iterator<Item = &Arc<ElbBalancer>> {
+    let is_here = move |zone: &BalancerZone| zone.stand.host.or(home) == Some(id);
+    view.elb_balancers.iter().filter(move |row| row.zones.iter().any(is_here))
+}
+
+/// The VPCs in which balancers or interface endpoints have interfaces on a host.
+fn vpcs_served_on(
+    view: &View,
+    id: InstanceId,
+    home: Option<InstanceId>,
+) -> impl Iterator<Item = (AccountId, &VpcId)> {
+    let balancers = balancers_on(view, id, home).map(|row| (row.scope.account, &row.vpc));
+    let endpoints = view.vpc_endpoints.iter();
+    let endpoints = endpoints.filter(move |row| home == Some(id) && row.interface().is_some());
+    balancers.chain(endpoints.map(|row| (row.account, &row.vpc)))
+}
+
+/// The instance on whose host an interface is, or is to be.
+pub(crate) fn host_of(
+    view: &View,
+    row: &vpc::Interface,
+    home: Option<InstanceId>,
+) -> Option<InstanceId> {
+    let account = row.owner.account;
+    match &row.user {
+        InterfaceUser::Task { task, .. } => view.tasks.get(account, task)?.instance,
+        InterfaceUser::Balancer { balancer } => {
+            let zones = &view.elb_balancers.get(account, balancer)?.zones;
+            zones.iter().find(|zone| zone.eni == row.eni)?.stand.host.or(home)
+        }
+        InterfaceUser::VpcEndpoint { .. } => home,
+        InterfaceUser::NatGateway { .. } | InterfaceUser::Person { .. } => None,
+    }
+}
+
+/// What the host of an instance must know. `home` is that of the region's own machine; `meets` says of which hosts it
+/// hears.
 pub(crate) fn feed_of(
     view: &View,
     region: &RegionName,
@@ -59,9 +91,8 @@ pub(crate) fn feed_of(
     let own = view.instance_of_any(id).filter(|row| underlay(row).is_some());
     let is_routed = own.is_some();
     let (mut is_in_default, mut vpcs) = (false, BTreeSet::new());
-    let is_home = home == Some(id);
     let mut serves_in_default = false;
-    for (account, vpc) in vpcs_served_at_home(view).filter(|_| is_home) {
+    for (account, vpc) in vpcs_served_on(view, id, home) {
         match view.vpcs.get(account, vpc) {
             Some(_) => drop(vpcs.insert((account, vpc))),
             None => serves_in_default = true,
@@ -100,17 +131,13 @@ pub(crate) fn feed_of(
 /// Where interfaces are that a host can reach.
 struct Places {
     instances: BTreeMap<InstanceId, Place>,
-    /// Of the interfaces of balancers and endpoints.
+    /// Of the interfaces of balancers that are on no other host, and of endpoints.
     home: Option<InstanceId>,
 }
 
 impl Places {
     fn of(&self, view: &View, row: &vpc::Interface) -> Option<Place> {
-        let instance = match row.task() {
-            Some(task) => view.tasks.get(row.owner.account, &task)?.instance?,
-            None => self.home.filter(|_| row.is_at_home())?,
-        };
-        self.instances.get(&instance).copied()
+        self.instances.get(&host_of(view, row, self.home)?).copied()
     }
 }
 
@@ -173,10 +200,8 @@ fn own_vpc(
 }
 
 /// The instances whose hosts are told of VPCs with addresses of their own.
-pub(crate) fn instances_in_own_vpcs(view: &View) -> BTreeSet<InstanceId> {
-    let tasks = network_feed::apart(view, None)
-        .filter_map(|row| view.tasks.get(row.owner.account, &row.task()?)?.instance);
-    tasks.collect()
+pub(crate) fn instances_in_own_vpcs(view: &View, home: Option<InstanceId>) -> BTreeSet<InstanceId> {
+    network_feed::apart(view, None).filter_map(|row| host_of(view, row, home)).collect()
 }
 
 fn interface(view: &View, row: &vpc::Interface, vpc: &VpcId, places: &Places) -> Option<Interface> {
@@ -187,7 +212,7 @@ fn interface(view: &View, row: &vpc::Interface, vpc: &VpcId, places: &Places) ->
 pub(crate) mod tests {
     use control::testing::rows::{instance, task};
     use longshore_types::{EniId, Timestamp};
-    use model::elb::BalancerKind;
+    use model::elb::{BalancerKind, Stand};
     use model::network::{VpcBlock, VpcRow};
     use model::vpc::{AddressPlan, InterfaceUser};
     use model::{ElbBalancer, Row, Seq, Task};
@@ -304,7 +329,7 @@ pub(crate) mod tests {
         let all = [(11, at(1)), (12, Place::Here), (13, Place::Here), (15, Place::Here)].into();
         assert_eq!(told(two), all, "a host without an address among them is reached by none");
         assert_eq!(told(alone), [(14, Place::Here)].into());
-        assert_eq!(instances_in_own_vpcs(&world.view), [one, two, alone].into());
+        assert_eq!(instances_in_own_vpcs(&world.view, None), [one, two, alone].into());
     }
 
     #[test]
@@ -400,7 +425,14 @@ pub(crate) mod tests {
         let (default, apart) = ("vpc-12345678", "vpc-0000000a");
         for (number, vpc) in [(21, default), (22, apart)] {
             let is_apart = vpc == apart;
-            let balancer = balancer(number, vpc);
+            let mut balancer = balancer(number, vpc);
+            balancer.zones.push(BalancerZone {
+                zone: "eu-north-1a".to_owned(),
+                subnet: "subnet-12345678".parse().unwrap(),
+                eni: format!("eni-000000{number:02x}").parse().unwrap(),
+                address: Ipv4Addr::new(172, 31, 0, number),
+                stand: Stand::default(),
+            });
             world.put(vpc::Interface {
                 address: Ipv4Addr::new(172, 31, 0, number),
                 eni: format!("eni-000000{number:02x}").parse().unwrap(),
@@ -434,6 +466,22 @@ pub(crate) mod tests {
             feed_of(&world.view, &"eu-north-1".parse().unwrap(), own, Some(own), |_, _| true);
         let of_balancers = told.interfaces.values().filter(|it| it.is_balancers);
         assert_eq!(of_balancers.count(), 2);
+        // On another host, where there is nothing else, as on one that has tasks too.
+        for (host, last, number) in [(strange, 3, 21), (other, 2, 22)] {
+            let name = format!("web{number}");
+            let row = world.view.elb_balancers.iter().find(|row| row.name == name);
+            let mut row = ElbBalancer::clone(row.unwrap());
+            row.zones[0].stand = Stand { host: Some(host), ..Stand::default() };
+            world.put(row);
+            let address = Ipv4Addr::new(172, 31, 0, number);
+            assert_eq!(world.told(host)[&address], here);
+            assert_eq!(world.told(other)[&address], if host == other { here } else { at(last) });
+        }
+        assert!(world.told(own).is_empty(), "it has nothing of either VPC any more");
+        let alone = balancers_on(&world.view, strange, Some(own)).map(|row| row.name.clone());
+        assert_eq!(alone.collect::<Vec<_>>(), ["web21"]);
+        let own_vpcs = instances_in_own_vpcs(&world.view, Some(own));
+        assert!(own_vpcs.contains(&other) && !own_vpcs.contains(&own));
     }
 
     pub(crate) fn vpc_row(id: &str) -> VpcRow {

@@ -39,10 +39,11 @@ impl ToldNames {
     pub(crate) fn due(
         &mut self,
         view: &View,
-        instance: InstanceId,
+        (instance, home): (InstanceId, Option<InstanceId>),
         next: &[&Task],
         is_whole: bool,
     ) -> HostNames {
+        let asked_on = AskedOn { host: instance, home };
         if is_whole {
             *self = Self::default();
             view.tasks_on_instance(instance).for_each(|task| {
@@ -67,13 +68,13 @@ impl ToldNames {
                 continue;
             }
             told.accounts.push(*account);
-            told.entries.extend(entries(view, *account, None));
+            told.entries.extend(entries(view, *account, None, asked_on));
             match now {
                 Some(now) => self.accounts.insert(*account, now),
                 None => self.accounts.remove(account),
             };
         }
-        self.due_in_vpcs(view, &mut told);
+        self.due_in_vpcs(view, asked_on, &mut told);
         // Where nobody has names, nobody needs to know who asks. Once somebody has, all are told of, those of accounts
         // without names too: or they would be taken for the host's own, or for whoever had their address before.
         if !self.accounts.is_empty() {
@@ -88,7 +89,7 @@ impl ToldNames {
         told
     }
 
-    fn due_in_vpcs(&mut self, view: &View, told: &mut HostNames) {
+    fn due_in_vpcs(&mut self, view: &View, asked_on: AskedOn, told: &mut HostNames) {
         // Of a VPC that is gone nobody asks any more.
         let told_vpcs = &mut self.told_vpcs;
         self.vpcs.retain(|vpc, account| {
@@ -104,7 +105,7 @@ impl ToldNames {
                 continue;
             }
             told.vpcs.push(vpc.clone());
-            told.entries.extend(entries(view, *account, Some(vpc)));
+            told.entries.extend(entries(view, *account, Some(vpc), asked_on));
             match now {
                 Some(now) => self.told_vpcs.insert(vpc.clone(), now),
                 None => self.told_vpcs.remove(vpc),
@@ -134,8 +135,21 @@ impl ToldNames {
     }
 }
 
+/// On which host a name is asked for.
+#[derive(Clone, Copy, Debug)]
+struct AskedOn {
+    host: InstanceId,
+    /// The region's own machine.
+    home: Option<InstanceId>,
+}
+
 /// All names of an account: in its default VPC, or in one with addresses of its own.
-fn entries(view: &View, account: AccountId, own_vpc: Option<&VpcId>) -> Vec<NameEntry> {
+fn entries(
+    view: &View,
+    account: AccountId,
+    own_vpc: Option<&VpcId>,
+    asked_on: AskedOn,
+) -> Vec<NameEntry> {
     let mut all = Vec::new();
     for namespace in view.map_namespaces.of(account) {
         let NamespaceKind::PrivateDns { vpc, soa_ttl_s, .. } = &namespace.kind else { continue };
@@ -156,7 +170,7 @@ fn entries(view: &View, account: AccountId, own_vpc: Option<&VpcId>) -> Vec<Name
         all.push(entry(None));
         all.extend(services(view, namespace).map(Some).map(entry));
     }
-    all.extend(balancers::entries(view, account, own_vpc));
+    all.extend(balancers::entries(view, account, own_vpc, asked_on));
     all.extend(endpoints::entries(view, account, own_vpc));
     all
 }
@@ -294,26 +308,30 @@ mod tests {
         put(&mut view, plan());
         let instance: InstanceId = "0".repeat(32).parse().unwrap();
         let mut told = ToldNames::default();
-        assert!(told.due(&view, instance, &[], true).is_empty());
-        assert!(told.due(&view, instance, &[&task], false).is_empty(), "nobody has names");
+        assert!(told.due(&view, (instance, None), &[], true).is_empty());
+        assert!(told.due(&view, (instance, None), &[&task], false).is_empty(), "nobody has names");
         put(&mut view, namespace(&task));
         put(&mut view, map_service(&task));
         put(&mut view, map_instance(&task, "one"));
-        let news = told.due(&view, instance, &[], false);
+        let news = told.due(&view, (instance, None), &[], false);
         assert_eq!(news.accounts, [task.scope.account]);
         assert_eq!(news.entries.len(), 2);
         assert_eq!(news.entries[1].service.as_ref().unwrap().instances.len(), 1);
         assert_eq!(news.askers.len(), 1, "who asked before is told with the first names");
-        assert!(told.due(&view, instance, &[&task], false).is_empty());
+        assert!(told.due(&view, (instance, None), &[&task], false).is_empty());
         view.remove(
             view.seq.next(),
             &model::Key::MapInstance(task.scope.account, map_instance(&task, "one").key()),
         );
         view.seq = view.seq.next();
-        let news = told.due(&view, instance, &[], false);
+        let news = told.due(&view, (instance, None), &[], false);
         assert!(news.entries[1].service.as_ref().unwrap().instances.is_empty());
         assert!(news.askers.is_empty());
-        assert_eq!(told.due(&view, instance, &[&task], true).accounts, news.accounts, "all again");
+        assert_eq!(
+            told.due(&view, (instance, None), &[&task], true).accounts,
+            news.accounts,
+            "all again"
+        );
     }
 
     #[test]
@@ -332,17 +350,17 @@ mod tests {
         put(&mut view, map_service(&task));
         put(&mut view, map_instance(&task, "one"));
         let mut told = ToldNames::default();
-        assert!(told.due(&view, instance, &[&task], true).entries.is_empty());
+        assert!(told.due(&view, (instance, None), &[&task], true).entries.is_empty());
         let mut inside = control::testing::rows::task(2);
         inside.interface.as_mut().unwrap().own_vpc = Some(vpc.clone());
-        let news = told.due(&view, instance, &[&inside], false);
+        let news = told.due(&view, (instance, None), &[&inside], false);
         assert_eq!(news.vpcs, std::slice::from_ref(&vpc));
         assert_eq!(news.entries.len(), 2);
         assert!(news.entries.iter().all(|entry| entry.vpc.as_ref() == Some(&vpc)));
-        assert!(told.due(&view, instance, &[&inside], false).is_empty());
+        assert!(told.due(&view, (instance, None), &[&inside], false).is_empty());
         view.remove(view.seq.next(), &model::Key::Vpc(task.scope.account, vpc.clone()));
         view.seq = view.seq.next();
-        let news = told.due(&view, instance, &[], false);
+        let news = told.due(&view, (instance, None), &[], false);
         assert_eq!(
             (news.vpcs, news.entries.len()),
             (vec![vpc], 0),
@@ -357,7 +375,7 @@ mod tests {
         let instance: InstanceId = "0".repeat(32).parse().unwrap();
         put(&mut view, namespace(&task));
         let mut told = ToldNames::default();
-        assert_eq!(told.due(&view, instance, &[&task], true).askers.len(), 1);
+        assert_eq!(told.due(&view, (instance, None), &[&task], true).askers.len(), 1);
         let of_another = |number| {
             let mut other = control::testing::rows::task(number);
             other.scope.account = "111111111111".parse().unwrap();
@@ -367,12 +385,12 @@ mod tests {
         assert_ne!(other.scope.account, task.scope.account);
         let account = other.scope.account;
         let address = task.interface.as_ref().unwrap().address;
-        let news = told.due(&view, instance, &[&other], false);
+        let news = told.due(&view, (instance, None), &[&other], false);
         assert_eq!(news.askers, [Asker { address, account }], "the address is another's now");
         let mut elsewhere = of_another(3);
         elsewhere.interface.as_mut().unwrap().own_vpc = Some("vpc-00000002".parse().unwrap());
-        assert_eq!(told.due(&view, instance, &[&task], false).askers.len(), 1);
-        assert!(told.due(&view, instance, &[&elsewhere], false).is_empty());
+        assert_eq!(told.due(&view, (instance, None), &[&task], false).askers.len(), 1);
+        assert!(told.due(&view, (instance, None), &[&elsewhere], false).is_empty());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use traffic::tunnels::HostTunnels;
 use traffic::{HostNames, SecurityGroup};
 
 use crate::connect::{self, ToldConnect};
-use crate::feed::feed_of;
+use crate::feed::{balancers_on, feed_of};
 use crate::names::{self, ToldNames};
 use crate::tunnels::{self, ToldTunnels, Tunneling};
 
@@ -63,7 +63,7 @@ pub(crate) struct Part {
 
 impl Told {
     /// What the instance's agent must hear before it is sent `next`. At first all that concerns the instance. `home` is
-    /// where the interfaces of balancers and endpoints are.
+    /// the region's own machine, where the interfaces of endpoints are, and those of balancers that are on no other host.
     pub(crate) fn due(
         &mut self,
         view: &View,
@@ -84,10 +84,10 @@ impl Told {
         for task in next {
             self.add(view, task, &mut changed);
         }
+        for row in balancers_on(view, instance, home) {
+            self.add_groups(view, row.scope.account, &row.security_groups, &mut changed);
+        }
         if home == Some(instance) {
-            for row in view.elb_balancers.iter() {
-                self.add_groups(view, row.scope.account, &row.security_groups, &mut changed);
-            }
             for row in view.vpc_endpoints.iter() {
                 let groups = row.interface().into_iter().flat_map(|it| &it.groups);
                 self.add_groups(view, row.account, groups, &mut changed);
@@ -111,7 +111,7 @@ impl Told {
         let tunnels = self.tunnels.due(view, tunneling, instance, &feed, is_whole);
         let network = self.feed.change_to(&feed);
         self.feed = feed;
-        let names = self.names.due(view, instance, next, is_whole);
+        let names = self.names.due(view, (instance, home), next, is_whole);
         let connect = self.connect.due(view, instance, next, is_whole);
         let is_empty =
             groups.is_empty() && network.is_empty() && names.is_empty() && connect.is_empty();

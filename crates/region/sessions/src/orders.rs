@@ -13,7 +13,7 @@ use model::{Index, Key, View};
 use store::{BATCH_ROWS_MAX, Batch, Change};
 
 use crate::Sessions;
-use crate::feed::instances_in_own_vpcs;
+use crate::feed::{host_of, instances_in_own_vpcs};
 
 /// Writes that nobody is connected, before requests are served.
 pub async fn prepare(control: &Control) -> Result<(), ApiError> {
@@ -139,7 +139,7 @@ impl Reconciler for Orders {
                 OrdersKey::OwnVpcs => {
                     // Also where the last balancer has gone.
                     let own = sessions.own_machine(&view);
-                    for instance in instances_in_own_vpcs(&view).into_iter().chain(own) {
+                    for instance in instances_in_own_vpcs(&view, own).into_iter().chain(own) {
                         sessions.notify(instance);
                     }
                     return Ok(rest(&sessions, &view));
@@ -184,10 +184,7 @@ fn instances_of_group(
     let instances = interfaces.filter_map(|key| {
         let Key::Interface(owner, address) = key else { return None };
         let interface = view.interfaces.get(*owner, address)?;
-        match interface.task() {
-            Some(task) => view.tasks.get(account, &task)?.instance,
-            None => home.filter(|_| interface.is_at_home()),
-        }
+        host_of(view, interface, home)
     });
     instances.collect()
 }

@@ -14,8 +14,8 @@ use control::tasks::{ROWS_OF_TASK_MAX, put_task};
 use ecs_api as api;
 use longshore_types::{CpuUnits, InstanceArn, InstanceId, MemoryMib, Resources, Timestamp};
 use model::instance::{
-    AgentState, ENCRYPTION_ATTRIBUTE, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE, GPU_RESOURCE, Instance,
-    InstanceStatus, OtherResource, UNDERLAY_ATTRIBUTE,
+    AgentState, BALANCERS_ATTRIBUTE, ENCRYPTION_ATTRIBUTE, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE,
+    GPU_RESOURCE, Instance, InstanceStatus, OtherResource, UNDERLAY_ATTRIBUTE,
 };
 use model::task::{HostPort, Input, Protocol, Task, step};
 use model::task_definition::{ARCHITECTURE_ATTRIBUTE, FENCE, OS_ATTRIBUTE};
@@ -35,8 +35,14 @@ const OTHERS_MAX: usize = 20;
 const GPUS_MAX: usize = 256;
 const TEXT_CHARS_MAX: usize = 1_024;
 /// What only agents of the region's own may say of themselves: other accounts' tasks rely on it.
-const OWN_ATTRIBUTES: [&str; 5] =
-    [FARGATE_ATTRIBUTE, ENI_ATTRIBUTE, UNDERLAY_ATTRIBUTE, ENCRYPTION_ATTRIBUTE, FENCE];
+const OWN_ATTRIBUTES: [&str; 6] = [
+    FARGATE_ATTRIBUTE,
+    BALANCERS_ATTRIBUTE,
+    ENI_ATTRIBUTE,
+    UNDERLAY_ATTRIBUTE,
+    ENCRYPTION_ATTRIBUTE,
+    FENCE,
+];
 
 /// What agents of external instances say.
 const EXTERNAL_ATTRIBUTE: &str = "ecs.capability.external";

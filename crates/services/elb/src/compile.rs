@@ -1,6 +1,7 @@
-//! From rows to what balancers serve by: [`table`] is a function of a view.
+//! From rows to what balancers serve by: [`table`] is a function of a view, for each host that has interfaces of balancers.
 //!
-//! A group is in it while a listener or a rule forwards to it, and while targets of it drain. A target whose address or
+//! A host is told of those balancers alone, with the certificates that they show. A group is in its table while something of
+//! such a balancer forwards to it, and while targets of it drain. A target whose address or
 //! port may have become somebody else's is not, nor are targets that would be checked at a port of the machine that is no
 //! task's.
 //!
@@ -9,8 +10,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use longshore_types::AccountId;
+use longshore_types::{AccountId, InstanceId};
 use model::elb::{
     BalancerKind, ElbAction, ElbAlpn, ElbCondition, ElbProtocol, ElbRewrite, GroupVersion,
     ListenerTls, TargetHealth, arn,
@@ -23,15 +25,15 @@ use routing::{
     CertificateId, CheckPort, CheckProtocol, ClientRule, Condition, DesyncMode, Endpoint,
     EndpointId, ForwardedFor, GroupId, HealthCheck, Interface, Kind, Listener, ListenerAttributes,
     ListenerId, ListenerProtocol, Pattern, ProtocolVersion, RedirectStatus, Rewrite, Rule, RuleId,
-    Scheme, Stickiness, Table, Target, TargetGroup, TargetKey, TargetProtocol, TargetState,
-    TlsSettings, Transforms, WeightedGroup,
+    Scheme, SecretKey, Stickiness, Table, Target, TargetGroup, TargetKey, TargetProtocol,
+    TargetState, TlsSettings, Transforms, WeightedGroup,
 };
 use traffic::{Peer, Traffic};
 
 use crate::attributes::{value_of_balancer, value_of_group};
 use crate::listeners::of_balancer;
 use crate::rules::of_listener;
-use crate::targets::{is_anothers, is_checked_elsewhere, is_used, of_group, published};
+use crate::targets::{is_anothers, is_checked_elsewhere, of_group, published};
 use crate::ways::{Way, Ways, interfaces};
 
 /// Opens the private key of a certificate, in PEM; none of one that does not open.
@@ -40,26 +42,47 @@ pub type OpenKey<'a> = &'a dyn Fn(&View, &AcmCertificate) -> Option<String>;
 /// Whether an instance is the region's own machine.
 pub type IsOwn<'a> = &'a dyn Fn(&Instance) -> bool;
 
-/// Everything that balancers must know, as of a view.
-pub fn table(view: &View, open_key: OpenKey<'_>, is_own: IsOwn<'_>) -> Table {
+/// What a table is made of besides rows.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    pub open_key: OpenKey<'a>,
+    pub is_own: IsOwn<'a>,
+    /// What cookies of the balancer with an ARN are sealed with.
+    pub cookie_key: &'a dyn Fn(&str) -> [u8; 32],
+}
+
+impl std::fmt::Debug for Means<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Means(…)")
+    }
+}
+
+/// Everything that the process on a host must know, as of a view; none: on the region's own machine.
+pub fn table(view: &View, means: &Means<'_>, host: Option<InstanceId>) -> Table {
+    let is_own = means.is_own;
+    let serves = |row: &&Arc<ElbBalancer>| row.zones_on(host).next().is_some();
+    if host.is_some() && !view.elb_balancers.iter().any(|row| serves(&row)) {
+        return Table { version: view.seq.0.max(1), ..Table::default() };
+    }
     let mut ports: BTreeMap<AccountId, BTreeSet<u16>> = BTreeMap::new();
-    let balancers = view.elb_balancers.iter().map(|row| {
-        let balancer = balancer(view, row);
+    let rows = || view.elb_balancers.iter().filter(serves);
+    let balancers = rows().map(|row| {
+        let balancer = balancer(view, row, means, host);
         (balancer.id.clone(), balancer)
     });
     let groups = view.elb_groups.iter().filter_map(|row| {
-        let is_used = is_used(view, row);
+        let ways = Ways::of(view, row, is_own, host);
+        let is_used = ways.are_used();
         let account = row.scope.account;
         let ports = &*ports.entry(account).or_insert_with(|| published(view, account, is_own));
         let targets = of_group(view, account, &row.path()).map(|target| &**target);
         let is_strange = is_checked_elsewhere(row, ports);
-        let ways = Ways::of(view, row, is_own);
         let targets = targets
             .filter(|target| !is_strange && !is_anothers(view, row, ways.own_vpc(), target, ports))
             .filter_map(|target| Some((target, ways.to(target)?)));
         let targets: Vec<(&ElbTarget, Way)> = targets.collect();
         let drains = targets.iter().any(|(target, _)| target.is_draining());
-        (is_used || drains).then(|| {
+        (is_used || (drains && ways.may_hold())).then(|| {
             let group = group(row, is_used, &targets);
             (group.id.clone(), group)
         })
@@ -68,13 +91,13 @@ pub fn table(view: &View, open_key: OpenKey<'_>, is_own: IsOwn<'_>) -> Table {
         version: view.seq.0.max(1),
         balancers: balancers.collect(),
         groups: groups.collect(),
-        certificates: certificates(view, open_key),
-        endpoints: endpoints(view),
+        certificates: certificates(view, rows(), means.open_key),
+        endpoints: if host.is_none() { endpoints(view) } else { BTreeMap::new() },
         egress: BTreeSet::new(),
     }
 }
 
-/// VPC endpoints by interfaces. They are no load balancers, but served by the same process.
+/// VPC endpoints by interfaces. They are no load balancers, but served by the process of the region's own machine.
 fn endpoints(view: &View) -> BTreeMap<EndpointId, Endpoint> {
     let rows = view.vpc_endpoints.iter().filter_map(|row| Some((row, row.interface()?)));
     let endpoints = rows.map(|(row, endpoint)| {
@@ -93,10 +116,14 @@ fn endpoints(view: &View) -> BTreeMap<EndpointId, Endpoint> {
     endpoints.collect()
 }
 
-/// Those that listeners show, by their ARNs.
-fn certificates(view: &View, open_key: OpenKey<'_>) -> BTreeMap<CertificateId, Certificate> {
+/// Those that listeners of balancers show, by their ARNs.
+fn certificates<'v>(
+    view: &'v View,
+    balancers: impl Iterator<Item = &'v Arc<ElbBalancer>>,
+    open_key: OpenKey<'_>,
+) -> BTreeMap<CertificateId, Certificate> {
     let mut shown = BTreeMap::new();
-    for listener in view.elb_listeners.iter() {
+    for listener in balancers.flat_map(|row| of_balancer(view, row.scope.account, &row.path())) {
         let ids = listener.tls.iter().flat_map(ListenerTls::certificates);
         for row in ids.filter_map(|id| view.acm_certificates.get(listener.scope.account, &id)) {
             let id = CertificateId(row.arn());
@@ -120,7 +147,12 @@ fn number(text: &str) -> u32 {
     text.parse().unwrap_or(0)
 }
 
-fn balancer(view: &View, row: &ElbBalancer) -> Balancer {
+fn balancer(
+    view: &View,
+    row: &ElbBalancer,
+    means: &Means<'_>,
+    host: Option<InstanceId>,
+) -> Balancer {
     let listeners = of_balancer(view, row.scope.account, &row.path());
     Balancer {
         id: BalancerId(row.arn()),
@@ -131,9 +163,10 @@ fn balancer(view: &View, row: &ElbBalancer) -> Balancer {
             BalancerKind::Network => Kind::Network,
         },
         scheme: if row.is_internal { Scheme::Internal } else { Scheme::InternetFacing },
-        interfaces: interfaces(view, row),
+        interfaces: interfaces(view, row, host),
         clients: clients(view, row),
         attributes: balancer_attributes(row),
+        cookie_key: Some(SecretKey((means.cookie_key)(&row.arn()))),
         listeners: listeners.map(|listener| self::listener(view, listener)).collect(),
     }
 }

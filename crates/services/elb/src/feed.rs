@@ -1,13 +1,13 @@
-//! What balancers' processes read, and what they said last.
+//! What balancers' processes read, and what they said last: each by the host that it is on.
 //!
-//! The table is made anew whenever rows of load balancing changed, and given out as what changed since the version that
-//! a process has. Both are in memory alone: a process that asks anew, or says again what it sees, makes good whatever a
+//! The tables are made anew whenever rows of load balancing changed, and given out as what changed since the version that
+//! a process has. All is in memory alone: a process that asks anew, or says again what it sees, makes good whatever a
 //! restart lost.
 //!
 //! **Invariant:** a table's version is the commit that it was made from, so that a version which is at least a row's
 //! commit has that row.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use aws_wire::ApiError;
 use control::Control;
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
-use longshore_types::{AccountId, TaskId, Timestamp};
+use longshore_types::{AccountId, Chain, InstanceId, TaskId, Timestamp};
 use model::elb::{GroupTargets, arn};
 use model::task::Phase;
 use model::{AcmCertificate, ElbTarget, Instance, Key, View};
@@ -24,8 +24,8 @@ use store::Change as RowChange;
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::compile;
 use crate::limits::NODES_MAX;
+use crate::{compile, health};
 
 /// Tables that are remembered, so that a process is told only what changed.
 const TABLES_MAX: usize = 32;
@@ -34,24 +34,59 @@ const REST_MS: u64 = 5;
 /// A node that was silent for so long is forgotten. Until then what it may have in flight is waited for.
 const NODE_FORGOTTEN_MS: u64 = 15 * 60_000;
 
-/// A node's last report.
+/// The host of a process: its instance, or none on the region's own machine.
+pub type Host = Option<InstanceId>;
+
+/// A process's last report.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) version: u64,
     pub(crate) at: Timestamp,
     pub(crate) targets: BTreeMap<(GroupId, String, u16), TargetReport>,
     pub(crate) local: Vec<(routing::ListenerId, std::net::SocketAddr)>,
+    pub(crate) serving: BTreeSet<String>,
 }
 
-/// By the names that nodes gave themselves.
-pub(crate) type Nodes = BTreeMap<String, Arc<Node>>;
+/// By the hosts that they are on.
+pub(crate) type Nodes = BTreeMap<Host, Arc<Node>>;
+
+impl Node {
+    /// What it says of a registration.
+    pub(crate) fn of(
+        &self,
+        key: &(GroupId, String, u16),
+        registered_at: Timestamp,
+    ) -> Option<&TargetReport> {
+        self.targets.get(key).filter(|it| it.registered_at == registered_at)
+    }
+}
+
+/// What is known of all processes at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) nodes: Nodes,
+    /// The versions that they were given last.
+    pub(crate) given: BTreeMap<Host, u64>,
+    /// Their latest tables.
+    pub(crate) tables: BTreeMap<Host, Arc<Table>>,
+    /// The commit that those are as of; 0: there are none yet.
+    pub(crate) as_of: u64,
+}
 
 /// See the module's words.
 #[derive(Debug)]
 pub struct Feed {
-    tables: Mutex<VecDeque<Arc<Table>>>,
+    tables: Mutex<Tables>,
     latest: watch::Sender<u64>,
     nodes: Mutex<Nodes>,
+}
+
+/// The tables of each host, the last of them last.
+#[derive(Debug, Default)]
+struct Tables {
+    as_of: u64,
+    of: BTreeMap<Host, VecDeque<Arc<Table>>>,
+    given: BTreeMap<Host, u64>,
 }
 
 impl Default for Feed {
@@ -65,48 +100,73 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Feed {
-    /// Gives out a table from now on, unless nothing but its version differs from the last.
-    pub(crate) fn publish(&self, table: Table) {
-        let mut tables = held(&self.tables);
-        if let Some(last) = tables.back() {
-            let is_same = last.balancers == table.balancers
-                && last.groups == table.groups
-                && last.certificates == table.certificates
-                && last.endpoints == table.endpoints;
-            if is_same || table.version <= last.version {
-                return;
+    /// Gives out tables from now on, as of a commit, but for those that differ from the last in nothing but their version. A
+    /// host of which nothing is said is forgotten.
+    pub(crate) fn publish(&self, as_of: u64, tables: BTreeMap<Host, Table>) {
+        let mut held = held(&self.tables);
+        if as_of < held.as_of {
+            return;
+        }
+        held.as_of = as_of;
+        held.of.retain(|host, _| tables.contains_key(host));
+        held.given.retain(|host, _| tables.contains_key(host));
+        for (host, table) in tables {
+            let of = held.of.entry(host).or_default();
+            if let Some(last) = of.back() {
+                let is_same = Table { version: table.version, ..Table::clone(last) } == table;
+                if is_same || table.version <= last.version {
+                    continue;
+                }
+            }
+            of.push_back(Arc::new(table));
+            if TABLES_MAX < of.len() {
+                of.pop_front();
             }
         }
-        let version = table.version;
-        tables.push_back(Arc::new(table));
-        if TABLES_MAX < tables.len() {
-            tables.pop_front();
-        }
-        drop(tables);
-        self.latest.send_replace(version);
+        drop(held);
+        // Also where nothing changed: each reader looks whether there is something for it.
+        self.latest.send_replace(as_of);
     }
 
-    /// What changed since `version`, of which 0 is none: at once if something did, else after `wait`.
-    pub async fn read(&self, version: u64, wait: Duration) -> Update {
+    /// The hosts that were given tables.
+    pub(crate) fn readers(&self) -> Vec<Host> {
+        held(&self.tables).of.keys().copied().collect()
+    }
+
+    /// What changed on a host since `version`, of which 0 is none: at once if something did, else after `wait`.
+    pub async fn read(&self, host: Host, version: u64, wait: Duration) -> Update {
         let mut latest = self.latest.subscribe();
-        let is_news = |latest: &u64| *latest != 0 && *latest != version;
-        match tokio::time::timeout(wait, latest.wait_for(is_news)).await {
-            Ok(Ok(_)) => self.since(version),
+        let read = latest.wait_for(|as_of| *as_of != 0 && self.is_news(host, version));
+        match tokio::time::timeout(wait, read).await {
+            Ok(Ok(_)) => self.since(host, version),
             Ok(Err(_)) | Err(_) => Update::Unchanged,
         }
     }
 
-    fn since(&self, version: u64) -> Update {
+    fn is_news(&self, host: Host, version: u64) -> bool {
         let tables = held(&self.tables);
-        let Some(last) = tables.back() else { return Update::Unchanged };
-        match tables.iter().find(|table| table.version == version) {
-            Some(known) => Update::Change(Change::between(known, last)),
-            None => Update::Whole(Table::clone(last)),
-        }
+        // Who is on no list has an empty table, and may not know it.
+        tables.of.get(&host).and_then(VecDeque::back).is_none_or(|last| last.version != version)
     }
 
-    /// Takes in what a node sees.
-    pub(crate) fn note(&self, report: Report, now: Timestamp) {
+    fn since(&self, host: Host, version: u64) -> Update {
+        let mut held = held(&self.tables);
+        let as_of = held.as_of;
+        let tables = held.of.entry(host).or_default();
+        if tables.is_empty() {
+            tables.push_back(Arc::new(Table { version: as_of, ..Table::default() }));
+        }
+        let Some(last) = tables.back().map(Arc::clone) else { return Update::Unchanged };
+        let update = match tables.iter().find(|table| table.version == version) {
+            Some(known) => Update::Change(Change::between(known, &last)),
+            None => Update::Whole(Table::clone(&last)),
+        };
+        held.given.insert(host, last.version);
+        update
+    }
+
+    /// Takes in what the process on a host sees.
+    pub(crate) fn note(&self, host: Host, report: Report, now: Timestamp) {
         let targets = report.targets.into_iter().map(|target| {
             ((target.group.clone(), target.target.id.clone(), target.target.port), target)
         });
@@ -114,17 +174,24 @@ impl Feed {
             version: report.version,
             at: now,
             targets: targets.collect(),
-            local: report.local,
+            // Where it is reached on another host is nothing that anybody here can use.
+            local: if host.is_none() { report.local } else { Vec::new() },
+            serving: report.serving.into_iter().map(|it| it.eni).collect(),
         };
         let mut nodes = held(&self.nodes);
         nodes.retain(|_, node| now.since_ms(node.at) < NODE_FORGOTTEN_MS);
-        if nodes.len() < NODES_MAX || nodes.contains_key(&report.node) {
-            nodes.insert(report.node, Arc::new(node));
+        if nodes.len() < NODES_MAX || nodes.contains_key(&host) {
+            nodes.insert(host, Arc::new(node));
         }
     }
 
-    pub(crate) fn nodes(&self) -> Nodes {
-        held(&self.nodes).clone()
+    /// What is known of all processes.
+    pub(crate) fn known(&self) -> Known {
+        let nodes = held(&self.nodes).clone();
+        let tables = held(&self.tables);
+        let latest =
+            tables.of.iter().filter_map(|(host, of)| Some((*host, Arc::clone(of.back()?))));
+        Known { nodes, given: tables.given.clone(), tables: latest.collect(), as_of: tables.as_of }
     }
 
     /// Whether a node checks a target.
@@ -221,11 +288,28 @@ impl Reconciler for Publisher {
         let (control, feed) = (Arc::clone(&self.control), Arc::clone(&self.feed));
         Box::pin(async move {
             let view = control.view();
-            let open_key = |view: &View, row: &AcmCertificate| open_key(&control, view, row);
-            let is_own = |row: &Instance| control.access.is_of_own_machine(row);
-            feed.publish(compile::table(&view, &open_key, &is_own));
+            publish(&control, &feed, &view);
+            if let Err(error) = health::finish(&control, &feed).await {
+                warn!(error = %Chain(&error), "what has drained was not taken away");
+            }
             let rests_until = control.clock.now().plus_ms(REST_MS);
             Ok(Pass { looked_at: view.seq, rests_until, ..Pass::default() })
         })
     }
+}
+
+/// Gives out what the processes must know as of a view.
+pub(crate) fn publish(control: &Control, feed: &Feed, view: &View) {
+    let open_key = |view: &View, row: &AcmCertificate| open_key(control, view, row);
+    let is_own = |row: &Instance| control.access.is_of_own_machine(row);
+    let cookie_key = |arn: &str| control.access.balancer_cookie_key(arn);
+    let means = compile::Means { open_key: &open_key, is_own: &is_own, cookie_key: &cookie_key };
+    let zones = view.elb_balancers.iter().flat_map(|row| &row.zones);
+    let is_there = |host: &Host| host.is_none_or(|id| view.instance_of_any(id).is_some());
+    // Who served before is told that it does no more.
+    let readers = feed.readers().into_iter().filter(is_there);
+    let hosts: BTreeSet<Host> =
+        zones.map(|zone| zone.stand.host).chain([None]).chain(readers).collect();
+    let tables = hosts.into_iter().map(|host| (host, compile::table(view, &means, host)));
+    feed.publish(view.seq.0.max(1), tables.collect());
 }

@@ -1,8 +1,10 @@
-//! What balancers see becomes rows: how targets are, and that one which drains has drained.
+//! What balancers see becomes rows: how targets are, that one which drains has drained, and that an interface is served where
+//! it has come.
 //!
-//! **Invariant:** a target that drains is taken away when every node that is known serves by a version which has it
-//! draining and has nothing in flight to it, or when its time is over; not before.
+//! **Invariant:** a target that drains is taken away when every process that has it in its table, or may have had, serves
+//! by a version which has it draining and has nothing in flight to it, or when its time is over; not before.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_wire::ApiError;
@@ -10,51 +12,88 @@ use control::Control;
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
 use control::targets::remove_targets;
 use longshore_types::{AccountId, Timestamp};
-use model::elb::{CheckFailure, TargetHealth, TargetId};
-use model::{ElbTarget, Index, Key, View};
-use routing::{Finding, REPORT_INTERVAL_MS, Report};
+use model::elb::{BalancerZone, CheckFailure, StandState, TargetHealth, TargetId};
+use model::{ElbBalancer, ElbTarget, Index, Key, View};
+use routing::{Finding, GroupId, REPORT_INTERVAL_MS, Report, Table};
 use store::{Batch, Change};
 
 use crate::Elb;
-use crate::feed::{Feed, Nodes, key_of};
+use crate::feed::{Feed, Host, Known, Nodes, key_of};
 use crate::limits::HEALTH_ROWS_MAX;
 
 impl Elb {
-    /// Takes in what a balancer's process sees, and makes durable what follows.
-    pub async fn take_in(&self, report: Report) -> Result<(), ApiError> {
-        self.feed.note(report, self.control.clock.now());
+    /// Takes in what the process on a host sees, and makes durable what follows.
+    pub async fn take_in(&self, host: Host, report: Report) -> Result<(), ApiError> {
+        self.feed.note(host, report, self.control.clock.now());
         write(&self.control, &self.feed).await
     }
 }
 
 async fn write(control: &Control, feed: &Feed) -> Result<(), ApiError> {
     loop {
-        let nodes = feed.nodes();
+        let known = feed.known();
         // Most reports say nothing new.
         let view = control.store.latest();
-        if plan(&view, &nodes, control.clock.now()).is_empty() {
+        if plan(&view, &known, control.clock.now()).is_empty() {
             return Ok(());
         }
         drop(view);
-        control.decide(|view, now| Ok((plan(view, &nodes, now), ()))).await?;
+        control.decide(|view, now| Ok((plan(view, &known, now), ()))).await?;
     }
 }
 
+/// Takes away what has drained of which no process has to say anything, now that their tables are of now.
+pub(crate) async fn finish(control: &Control, feed: &Feed) -> Result<(), ApiError> {
+    let known = feed.known();
+    let finished = |view: &View, now: Timestamp| {
+        let mut batch = Batch::on(view);
+        finish_draining(view, &known, now, &mut batch);
+        batch
+    };
+    let view = control.view();
+    if finished(&view, control.clock.now()).is_empty() {
+        return Ok(());
+    }
+    control.decide(|view, now| Ok((finished(view, now), ()))).await
+}
+
 /// What follows from reports and from the time.
-fn plan(view: &View, nodes: &Nodes, now: Timestamp) -> Batch {
+fn plan(view: &View, known: &Known, now: Timestamp) -> Batch {
     let mut batch = Batch::on(view);
-    finish_draining(view, nodes, now, &mut batch);
-    judge(view, nodes, now, &mut batch);
+    finish_draining(view, known, now, &mut batch);
+    judge(view, known, now, &mut batch);
+    arrive(view, &known.nodes, now, &mut batch);
     batch
 }
 
-fn finish_draining(view: &View, nodes: &Nodes, now: Timestamp, batch: &mut Batch) {
+/// Interfaces that have come are served once the process there says so.
+fn arrive(view: &View, nodes: &Nodes, now: Timestamp, batch: &mut Batch) {
+    for row in view.elb_balancers.iter() {
+        let is_here = |zone: &BalancerZone| match zone.stand.state {
+            StandState::Coming { since } => nodes.get(&zone.stand.host).is_some_and(|node| {
+                let is_fresh = since <= node.at && now.since_ms(node.at) < 3 * REPORT_INTERVAL_MS;
+                is_fresh && node.serving.contains(zone.eni.as_str())
+            }),
+            StandState::Serving | StandState::Away | StandState::Leaving { .. } => false,
+        };
+        if !row.zones.iter().any(is_here) || HEALTH_ROWS_MAX <= batch.len() {
+            continue;
+        }
+        let mut next = ElbBalancer::clone(row);
+        for zone in next.zones.iter_mut().filter(|zone| is_here(zone)) {
+            zone.stand.state = StandState::Serving;
+        }
+        batch.put(next);
+    }
+}
+
+fn finish_draining(view: &View, known: &Known, now: Timestamp, batch: &mut Batch) {
     let mut over: Vec<(AccountId, TargetId)> = Vec::new();
     for key in view.members(&Index::ElbDraining) {
         let Key::ElbTarget(account, id) = key else { continue };
         let Some(row) = view.elb_targets.get(*account, id) else { continue };
         let Some(since) = view.seq_of(key) else { continue };
-        if has_drained(row, since.0, nodes, now) {
+        if has_drained(view, row, since.0, known, now) {
             over.push((*account, id.clone()));
         }
         if HEALTH_ROWS_MAX / 2 <= over.len() {
@@ -69,24 +108,61 @@ fn finish_draining(view: &View, nodes: &Nodes, now: Timestamp, batch: &mut Batch
 }
 
 /// Whether nothing is, and nothing will be, in flight to a target that drains as of commit `since`.
-fn has_drained(row: &ElbTarget, since: u64, nodes: &Nodes, now: Timestamp) -> bool {
+fn has_drained(view: &View, row: &ElbTarget, since: u64, known: &Known, now: Timestamp) -> bool {
     let TargetHealth::Draining { until } = row.health else { return false };
     if until <= now {
         return true;
     }
+    // Who serves is known by the tables, and those are to be of now.
+    if known.as_of < since {
+        return false;
+    }
     let key = key_of(row);
-    let is_free = |node: &crate::feed::Node| {
-        let held = node.targets.get(&key).filter(|it| it.registered_at == row.registered_at);
+    let has_it = |table: &Table| {
+        let targets = table.groups.get(&key.0).map_or(&[][..], |group| &group.targets);
+        targets.iter().any(|it| it.key.id == key.1 && it.key.port == key.2)
+    };
+    let concerned = known.tables.iter().filter(|(_, table)| has_it(table)).map(|(host, _)| *host);
+    let concerned: BTreeSet<Host> = concerned.collect();
+    let is_free = |host: &Host| {
+        let Some(node) = known.nodes.get(host) else { return false };
+        let held = node.of(&key, row.registered_at);
         since <= node.version && held.is_none_or(|it| it.in_flight == 0)
     };
-    !nodes.is_empty() && nodes.values().all(|node| is_free(node))
+    // One that had it before, and has not said yet that it does no more: unless its host is lost, from where nobody is
+    // reached any more by the addresses that it had.
+    let has_let_go = |host: &Host| {
+        if !is_heard_of(view, *host) {
+            return true;
+        }
+        let Some(node) = known.nodes.get(host) else { return false };
+        let held = node.of(&key, row.registered_at);
+        let is_behind = known.given.get(host).is_some_and(|given| node.version < *given);
+        held.map_or(!is_behind, |it| since <= node.version && it.in_flight == 0)
+    };
+    let others = known.nodes.keys().chain(known.given.keys());
+    let mut others = others.filter(|host| !concerned.contains(host));
+    !(concerned.is_empty() && known.nodes.is_empty())
+        && concerned.iter().all(is_free)
+        && others.all(has_let_go)
 }
 
-/// Writes how targets are, where it differs from what was written.
-fn judge(view: &View, nodes: &Nodes, now: Timestamp, batch: &mut Batch) {
-    let fresh = || nodes.values().filter(|node| now.since_ms(node.at) < 3 * REPORT_INTERVAL_MS);
-    let mut seen = std::collections::BTreeSet::new();
-    for key in fresh().flat_map(|node| node.targets.keys()) {
+/// Whether a host is there and its agent connected; of the region's own machine that goes without saying.
+fn is_heard_of(view: &View, host: Host) -> bool {
+    host.is_none_or(|id| view.instance_of_any(id).is_some_and(|row| row.agent.connected))
+}
+
+/// Writes how targets are, where it differs from what was written. A process is believed of what its table has.
+fn judge(view: &View, known: &Known, now: Timestamp, batch: &mut Batch) {
+    let fresh = || {
+        let nodes = known.nodes.iter();
+        nodes.filter(|(_, node)| now.since_ms(node.at) < 3 * REPORT_INTERVAL_MS)
+    };
+    let is_its = |host: &Host, key: &(GroupId, String, u16)| {
+        known.tables.get(host).is_some_and(|table| table.groups.contains_key(&key.0))
+    };
+    let mut seen = BTreeSet::new();
+    for key in fresh().flat_map(|(_, node)| node.targets.keys()) {
         if HEALTH_ROWS_MAX <= batch.len() {
             return;
         }
@@ -98,8 +174,8 @@ fn judge(view: &View, nodes: &Nodes, now: Timestamp, batch: &mut Batch) {
             continue;
         }
         let findings = fresh()
-            .filter_map(|node| node.targets.get(key))
-            .filter(|it| it.registered_at == row.registered_at)
+            .filter(|(host, _)| is_its(host, key))
+            .filter_map(|(_, node)| node.of(key, row.registered_at))
             .map(|it| it.finding);
         let health = judged(findings, row.health);
         if health != row.health {
@@ -117,25 +193,25 @@ fn row_of<'v>(view: &'v View, key: &(routing::GroupId, String, u16)) -> Option<&
     view.elb_targets.get(account, &id)
 }
 
-/// Healthy where all that check it find it healthy, unhealthy as soon as one does not.
+/// Healthy where those that check it find it healthy, each having made up its mind. One that does not is believed only if no
+/// other finds otherwise: it may be its own host that is in trouble, and it asks the target last in any case.
 fn judged(findings: impl Iterator<Item = Finding>, before: TargetHealth) -> TargetHealth {
-    let (mut is_healthy, mut is_unsure) = (false, false);
+    let (mut is_healthy, mut is_unsure, mut failure) = (false, false, None);
     for finding in findings {
         match finding {
             Finding::Healthy => is_healthy = true,
             Finding::Initial => is_unsure = true,
             Finding::NotChecked => {}
-            Finding::CodeMismatch(code) => {
-                return TargetHealth::Unhealthy(CheckFailure::Code(code));
-            }
-            Finding::Timeout => return TargetHealth::Unhealthy(CheckFailure::Timeout),
-            Finding::Failed => return TargetHealth::Unhealthy(CheckFailure::Failed),
+            Finding::CodeMismatch(code) => failure = Some(CheckFailure::Code(code)),
+            Finding::Timeout => failure = failure.or(Some(CheckFailure::Timeout)),
+            Finding::Failed => failure = failure.or(Some(CheckFailure::Failed)),
         }
     }
-    match (is_healthy, is_unsure) {
-        (true, false) => TargetHealth::Healthy,
+    match (is_healthy, is_unsure, failure) {
+        (true, false, _) => TargetHealth::Healthy,
+        (false, false, Some(failure)) => TargetHealth::Unhealthy(failure),
         // A node that has just begun knows less than was known.
-        (_, true) | (false, false) => before,
+        (_, true, _) | (false, false, None) => before,
     }
 }
 

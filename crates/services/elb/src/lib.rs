@@ -2,7 +2,8 @@
 //! and what balancers' processes are told of them.
 //!
 //! The API writes rows; [`compile`] makes of them the table that the balancers serve by (`routing::Table`); [`feed`]
-//! hands it out and takes in what the balancers see; [`health`] writes that down, and ends what has drained.
+//! hands it out and takes in what the balancers see; [`health`] writes that down, and ends what has drained; [`standing`]
+//! has their interfaces be where they are to be.
 //!
 //! **Invariants:** a setting is stored only if balancers act on it; a target that is deregistered is there until every
 //! balancer has confirmed that nothing is in flight to it, or its delay is over.
@@ -24,6 +25,7 @@ mod pages;
 mod place;
 mod policies;
 mod rules;
+mod standing;
 mod tagged;
 mod tags;
 mod targets;
@@ -157,6 +159,7 @@ impl RegionService for Elb {
         driver.register(feed::Publisher { control, feed });
         let (control, feed) = (Arc::clone(&self.control), Arc::clone(&self.feed));
         driver.register(health::HealthKeeper { control, feed });
+        driver.register(standing::Standing { control: Arc::clone(&self.control) });
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) const RULE_VALUES_MAX: usize = 5;
 pub(crate) const RULE_WILDCARDS_MAX: usize = 6;
 /// Balancers' processes whose reports are kept.
 pub(crate) const NODES_MAX: usize = 256;
+/// Balancers that change places in one batch.
+pub(crate) const PLACED_ROWS_MAX: usize = 200;
 /// Rows of one batch that reports make.
 pub(crate) const HEALTH_ROWS_MAX: usize = 400;
 

@@ -9,7 +9,7 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use elb_api as api;
 use longshore_types::{EniId, SecurityGroupId, Timestamp, VpcId};
-use model::elb::{BalancerKind, BalancerZone};
+use model::elb::{BalancerKind, BalancerZone, Stand};
 use model::network::Network;
 use model::vpc::{Interface, InterfaceId, InterfaceUser, Subnet, Vpc, mac_of, region_account};
 use model::{ElbBalancer, Index, Key, Row, View};
@@ -262,7 +262,14 @@ fn enter(
         is_apart: own.is_some(),
         public,
     });
-    Ok(BalancerZone { zone: subnet.zone.clone(), subnet: subnet.id.clone(), eni, address })
+    Ok(BalancerZone {
+        zone: subnet.zone.clone(),
+        subnet: subnet.id.clone(),
+        eni,
+        address,
+        // It goes on to another host at once, if there is one.
+        stand: Stand::coming(None, now),
+    })
 }
 
 /// An address by which the world knows an interface of a VPC with addresses of its own.

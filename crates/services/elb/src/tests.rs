@@ -9,9 +9,11 @@ use model::vpc::{AddressPlan, Vpc};
 use routing::{Finding, GroupId, Report, Table, TargetKey, TargetReport, TargetState, Update};
 use store::Batch;
 
-use crate::{Elb, compile};
+use crate::Elb;
+use crate::feed::Host;
 
 mod certificates;
+mod hosts;
 mod registering;
 mod stopping;
 mod vpcs;
@@ -140,11 +142,18 @@ impl World {
     }
 
     fn table(&self) -> Table {
-        let open = |view: &model::View, row: &model::AcmCertificate| {
-            crate::feed::open_key(&self.elb.control, view, row)
-        };
-        let is_own = |row: &model::Instance| self.elb.control.access.is_of_own_machine(row);
-        compile::table(&self.elb.control.view(), &open, &is_own)
+        self.table_of(None)
+    }
+
+    /// That of the process on a host.
+    fn table_of(&self, host: Host) -> Table {
+        self.publish();
+        let known = self.elb.feed.known();
+        known.tables.get(&host).map(|table| Table::clone(table)).unwrap_or_default()
+    }
+
+    fn publish(&self) {
+        crate::feed::publish(&self.elb.control, &self.elb.feed, &self.elb.control.view());
     }
 
     /// What a node that serves by `version` says of every target of the latest table.
@@ -159,17 +168,11 @@ impl World {
                 in_flight,
             })
         });
-        Report {
-            node: "local".to_owned(),
-            version,
-            targets: targets.collect(),
-            local: vec![],
-            egress: vec![],
-        }
+        Report { version, targets: targets.collect(), ..Report::default() }
     }
 
     async fn say(&self, version: u64, finding: Finding, in_flight: u32) {
-        self.elb.take_in(self.report(version, finding, in_flight)).await.unwrap();
+        self.elb.take_in(None, self.report(version, finding, in_flight)).await.unwrap();
     }
 }
 
@@ -367,24 +370,24 @@ async fn a_process_is_told_what_changed_and_a_stranger_everything() {
     let world = World::new().await;
     let feed = &world.elb.feed;
     let none = std::time::Duration::ZERO;
-    assert_eq!(feed.read(0, none).await, Update::Unchanged);
-    feed.publish(world.table());
-    let Update::Whole(first) = feed.read(0, none).await else { panic!("all is new") };
-    assert_eq!(feed.read(first.version, none).await, Update::Unchanged);
+    assert_eq!(feed.read(None, 0, none).await, Update::Unchanged);
+    world.publish();
+    let Update::Whole(first) = feed.read(None, 0, none).await else { panic!("all is new") };
+    assert_eq!(feed.read(None, first.version, none).await, Update::Unchanged);
     world.balancer("web").await;
-    feed.publish(world.table());
-    let update = feed.read(first.version, none).await;
+    world.publish();
+    let update = feed.read(None, first.version, none).await;
     assert!(matches!(update, Update::Change(_)), "{update:?}");
     let second = first.updated(update).unwrap();
     assert_eq!(second, world.table());
     // Another region's version, or one of long ago.
-    assert_eq!(feed.read(987_654, none).await, Update::Whole(second));
-    let waiting = feed.read(world.table().version, std::time::Duration::from_secs(60));
+    assert_eq!(feed.read(None, 987_654, none).await, Update::Whole(second));
+    let waiting = feed.read(None, world.table().version, std::time::Duration::from_secs(60));
     let (update, ()) = tokio::join!(waiting, async {
         world.group("unused").await;
-        feed.publish(world.table());
+        world.publish();
         world.balancer("other").await;
-        feed.publish(world.table());
+        world.publish();
     });
     assert!(matches!(update, Update::Change(change) if change.balancers.len() == 1));
 }
@@ -409,14 +412,8 @@ async fn reports_about_a_registration_before_this_one_change_nothing() {
         finding: Finding::Failed,
         in_flight: 0,
     };
-    let report = Report {
-        node: "a".to_owned(),
-        version: 1,
-        targets: vec![report],
-        local: vec![],
-        egress: vec![],
-    };
-    world.elb.take_in(report).await.unwrap();
+    let report = Report { version: 1, targets: vec![report], ..Report::default() };
+    world.elb.take_in(None, report).await.unwrap();
     let view = world.elb.control.view();
     assert_eq!(view.elb_targets.iter().next().unwrap().health, TargetHealth::Initial);
 }

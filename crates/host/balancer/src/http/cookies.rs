@@ -29,6 +29,11 @@ impl std::fmt::Debug for CookieKey {
 impl CookieKey {
     pub(crate) const BYTES: usize = 32;
 
+    /// Of the balancer, where its table says one.
+    pub(crate) fn of(balancer: &routing::Balancer) -> Option<Self> {
+        balancer.cookie_key.as_ref().map(|key| Self::new(&key.0))
+    }
+
     pub(crate) fn new(key: &[u8; Self::BYTES]) -> Self {
         let key = UnboundKey::new(&AES_256_GCM, key).expect("the key has the cipher's length");
         Self(LessSafeKey::new(key))

@@ -55,7 +55,7 @@ pub(super) async fn forward(
     let kept = sticky_s.and_then(|seconds| {
         let cookie = cookies::value(request.headers(), cookies::GROUP_CORS)
             .or_else(|| cookies::value(request.headers(), cookies::GROUP))?;
-        let id = shared.cookies.open_group(rule_id, cookie, seconds, now)?;
+        let id = turn.opened(|key| key.open_group(rule_id, cookie, seconds, now))?;
         groups.iter().find(|group| group.group.0 == id && group.weight > 0)
     });
     let chosen =
@@ -274,8 +274,7 @@ fn sticky(turn: &Turn<'_>, group: &LiveGroup, came: &HeaderMap, now: Timestamp) 
         Stickiness::Off | Stickiness::SourceIp => return None,
     };
     let cookie = names.iter().find_map(|name| cookies::value(came, name))?;
-    let keys = &turn.client.shared.cookies;
-    let key = keys.open_target(&group.group.id.0, cookie, seconds, now)?;
+    let key = turn.opened(|key| key.open_target(&group.group.id.0, cookie, seconds, now))?;
     group.hold(|target| target.key == key, now)
 }
 
@@ -409,8 +408,9 @@ fn group_cookies(
     now: Timestamp,
 ) -> Vec<String> {
     let shared = &turn.client.shared;
-    let value = sticky_s
-        .and_then(|_| shared.cookies.seal_group(rule, &group.group.id.0, now, shared.ids.as_ref()));
+    let value = sticky_s.and_then(|_| {
+        turn.cookie_key().seal_group(rule, &group.group.id.0, now, shared.ids.as_ref())
+    });
     value.map_or_else(Vec::new, |value| {
         cookies::pair(cookies::GROUP, cookies::GROUP_CORS, &value, now).into()
     })
@@ -424,7 +424,7 @@ fn target_cookies(
 ) -> Vec<String> {
     let shared = &turn.client.shared;
     let (id, key) = (&group.group.id.0, &answered.lease.target.key);
-    let value = || shared.cookies.seal_target(id, key, now, shared.ids.as_ref());
+    let value = || turn.cookie_key().seal_target(id, key, now, shared.ids.as_ref());
     match &group.group.stickiness {
         Stickiness::Off | Stickiness::SourceIp => Vec::new(),
         Stickiness::LbCookie { .. } => value().map_or_else(Vec::new, |value| {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::answers::{self, Failure};
 use super::body::{AnswerBody, Exchange};
 use super::connection::Client;
-use super::{forward, headers};
+use super::{CookieKey, forward, headers};
 use crate::limits::PATIENCE_PAUSE;
 use crate::live::{LiveListener, Snapshot};
 use crate::log::Entry;
@@ -107,6 +107,17 @@ fn set_last(answer: &mut Response<AnswerBody>, client: &Client) {
 }
 
 impl Turn<'_> {
+    /// What cookies are sealed with.
+    pub(super) fn cookie_key(&self) -> &CookieKey {
+        self.live.cookie_key.as_ref().unwrap_or(&self.client.shared.cookies)
+    }
+
+    /// What is in a cookie. The process's own key opens what it sealed before it was told of another.
+    pub(super) fn opened<T>(&self, open: impl Fn(&CookieKey) -> Option<T>) -> Option<T> {
+        let told = self.live.cookie_key.as_ref().and_then(&open);
+        told.or_else(|| open(&self.client.shared.cookies))
+    }
+
     /// How long it may still wait for a target that takes connections.
     pub(super) fn patience_left(&self) -> Duration {
         let patience = u64::from(self.live.balancer.attributes.patience_ms);

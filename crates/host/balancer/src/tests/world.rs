@@ -118,7 +118,7 @@ impl World {
             logs_dir: dir.path().join("logs"),
             region: "eu-north-1".to_owned(),
             node: "test".to_owned(),
-            local: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            local: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             interfaces,
             doors,
             missing_wait: crate::limits::MISSING_WAIT,
@@ -261,6 +261,7 @@ pub(super) fn table(targets: &[SocketAddr]) -> Table {
         interfaces: Vec::new(),
         clients: None,
         attributes: BalancerAttributes { idle_timeout_s: 2, ..BalancerAttributes::default() },
+        cookie_key: None,
         listeners: vec![listener],
     };
     Table {

@@ -134,6 +134,12 @@ impl Home {
         })
     }
 
+    /// Whether load balancers may be put on this host beside the region's own: what comes with them are private keys, which
+    /// are fetched by TLS alone.
+    pub(super) fn serves_balancers(&self) -> bool {
+        !self.is_local() && self.endpoint.scheme_str() == Some("https")
+    }
+
     /// The host of the region's images, as others are told it.
     pub(super) fn registry(&self) -> &str {
         self.told.split_once("://").map_or(self.told.as_str(), |(_, host)| host)

@@ -70,7 +70,9 @@ pub(crate) async fn uninstall(
         }
     }
     let _lock = data.take(Role::Agent)?;
-    down::end(data, Role::Proxy).await?;
+    for role in [Role::Proxy, Role::Balancer] {
+        down::end(data, role).await?;
+    }
     super::clean(data, environment).await?;
     println!(
         "the agent is no more, nor are its containers; longshore node rm takes the host out of the region"

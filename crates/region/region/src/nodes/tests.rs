@@ -116,15 +116,7 @@ async fn a_host_that_joined_is_no_balancer_of_the_region() {
     let joined = world.join(token.token.reveal(), "1").await.unwrap();
     let region = &world.test.region;
     let asked = || wire::Call::Read(wire::ReadRequest { version: 0, wait_ms: 0 });
-    let told = || {
-        wire::Call::Report(routing::Report {
-            node: "local".to_owned(),
-            version: u64::MAX,
-            targets: vec![],
-            local: vec![],
-            egress: vec![],
-        })
-    };
+    let told = || wire::Call::Report(routing::Report { version: u64::MAX, ..Default::default() });
     let host = world.with(&joined.key).unwrap();
     assert!(region.balancers(&host, asked()).is_none(), "the table is of all accounts");
     assert!(region.balancers(&host, told()).is_none(), "nor is it believed of any target");
@@ -134,6 +126,39 @@ async fn a_host_that_joined_is_no_balancer_of_the_region() {
     region.balancers(&own, asked()).unwrap().await.unwrap();
     let owner = world.test.root();
     assert!(region.balancers(&owner, asked()).is_none(), "it has all accounts' private keys");
+}
+
+#[tokio::test]
+async fn a_host_on_which_balancers_may_be_reads_its_own_table_by_tls_alone() {
+    let world = World::new().await;
+    let token = world.token(Some(1)).await;
+    let joined = world.join(token.token.reveal(), "1").await.unwrap();
+    let region = &world.test.region;
+    let mut host = world.with(&joined.key).unwrap();
+    host.origin.is_secure = true;
+    let asked = || wire::Call::Read(wire::ReadRequest { version: 0, wait_ms: 0 });
+    assert!(region.balancers(&host, asked()).is_none(), "it is no instance yet");
+    let key = control::iam::node_keys::holder(&joined.key.access_key_id).to_owned();
+    let mut row =
+        control::testing::rows::instance(longshore_types::InstanceId::from_bytes([1; 16]));
+    row.access_key = Some(key);
+    let names = ["longshore.balancers", "longshore.eni", "longshore.underlay-address"];
+    row.attributes = names.map(|name| (name.to_owned(), Some("true".to_owned()))).into();
+    let put = async |row: &model::Instance| {
+        let put = |view: &model::View, _| {
+            let mut batch = store::Batch::on(view);
+            batch.put(row.clone());
+            Ok((batch, ()))
+        };
+        region.control.decide(put).await.unwrap();
+    };
+    put(&row).await;
+    region.balancers(&host, asked()).unwrap().await.unwrap();
+    let in_the_clear = Caller { origin: aws_wire::Origin::default(), ..host.clone() };
+    assert!(region.balancers(&in_the_clear, asked()).is_none());
+    row.is_external = true;
+    put(&row).await;
+    assert!(region.balancers(&host, asked()).is_none());
 }
 
 #[tokio::test]

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, ByEndpoint, Caller, Origin, Principal, Trail};
-use control::iam::KeyUse;
+use control::iam::{KeyUse, node_keys};
 use control::ports::RegionService;
 use control::{AccessKey, Config, RootKeyError};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
-use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
+use longshore_types::{AccountId, InstanceId, RegionName, Timestamp, Uuid};
+use model::instance::InstanceStatus;
 use model::network::EndpointService;
 use routing::introduction::{self, IntroductionToken};
 use routing::{EndpointId, wire};
@@ -48,6 +49,21 @@ pub async fn serve_region(
 }
 
 impl Region {
+    /// The instance of a host that joined whose process asks, if interfaces of balancers may be put there. By TLS alone:
+    /// what it is told are private keys too.
+    fn balancers_host(&self, caller: &Caller) -> Option<InstanceId> {
+        if !matches!(caller.principal, Principal::Node { .. }) || !caller.origin.is_secure {
+            return None;
+        }
+        let (view, key) = (self.control.view(), node_keys::holder(&caller.access_key));
+        let its = view.instances.iter().filter(|row| {
+            row.access_key.as_deref() == Some(key)
+                && row.status < InstanceStatus::Inactive
+                && row.serves_balancers()
+        });
+        its.max_by_key(|row| (row.registered_at, row.id)).map(|row| row.id)
+    }
+
     /// Puts another root key in the place of the one there is, for whom the region belongs to.
     fn rotate_root_key<'a>(
         &'a self,
@@ -232,21 +248,22 @@ impl RegionApi for Region {
         caller: &'a Caller,
         call: wire::Call,
     ) -> Option<BoxFuture<'a, Result<wire::Answer, ApiError>>> {
-        // A host that joined is trusted with its own tasks, not with what all accounts' balancers do. The table has all
-        // accounts' private keys, which the process that shows their certificates alone is given.
-        let is_host = self.control.access.is_own_machine(caller);
+        // A table has private keys, which the process that shows their certificates alone is given. A host that joined is
+        // trusted with the balancers whose interfaces are on it, and with no others.
+        let is_own = self.control.access.is_own_machine(caller);
         let is_owner = control::is_root(caller) && caller.account == Config::root_account();
         let is_told = is_owner && matches!(call, wire::Call::Report(_));
-        if !is_host && !is_told {
-            return None;
-        }
+        let host = match is_own || is_told {
+            true => None,
+            false => Some(self.balancers_host(caller)?),
+        };
         Some(match call {
             wire::Call::Read(asked) => Box::pin(async move {
                 let wait = Duration::from_millis(asked.wait_ms).min(limits::BALANCER_WAIT_MAX);
-                Ok(wire::Answer::Read(self.elb.feed.read(asked.version, wait).await))
+                Ok(wire::Answer::Read(self.elb.feed.read(host, asked.version, wait).await))
             }),
             wire::Call::Report(report) => Box::pin(async move {
-                self.elb.take_in(report).await?;
+                self.elb.take_in(host, report).await?;
                 Ok(wire::Answer::Reported)
             }),
         })

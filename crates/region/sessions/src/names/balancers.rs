@@ -1,8 +1,9 @@
 //! Names of load balancers.
 //!
 //! An address is told only where it leads to the balancer: those of its interfaces within its own VPC, and elsewhere, of one
-//! that faces the internet, those by which the world knows them. A balancer without any has no name there, and who asks is
-//! answered by whom the host asks.
+//! that faces the internet, those by which the world knows them, on the host that the interface is on, which alone leads to
+//! them. A balancer without any has no name there, and who asks is answered by whom the host asks. Of interfaces those are
+//! left out that are not served, as long as there are others.
 
 use std::net::Ipv4Addr;
 
@@ -11,13 +12,20 @@ use model::elb::BalancerZone;
 use model::{ElbBalancer, View};
 use traffic::{NameEntry, NamedInstance, NamedService};
 
+use super::AskedOn;
+
 /// How long an answer may be remembered: a balancer that was given other subnets is found there after so long.
 const TTL_S: u32 = 10;
 
 /// The names of an account's balancers as they are in the default VPC, or in one with addresses of its own.
-pub(super) fn entries(view: &View, account: AccountId, own_vpc: Option<&VpcId>) -> Vec<NameEntry> {
+pub(super) fn entries(
+    view: &View,
+    account: AccountId,
+    own_vpc: Option<&VpcId>,
+    asked_on: AskedOn,
+) -> Vec<NameEntry> {
     let named = view.elb_balancers.of(account).filter_map(|row| {
-        let instances = instances(view, row, own_vpc);
+        let instances = instances(view, row, own_vpc, asked_on);
         let service = NamedService { a_ttl_s: Some(TTL_S), instances, ..NamedService::default() };
         (!service.instances.is_empty()).then(|| NameEntry {
             account,
@@ -30,16 +38,22 @@ pub(super) fn entries(view: &View, account: AccountId, own_vpc: Option<&VpcId>) 
     named.collect()
 }
 
-fn instances(view: &View, row: &ElbBalancer, own_vpc: Option<&VpcId>) -> Vec<NamedInstance> {
+fn instances(
+    view: &View,
+    row: &ElbBalancer,
+    own_vpc: Option<&VpcId>,
+    asked_on: AskedOn,
+) -> Vec<NamedInstance> {
     let is_here = view.own_vpc(row.scope.account, &row.vpc).as_ref() == own_vpc;
     let address = |zone: &BalancerZone| -> Option<Ipv4Addr> {
         if is_here {
             return Some(zone.address);
         }
+        zone.stand.host.or(asked_on.home).filter(|host| *host == asked_on.host)?;
         let interface = view.interface_at(row.scope.account, &row.vpc, zone.address)?;
         view.public_address_of(interface)
     };
-    let instances = row.zones.iter().filter_map(|zone| {
+    let instances = row.named_zones().filter_map(|zone| {
         Some(NamedInstance {
             id: zone.eni.to_string(),
             ipv4: Some(address(zone)?),
@@ -57,7 +71,7 @@ mod tests {
 
     use control::testing::rows;
     use longshore_types::{InstanceId, Scope, Timestamp};
-    use model::elb::{Attributes, BalancerKind};
+    use model::elb::{Attributes, BalancerKind, Stand, StandState};
     use model::vpc::{AddressPlan, Interface, InterfaceUser, mac_of};
     use model::{Row, Tags};
 
@@ -95,6 +109,7 @@ mod tests {
                 subnet: "subnet-00000001".parse().unwrap(),
                 eni: format!("eni-000000{last:02x}").parse().unwrap(),
                 address,
+                stand: Stand::default(),
             }],
             security_groups: vec![],
             attributes: Attributes::new(),
@@ -143,20 +158,53 @@ mod tests {
         };
         let at = |name: &str, address: [u8; 4]| (name.to_owned(), Ipv4Addr::from(address));
         let mut told = ToldNames::default();
-        let news = told.due(&view, instance, &[&task], true);
+        let news = told.due(&view, (instance, Some(instance)), &[&task], true);
         let expected = [at("internal-shared-1", [172, 31, 1, 1]), at("open-2", [198, 18, 0, 2])];
         assert_eq!(named(&news.entries), expected.into());
         assert_eq!((news.accounts.as_slice(), news.vpcs.len()), ([scope.account].as_slice(), 0));
         task.interface.as_mut().unwrap().own_vpc = Some(OWN.parse().unwrap());
-        let news = told.due(&view, instance, &[&task], false);
+        let news = told.due(&view, (instance, Some(instance)), &[&task], false);
         assert_eq!((news.vpcs.len(), news.accounts.len()), (1, 0));
         assert!(news.entries.iter().all(|entry| entry.vpc.is_some()));
         let expected = [at("open-2", [172, 31, 1, 2]), at("internal-inner-3", [172, 31, 1, 3])];
         assert_eq!(named(&news.entries), expected.into());
-        assert!(told.due(&view, instance, &[&task], false).is_empty(), "nothing has changed");
+        assert!(
+            told.due(&view, (instance, Some(instance)), &[&task], false).is_empty(),
+            "nothing has changed"
+        );
         balancer(&mut view, &scope, "next", OWN, 4, true);
-        let news = told.due(&view, instance, &[], false);
+        let news = told.due(&view, (instance, Some(instance)), &[], false);
         let in_vpc = news.entries.iter().filter(|entry| entry.vpc.is_some()).count();
         assert_eq!((news.vpcs.len(), in_vpc), (1, 3));
+    }
+
+    #[test]
+    fn addresses_that_are_not_served_are_left_out_and_public_ones_are_told_where_they_lead_somewhere()
+     {
+        let (mut view, task) = (View::default(), rows::task(1));
+        let (scope, here) = (task.scope.clone(), InstanceId::from_bytes([0; 16]));
+        let there = InstanceId::from_bytes([1; 16]);
+        let plan = AddressPlan { block: "172.31.0.0/16".parse().unwrap(), bridge: None, seed: 7 };
+        put(&mut view, plan);
+        rows::own_vpc(scope.account).into_iter().for_each(|row| put(&mut view, row));
+        balancer(&mut view, &scope, "open", OWN, 2, false);
+        let known = view.elb_balancers.iter().next().unwrap();
+        let mut row = ElbBalancer::clone(known);
+        let second = BalancerZone { address: [172, 31, 1, 9].into(), ..row.zones[0].clone() };
+        row.zones.push(second);
+        let own: VpcId = OWN.parse().unwrap();
+        let told = |row: &ElbBalancer, own_vpc: Option<&VpcId>, host: InstanceId| {
+            let asked_on = AskedOn { host, home: Some(here) };
+            let found = instances(&view, row, own_vpc, asked_on);
+            found.iter().map(|it| it.ipv4.unwrap().octets()[3]).collect::<Vec<_>>()
+        };
+        assert_eq!((told(&row, Some(&own), here), told(&row, None, here)), (vec![2, 9], vec![2]));
+        assert_eq!((told(&row, Some(&own), there), told(&row, None, there)), (vec![2, 9], vec![]));
+        row.zones[0].stand = Stand::coming(Some(there), Timestamp(1));
+        assert_eq!((told(&row, Some(&own), here), told(&row, None, there)), (vec![9], vec![]));
+        row.zones[0].stand.state = StandState::Serving;
+        assert_eq!((told(&row, None, here), told(&row, None, there)), (vec![], vec![2]));
+        row.zones.iter_mut().for_each(|zone| zone.stand.state = StandState::Away);
+        assert_eq!(told(&row, Some(&own), here), [2, 9], "where none is served any may be");
     }
 }

@@ -1,26 +1,28 @@
 //! Tasks behind balancers that stop, whatever balancers do meanwhile: many worlds with a seed each.
 //!
-//! The region's part is the real one: rows, `task::step`, the table, reports. Balancers are played: each serves by some
-//! table that it read, begins requests to what that has in routing, ends them when it likes, and reports late.
+//! The region's part is the real one: rows, `task::step`, the tables, reports. Balancers' processes are played, each on a host
+//! of its own: each serves by some table that it read, begins requests to what that has in routing, ends them when it likes,
+//! and reports late, while interfaces go from host to host.
 
 use std::collections::BTreeMap;
 
 use control::testing::rows;
 use elb_api::Elb as _;
-use longshore_types::{Clock as _, SeededEnv, TaskId};
-use model::elb::{TargetHealth, TargetTask};
+use longshore_types::{Clock as _, InstanceId, SeededEnv, TaskId};
+use model::elb::{Stand, TargetHealth, TargetTask};
 use model::service::ServiceId;
 use model::task::{Desired, Input, Phase, Task, TaskService, step};
-use model::{ElbGroup, ElbTarget};
-use routing::{Finding, Report, Table, TargetReport, TargetState};
+use model::{ElbBalancer, ElbGroup, ElbTarget};
+use routing::{Finding, Report, Table, TargetReport, TargetState, Update};
 use store::Batch;
 
 use super::World;
+use crate::feed::Host;
 
 /// A played process.
 #[derive(Default)]
 struct Node {
-    name: String,
+    host: Host,
     table: Table,
     /// Requests to each target, by its address.
     in_flight: BTreeMap<String, u32>,
@@ -37,14 +39,7 @@ impl Node {
                 in_flight: self.in_flight.get(&target.key.id).copied().unwrap_or(0),
             })
         });
-        let targets = targets.collect();
-        Report {
-            node: self.name.clone(),
-            version: self.table.version,
-            targets,
-            local: vec![],
-            egress: vec![],
-        }
+        Report { version: self.table.version, targets: targets.collect(), ..Report::default() }
     }
 
     /// Targets that it may send a request to.
@@ -55,7 +50,9 @@ impl Node {
     }
 
     /// What it no longer has in its table is cut.
-    fn serve_by(&mut self, table: Table) {
+    async fn serve(&mut self, world: &World) {
+        let read = world.elb.feed.read(self.host, 0, std::time::Duration::ZERO).await;
+        let Update::Whole(table) = read else { panic!("all is asked for") };
         self.table = table;
         let all = self.table.groups.values().flat_map(|group| &group.targets);
         let kept: Vec<&String> = all.map(|target| &target.key.id).collect();
@@ -64,7 +61,20 @@ impl Node {
 }
 
 impl World {
-    async fn put(&self, change: impl Fn(&model::View, &mut Batch) + Send + Sync) {
+    /// Has a balancer's interfaces be on hosts.
+    async fn stand(&self, hosts: &[Host]) {
+        self.put(|view, batch| {
+            let row = view.elb_balancers.iter().next().unwrap();
+            let mut row = ElbBalancer::clone(row);
+            for (zone, host) in row.zones.iter_mut().zip(hosts) {
+                zone.stand = Stand { host: *host, ..Stand::default() };
+            }
+            batch.put(row);
+        })
+        .await;
+    }
+
+    pub(super) async fn put(&self, change: impl Fn(&model::View, &mut Batch) + Send + Sync) {
         let put = |view: &model::View, _| {
             let mut batch = Batch::on(view);
             change(view, &mut batch);
@@ -140,17 +150,30 @@ async fn play(seed: u64) {
     world.listener(&balancer, 80, &arn).await;
     let account = world.root().account;
     let group = ElbGroup::clone(world.elb.control.view().elb_groups.of(account).next().unwrap());
-    let name = |number: u32| Node { name: format!("node-{number}"), ..Node::default() };
-    let mut nodes: Vec<Node> = (0..1 + random.below(3)).map(name).collect();
-    // Every process that there is has said so once: one that the region never heard of serves by no table of it.
+    let mut nodes: Vec<Node> = Vec::new();
+    for number in 0..1 + u8::try_from(random.below(3)).unwrap() {
+        // The first is on the region's own machine.
+        let host = (number > 0).then(|| InstanceId::from_bytes([number; 16]));
+        nodes.push(Node { host, ..Node::default() });
+        if let Some(id) = host {
+            let mut row = rows::instance(id);
+            row.agent.connected = true;
+            let put = |_: &model::View, batch: &mut Batch| {
+                batch.put(row.clone());
+            };
+            world.put(put).await;
+        }
+    }
+    let all: Vec<Host> = nodes.iter().map(|node| node.host).collect();
+    world.stand(&[all[0], all[all.len() - 1]]).await;
+    world.publish();
     for node in &mut nodes {
-        node.serve_by(world.table());
-        world.elb.take_in(node.report()).await.unwrap();
+        node.serve(&world).await;
     }
     let mut tasks: Vec<TaskId> = Vec::new();
     for _ in 0..120 {
         let at = usize::try_from(random.below(u32::try_from(nodes.len()).unwrap())).unwrap();
-        match random.below(10) {
+        match random.below(12) {
             0 if tasks.len() < 6 => {
                 tasks.push(world.start_task(tasks.len() as u64 + 1, &group).await);
             }
@@ -158,7 +181,7 @@ async fn play(seed: u64) {
                 let which = random.below(u32::try_from(tasks.len()).unwrap());
                 world.stop_task(tasks[usize::try_from(which).unwrap()], &group).await;
             }
-            2 | 3 => nodes[at].serve_by(world.table()),
+            2 | 3 => nodes[at].serve(&world).await,
             4 | 5 => {
                 for id in nodes[at].open() {
                     *nodes[at].in_flight.entry(id).or_default() += random.below(2);
@@ -167,7 +190,15 @@ async fn play(seed: u64) {
             6 | 7 => {
                 nodes[at].in_flight.values_mut().for_each(|many| *many = many.saturating_sub(1))
             }
-            _ => world.elb.take_in(nodes[at].report()).await.unwrap(),
+            8 => {
+                let other = usize::try_from(random.below(u32::try_from(all.len()).unwrap()));
+                world.stand(&[all[at], all[other.unwrap()]]).await;
+            }
+            9 => {
+                world.publish();
+                crate::health::finish(&world.elb.control, &world.elb.feed).await.unwrap();
+            }
+            _ => world.elb.take_in(nodes[at].host, nodes[at].report()).await.unwrap(),
         }
         for id in &tasks {
             let task = world.task(*id);
@@ -177,22 +208,27 @@ async fn play(seed: u64) {
             let address = format!("172.31.1.{}", tasks.iter().position(|it| it == id).unwrap() + 1);
             for node in &nodes {
                 let held = node.in_flight.get(&address).copied().unwrap_or(0);
-                assert_eq!(held, 0, "seed {seed}: {} has requests to a signalled task", node.name);
+                assert_eq!(
+                    held, 0,
+                    "seed {seed}: {:?} has requests to a signalled task",
+                    node.host
+                );
                 assert!(
                     !node.open().contains(&address),
-                    "seed {seed}: {} may begin one",
-                    node.name
+                    "seed {seed}: {:?} may begin one",
+                    node.host
                 );
             }
         }
     }
     // Once all processes are idle and up to date, whatever was to stop is told so.
+    world.publish();
     for node in &mut nodes {
-        node.serve_by(world.table());
+        node.serve(&world).await;
         node.in_flight.clear();
     }
     for node in &nodes {
-        world.elb.take_in(node.report()).await.unwrap();
+        world.elb.take_in(node.host, node.report()).await.unwrap();
     }
     for id in &tasks {
         assert!(!world.task(*id).is_held(), "seed {seed}: it waits for nothing");

@@ -1,0 +1,286 @@
+//! On which hosts the interfaces of load balancers are: [`place`] is a function of a view and a time.
+//!
+//! Each is on a host of its zone that has joined, spread over those that there are; where there is none it is on the region's
+//! own machine. Where a host is lost, its interfaces go elsewhere at once; where it drains, or a better place has come, the
+//! balancer's name leaves their addresses out for a while first, for those who know them from before.
+//!
+//! **Invariants:** an internet-facing balancer keeps one interface on the region's own machine, if there is an agent: at
+//! that machine's address it is reached, and targets from there by an interface alone. One with targets of type `instance` is
+//! there wholly, since those are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_types::{AccountId, InstanceId, Timestamp};
+use model::elb::{BalancerZone, GroupTargets, Stand, StandState, balancer_path};
+use model::instance::InstanceStatus;
+use model::{ElbBalancer, Index, Instance, Key, View};
+
+/// After its host was silent for so long an interface is not named any more: an agent that was started again is back by then.
+const SILENCE_MS_MAX: u64 = 5_000;
+/// And after so long it goes elsewhere.
+const LOST_AFTER_MS: u64 = 15_000;
+/// How long one that is about to go serves on for those who know its address: an answer holds for a third of that.
+const LEAVE_MS: u64 = 30_000;
+
+/// What is to become of balancers' places.
+#[derive(Debug, Default)]
+pub struct Placement {
+    /// The balancers of which an interface goes elsewhere, or is otherwise than before.
+    pub changed: Vec<ElbBalancer>,
+    /// The instances that were chosen.
+    pub chosen: Vec<(AccountId, InstanceId)>,
+    /// When to look again though nothing has happened.
+    pub again_at: Option<Timestamp>,
+}
+
+/// Looks at all balancers.
+pub fn place(view: &View, is_own: impl Fn(&Instance) -> bool, now: Timestamp) -> Placement {
+    let mut planner = Planner::of(view, is_own, now);
+    for row in view.elb_balancers.iter() {
+        let mut next = ElbBalancer::clone(row);
+        planner.place(&mut next);
+        if next != **row {
+            planner.placement.changed.push(next);
+        }
+    }
+    planner.placement
+}
+
+/// The instance of the region's own machine: the one that is connected, or came last.
+pub fn own_machine(view: &View, is_own: impl Fn(&Instance) -> bool) -> Option<&Arc<Instance>> {
+    let own = view.instances.iter().filter(|row| row.status < InstanceStatus::Inactive);
+    own.filter(|row| is_own(row)).max_by_key(|row| (row.agent.connected, row.registered_at, row.id))
+}
+
+struct Planner<'v> {
+    view: &'v View,
+    home: Option<&'v Instance>,
+    /// Those on which interfaces may be put, with how many there are.
+    hosts: BTreeMap<InstanceId, (&'v Instance, usize)>,
+    now: Timestamp,
+    placement: Placement,
+}
+
+impl<'v> Planner<'v> {
+    fn of(view: &'v View, is_own: impl Fn(&Instance) -> bool, now: Timestamp) -> Self {
+        let home = own_machine(view, &is_own).map(Arc::as_ref);
+        let hosts = view.instances.iter().map(Arc::as_ref).filter(|row| {
+            row.status == InstanceStatus::Active
+                && row.agent.connected
+                && row.serves_balancers()
+                && !is_own(row)
+        });
+        let mut hosts: BTreeMap<_, _> = hosts.map(|row| (row.id, (row, 0))).collect();
+        for zone in view.elb_balancers.iter().flat_map(|row| &row.zones) {
+            if let Some((_, count)) = zone.stand.host.and_then(|host| hosts.get_mut(&host)) {
+                *count += 1;
+            }
+        }
+        Self { view, home, hosts, now, placement: Placement::default() }
+    }
+
+    fn place(&mut self, row: &mut ElbBalancer) {
+        let kept = self.kept_at_home(row);
+        for at in 0..row.zones.len() {
+            let is_kept = kept.all || kept.one == Some(at);
+            let before = row.zones[at].stand;
+            let next = self.next(row, at, is_kept);
+            row.zones[at].stand = next;
+            if before.host != next.host {
+                self.count(before.host, next.host);
+            }
+        }
+    }
+
+    /// Which interfaces are on the region's own machine, whatever other hosts there are.
+    fn kept_at_home(&self, row: &ElbBalancer) -> Kept {
+        let Some(home) = self.home else { return Kept::default() };
+        if forwards_to_instances(self.view, row) {
+            return Kept { all: true, one: None };
+        }
+        if row.is_internal {
+            return Kept::default();
+        }
+        let is_in_zone = |zone: &BalancerZone| home.zone() == Some(zone.zone.as_str());
+        let is_there = |zone: &BalancerZone| zone.stand.host.is_none();
+        let zones = || row.zones.iter();
+        let one = zones()
+            .position(|zone| is_there(zone) && is_in_zone(zone))
+            .or_else(|| zones().position(is_in_zone))
+            .or_else(|| zones().position(|zone| is_there(zone) && !self.has_host(row, zone)))
+            .or_else(|| zones().position(is_there))
+            .or((!row.zones.is_empty()).then_some(0));
+        Kept { all: false, one }
+    }
+
+    fn has_host(&self, row: &ElbBalancer, zone: &BalancerZone) -> bool {
+        self.of_zone(row, &zone.zone, None).is_some()
+    }
+
+    /// How an interface is to be from now on.
+    fn next(&mut self, row: &ElbBalancer, at: usize, is_kept: bool) -> Stand {
+        let zone = &row.zones[at];
+        let stand = zone.stand;
+        let Some(host) = stand.host else {
+            let better = if is_kept { None } else { self.of_zone(row, &zone.zone, None) };
+            let better = better.or_else(|| match self.home {
+                None => self.of_any_zone(row, None),
+                Some(_) => None,
+            });
+            return match better {
+                Some(host) => self.leave(stand, Some(host)),
+                None => stays(stand),
+            };
+        };
+        let instance = self.view.instance_of_any(host);
+        let instance =
+            instance.filter(|it| it.status < InstanceStatus::Inactive && it.serves_balancers());
+        let silent_since = instance.map(|it| it.agent.silent_since());
+        let silent_ms = match silent_since {
+            Some(None) => 0,
+            Some(Some(since)) => self.now.since_ms(since),
+            None => LOST_AFTER_MS,
+        };
+        let is_draining = instance.is_some_and(|it| it.status == InstanceStatus::Draining);
+        let is_lost = LOST_AFTER_MS <= silent_ms;
+        if is_lost || is_draining || is_kept {
+            let other = match is_kept {
+                true => Some(None),
+                false => self.elsewhere(row, &zone.zone, host),
+            };
+            match other {
+                Some(other) if is_lost => return self.come(other),
+                Some(other) => return self.leave(stand, other),
+                // Nowhere is better than there, if it comes back.
+                None if is_lost => return Stand { state: StandState::Away, ..stand },
+                None => {}
+            }
+        }
+        if let Some(since) = silent_since.flatten() {
+            if silent_ms < SILENCE_MS_MAX {
+                self.look_again(since.plus_ms(SILENCE_MS_MAX));
+                return stand;
+            }
+            self.look_again(since.plus_ms(LOST_AFTER_MS));
+            return Stand { state: StandState::Away, ..stand };
+        }
+        match stand.state {
+            // Whether its process still takes connections it says next.
+            StandState::Away => self.come(Some(host)),
+            StandState::Coming { .. } | StandState::Serving | StandState::Leaving { .. } => {
+                stays(stand)
+            }
+        }
+    }
+
+    fn look_again(&mut self, at: Timestamp) {
+        let again_at = &mut self.placement.again_at;
+        *again_at = Some(again_at.map_or(at, |before| before.min(at)));
+    }
+
+    /// Elsewhere, once those who know the address from before have had their time.
+    fn leave(&mut self, stand: Stand, host: Option<InstanceId>) -> Stand {
+        let at = match stand.state {
+            StandState::Coming { .. } | StandState::Away => self.now,
+            StandState::Serving => self.now.plus_ms(LEAVE_MS),
+            StandState::Leaving { at } => at,
+        };
+        if at <= self.now {
+            return self.come(host);
+        }
+        self.look_again(at);
+        Stand { state: StandState::Leaving { at }, ..stand }
+    }
+
+    fn come(&mut self, host: Option<InstanceId>) -> Stand {
+        let chosen = host.and_then(|host| self.hosts.get(&host));
+        self.placement.chosen.extend(chosen.map(|(row, _)| (row.scope.account, row.id)));
+        Stand::coming(host, self.now)
+    }
+
+    /// Another place than a host: one of the zone, the region's own machine, any. None: there is none.
+    fn elsewhere(
+        &self,
+        row: &ElbBalancer,
+        zone: &str,
+        host: InstanceId,
+    ) -> Option<Option<InstanceId>> {
+        if let Some(other) = self.of_zone(row, zone, Some(host)) {
+            return Some(Some(other));
+        }
+        match self.home {
+            Some(_) => Some(None),
+            None => self.of_any_zone(row, Some(host)).map(Some),
+        }
+    }
+
+    fn of_zone(
+        &self,
+        row: &ElbBalancer,
+        zone: &str,
+        not: Option<InstanceId>,
+    ) -> Option<InstanceId> {
+        self.least(row, not, |host| host.zone() == Some(zone))
+    }
+
+    fn of_any_zone(&self, row: &ElbBalancer, not: Option<InstanceId>) -> Option<InstanceId> {
+        self.least(row, not, |_| true)
+    }
+
+    /// The host with the fewest interfaces, of this balancer first and then of all.
+    fn least(
+        &self,
+        row: &ElbBalancer,
+        not: Option<InstanceId>,
+        is_fit: impl Fn(&Instance) -> bool,
+    ) -> Option<InstanceId> {
+        let hosts = self.hosts.iter().filter(|(id, (host, _))| {
+            // A host that is offered to one account alone is not shown what is another's.
+            let is_for = host.takes_fargate() || host.scope.account == row.scope.account;
+            is_for && Some(**id) != not && is_fit(host)
+        });
+        let of_this = |id: InstanceId| row.zones_on(Some(id)).count();
+        hosts.map(|(id, (_, count))| (of_this(*id), *count, *id)).min().map(|(_, _, id)| id)
+    }
+
+    fn count(&mut self, from: Option<InstanceId>, to: Option<InstanceId>) {
+        if let Some((_, count)) = from.and_then(|host| self.hosts.get_mut(&host)) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some((_, count)) = to.and_then(|host| self.hosts.get_mut(&host)) {
+            *count += 1;
+        }
+    }
+}
+
+/// Interfaces of a balancer that are on the region's own machine in any case.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept {
+    all: bool,
+    one: Option<usize>,
+}
+
+/// Where it is it stays, also if it was to leave.
+fn stays(stand: Stand) -> Stand {
+    match stand.state {
+        StandState::Coming { .. } | StandState::Serving => stand,
+        StandState::Away | StandState::Leaving { .. } => {
+            Stand { state: StandState::Serving, ..stand }
+        }
+    }
+}
+
+/// Whether something of a balancer forwards to targets that are ports of the region's own machine.
+fn forwards_to_instances(view: &View, row: &ElbBalancer) -> bool {
+    let (account, path) = (row.scope.account, row.path());
+    let groups = view.elb_groups.of(account).filter(|it| it.targets == GroupTargets::Instance);
+    let mut users = groups.flat_map(|group| view.members(&Index::ElbUsers(account, group.path())));
+    users.any(|key| {
+        let (Key::ElbListener(_, user) | Key::ElbRule(_, user)) = key else { return false };
+        balancer_path(user) == &*path
+    })
+}
+
+#[cfg(test)]
+mod tests;

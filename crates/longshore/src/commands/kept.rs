@@ -1,0 +1,100 @@
+//! Processes beside an agent, which it has run while they are wanted: neither ends with the other.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use longshore_types::Chain;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use tracing::warn;
+
+use crate::data_dir::{DataDir, Role};
+use crate::error::Error;
+use crate::logging::open_log;
+
+/// How often it is looked whether a process is to be started.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often a process is looked after that an earlier agent started.
+const ADOPTED_LOOK: Duration = Duration::from_secs(1);
+/// How soon one that ended is started again.
+const RESTART_PAUSE: Duration = Duration::from_millis(200);
+
+/// A process of the host.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) data: DataDir,
+    pub(super) program: PathBuf,
+    pub(super) role: Role,
+    /// The command that it is, which its log is called after too.
+    pub(super) name: &'static str,
+}
+
+impl Kept {
+    /// Has it run while it is wanted, for as long as the agent does. It ends by itself.
+    pub(super) async fn keep(self, mut is_wanted: impl FnMut() -> bool) {
+        let (data, role, mut adopted): (_, _, Option<u32>) = (&self.data, self.role, None);
+        loop {
+            adopted = adopted.filter(|pid| data.holder(role) == Some(*pid) || !is_buried(*pid));
+            if !is_wanted() {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            if let Some(pid) = data.holder(role) {
+                adopted = Some(pid);
+                tokio::time::sleep(ADOPTED_LOOK).await;
+                continue;
+            }
+            match self.start() {
+                Ok(mut child) => {
+                    while let Ok(None) = child.try_wait() {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                }
+                Err(error) => {
+                    warn!(process = self.name, error = %Chain(&error), "a process cannot be started");
+                }
+            }
+            tokio::time::sleep(RESTART_PAUSE).await;
+        }
+    }
+
+    fn start(&self) -> Result<Child, Error> {
+        let path = self.data.log_file(self.name);
+        let log = open_log(&path);
+        let log = log.map_err(|source| Error::DataDir { path: path.clone(), source })?;
+        let second = log.try_clone().map_err(Error::io("open the log twice"))?;
+        let mut command = Command::new(&self.program);
+        command.arg(self.name).arg("--data-dir").arg(self.data.root()).arg("--log").arg(&path);
+        command.current_dir(self.data.root()).stdin(Stdio::null()).stdout(log).stderr(second);
+        command.spawn().map_err(Error::io("start a process of the host"))
+    }
+}
+
+/// Whether nothing is left of a process that has ended: it is this one's to bury if the program before it, which had the
+/// same process id, started it.
+fn is_buried(pid: u32) -> bool {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
+    !matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_of_the_program_before_is_buried_once_it_has_ended() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        assert!(!is_buried(pid), "it waits for more");
+        drop(child.stdin.take());
+        let mut looks = 0;
+        while !is_buried(pid) {
+            looks += 1;
+            assert!(looks < 1_000, "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(child.wait().is_err(), "nothing is left of it");
+        assert!(is_buried(pid), "and it is nobody's twice");
+    }
+}

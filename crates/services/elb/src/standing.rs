@@ -1,0 +1,88 @@
+//! Has the interfaces of balancers be on the hosts that `plan::balancers` says.
+
+use std::sync::Arc;
+
+use aws_wire::ApiError;
+use control::Control;
+use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
+use longshore_types::Timestamp;
+use model::{Instance, Key, View};
+use plan::balancers::{Placement, place};
+use store::{Batch, Change};
+use tracing::info;
+
+use crate::limits::PLACED_ROWS_MAX;
+
+/// Looks whenever balancers, what they forward to, or hosts changed, and when a time is over.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) control: Arc<Control>,
+}
+
+impl Standing {
+    fn placement(control: &Control, view: &View, now: Timestamp) -> Placement {
+        place(view, |row: &Instance| control.access.is_of_own_machine(row), now)
+    }
+}
+
+impl Reconciler for Standing {
+    type Key = NowAndThen;
+    type Note = ();
+    type Error = ApiError;
+
+    fn name(&self) -> &'static str {
+        "balancer-places"
+    }
+
+    fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<NowAndThen>) {
+        let may_matter = match &change.key {
+            Key::ElbBalancer(..) | Key::ElbGroup(..) | Key::ElbListener(..) | Key::ElbRule(..) => {
+                true
+            }
+            Key::ContainerInstance(..) => view.elb_balancers.iter().next().is_some(),
+            _ => false,
+        };
+        if may_matter {
+            queue.changed(&NowAndThen, change.seq);
+        }
+    }
+
+    fn keys(&mut self, _: &View) -> Vec<NowAndThen> {
+        vec![NowAndThen]
+    }
+
+    fn pass(&self, _: &NowAndThen) -> PassFuture<Result<Pass<()>, ApiError>> {
+        let control = Arc::clone(&self.control);
+        Box::pin(async move {
+            let view = control.view();
+            let placement = Self::placement(&control, &view, control.clock.now());
+            let is_cut = PLACED_ROWS_MAX < placement.changed.len();
+            if !placement.changed.is_empty() {
+                let decided = control.decide(|view, now| {
+                    let placement = Self::placement(&control, view, now);
+                    let mut batch = Batch::on(view);
+                    for row in placement.changed.iter().take(PLACED_ROWS_MAX) {
+                        batch.put(row.clone());
+                    }
+                    for (account, id) in &placement.chosen {
+                        batch.rely(Key::ContainerInstance(*account, *id));
+                    }
+                    Ok((batch, placement.changed))
+                });
+                let changed = decided.await?;
+                let zones = changed.iter().flat_map(|row| &row.zones);
+                for zone in zones.filter(|zone| !zone.stand.is_named()) {
+                    let host = zone.stand.host.map(|id| id.to_string()).unwrap_or_default();
+                    info!(interface = %zone.eni, instance = host, state = ?zone.stand.state, "interface of a balancer placed");
+                }
+            }
+            // What was changed wakes it once more.
+            Ok(Pass {
+                looked_at: view.seq,
+                again_at: placement.again_at,
+                is_cut,
+                ..Pass::default()
+            })
+        })
+    }
+}

@@ -1,0 +1,196 @@
+//! Balancers whose interfaces are on several hosts.
+
+use std::sync::Arc;
+
+use control::reconcile::Reconciler as _;
+use control::testing::rows;
+use elb_api::Elb as _;
+use longshore_types::{Clock as _, InstanceId};
+use model::ElbBalancer;
+use model::elb::{CheckFailure, StandState};
+use model::instance::{BALANCERS_ATTRIBUTE, ENI_ATTRIBUTE, UNDERLAY_ATTRIBUTE};
+
+use super::*;
+use crate::standing::Standing;
+
+fn host(number: u8) -> Host {
+    Some(InstanceId::from_bytes([number; 16]))
+}
+
+impl World {
+    /// A host of a zone that joined.
+    async fn join(&self, number: u8, zone: &str) {
+        let mut row = rows::instance(host(number).unwrap());
+        row.agent.connected = true;
+        row.scope.account = self.root().account;
+        for (name, value) in [
+            ("ecs.availability-zone", zone),
+            (BALANCERS_ATTRIBUTE, "true"),
+            (ENI_ATTRIBUTE, "true"),
+            (UNDERLAY_ATTRIBUTE, "10.0.0.1"),
+        ] {
+            row.attributes.insert(name.to_owned(), text(value));
+        }
+        self.put(|_, batch| {
+            batch.put(row.clone());
+        })
+        .await;
+    }
+
+    async fn place(&self) {
+        let control = Arc::clone(&self.elb.control);
+        Standing { control }.pass(&control::reconcile::NowAndThen).await.unwrap();
+        self.publish();
+    }
+
+    fn stands(&self) -> Vec<(Host, StandState)> {
+        let view = self.elb.control.view();
+        let row = view.elb_balancers.iter().next().map(|row| ElbBalancer::clone(row)).unwrap();
+        row.zones.iter().map(|zone| (zone.stand.host, zone.stand.state)).collect()
+    }
+
+    /// What the process on a host says of all targets of its table.
+    async fn say_on(&self, host: Host, finding: Finding, in_flight: u32) {
+        let table = self.table_of(host);
+        let targets = table.groups.values().flat_map(|group| {
+            group.targets.iter().map(|target| TargetReport {
+                group: group.id.clone(),
+                target: target.key.clone(),
+                registered_at: target.registered_at,
+                finding,
+                in_flight,
+            })
+        });
+        let interfaces = table.balancers.values().flat_map(|it| &it.interfaces);
+        let report = Report {
+            version: table.version,
+            targets: targets.collect(),
+            serving: interfaces.map(routing::Interface::reference).collect(),
+            ..Report::default()
+        };
+        self.elb.take_in(host, report).await.unwrap();
+    }
+}
+
+/// A balancer with an interface on each of two hosts, and a group with a target behind it.
+async fn on_two_hosts() -> (World, String) {
+    let world = World::new().await;
+    world.join(1, "us-east-1a").await;
+    world.join(2, "us-east-1b").await;
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let group = world.group("web").await;
+    world.listener(&balancer, 80, &group).await;
+    world.register(&group, "172.31.0.9").await;
+    world.place().await;
+    (world, group)
+}
+
+#[tokio::test]
+async fn each_host_is_told_of_its_own_interface_and_named_once_it_serves() {
+    let (world, _) = on_two_hosts().await;
+    let now = world.test.env.now();
+    let coming = |number| (host(number), StandState::Coming { since: now });
+    assert_eq!(world.stands(), [coming(1), coming(2)]);
+    let [one, two] = [1, 2].map(|number| world.table_of(host(number)));
+    let zones = |table: &Table| -> Vec<String> {
+        let interfaces = table.balancers.values().flat_map(|it| &it.interfaces);
+        interfaces.map(|it| it.zone.clone()).collect()
+    };
+    assert_eq!((zones(&one), zones(&two)), (vec!["us-east-1a".into()], vec!["us-east-1b".into()]));
+    let key = |table: &Table| table.balancers.values().next().unwrap().cookie_key.clone().unwrap();
+    assert_eq!(key(&one), key(&two), "a client's cookie is known at both");
+    assert!(world.table().balancers.is_empty(), "there is none on the region's own machine");
+    world.say_on(host(2), Finding::Healthy, 0).await;
+    assert_eq!(world.stands(), [coming(1), (host(2), StandState::Serving)]);
+}
+
+#[tokio::test]
+async fn a_target_is_unhealthy_when_no_host_finds_it_otherwise() {
+    let (world, group) = on_two_hosts().await;
+    let state = async || world.health(&group).await.remove(0).0;
+    world.say_on(host(1), Finding::Healthy, 0).await;
+    world.say_on(host(2), Finding::Initial, 0).await;
+    assert_eq!(state().await, "healthy", "what the first said before the second was heard");
+    world.say_on(host(2), Finding::Failed, 0).await;
+    assert_eq!(state().await, "healthy");
+    world.say_on(host(1), Finding::CodeMismatch(503), 0).await;
+    assert_eq!(state().await, "unhealthy");
+    let view = world.elb.control.view();
+    let health = view.elb_targets.iter().next().unwrap().health;
+    assert_eq!(health, TargetHealth::Unhealthy(CheckFailure::Code(503)));
+    world.say_on(host(2), Finding::Healthy, 0).await;
+    assert_eq!(state().await, "healthy");
+    // Nobody is believed of what is not told there.
+    world.join(3, "us-east-1c").await;
+    let report = world.report(u64::MAX, Finding::Failed, 0);
+    world.elb.take_in(host(3), report).await.unwrap();
+    assert_eq!(state().await, "healthy");
+}
+
+#[tokio::test]
+async fn what_drains_waits_for_each_host_that_has_it_until_that_is_lost() {
+    let (world, group) = on_two_hosts().await;
+    for number in [1, 2] {
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    world.deregister(&group, "172.31.0.9").await;
+    world.say_on(host(1), Finding::NotChecked, 0).await;
+    assert_eq!(world.health(&group).await[0].0, "draining", "the second has not said anything");
+    let lost = host(2).unwrap();
+    world
+        .put(|view, batch| {
+            let row = view.instance_of_any(lost).unwrap();
+            let mut row = model::Instance::clone(row);
+            row.agent.connected = false;
+            row.agent.heard_at = Some(world.test.env.now());
+            batch.put(row);
+        })
+        .await;
+    world.say_on(host(1), Finding::NotChecked, 0).await;
+    assert_eq!(world.health(&group).await[0].0, "draining", "it may be back at any moment");
+    world.test.env.advance_ms(15_000);
+    world.place().await;
+    assert_eq!(world.stands()[1].0, host(1), "there is no other place");
+    assert_eq!(world.health(&group).await[0].0, "draining", "it has yet to say that it knows");
+    world.say_on(host(1), Finding::NotChecked, 0).await;
+    assert_eq!(world.health(&group).await, []);
+}
+
+#[tokio::test]
+async fn a_balancer_goes_to_where_targets_of_type_instance_are() {
+    let world = World::new().await;
+    let key = world.elb.control.access.keys.node.access_key_id.clone();
+    let mut own = rows::instance(InstanceId::from_bytes([9; 16]));
+    (own.access_key, own.agent.connected) = (Some(key), true);
+    world
+        .put(|_, batch| {
+            batch.put(own.clone());
+        })
+        .await;
+    world.join(1, "us-east-1a").await;
+    world.join(2, "us-east-1b").await;
+    let input = api::CreateLoadBalancerInput {
+        name: text("inner"),
+        scheme: Some(api::LoadBalancerSchemeEnum::Internal),
+        subnets: Some(world.vpc().subnets.iter().take(2).map(|it| it.id.to_string()).collect()),
+        ..Default::default()
+    };
+    let made = world.elb.create_load_balancer(&world.root(), input).await.unwrap();
+    let balancer = made.load_balancers.unwrap().remove(0).load_balancer_arn.unwrap();
+    world.place().await;
+    let hosts = || world.stands().into_iter().map(|(host, _)| host).collect::<Vec<_>>();
+    assert_eq!(hosts(), [host(1), host(2)]);
+    let input = api::CreateTargetGroupInput {
+        name: text("ports"),
+        protocol: Some(api::ProtocolEnum::Http),
+        port: Some(80),
+        vpc_id: text(world.vpc().id.as_str()),
+        target_type: Some(api::TargetTypeEnum::Instance),
+        ..Default::default()
+    };
+    let made = world.elb.create_target_group(&world.root(), input).await.unwrap();
+    let group = made.target_groups.unwrap().remove(0).target_group_arn.unwrap();
+    world.listener(&balancer, 80, &group).await;
+    world.place().await;
+    assert_eq!(hosts(), [None, None]);
+}
