@@ -75,9 +75,9 @@ def test_a_stopped_task_tells_all_containers(cluster):
 def test_a_container_that_is_restarted_ends_no_other_and_comes_back_to_them(cluster):
     """The period is what ECS allows at least; the container runs a little longer than that."""
     arn, = cluster.run(cluster.define(
-        cluster.container("sh", "-c", "ps | grep -c '0:[0-9]* sleep 33333' | sed 's/^/sees /'; sleep 61; exit 3", name="first",
+        cluster.container("sh", "-c", "ps | grep -c '[s]leep 33333' | sed 's/^/sees /'; sleep 61; exit 3", name="first",
                           restartPolicy={"enabled": True, "restartAttemptPeriod": 60}),
-        cluster.container("sh", "-c", "sleep 33333; echo ended", stopTimeout=2), pidMode="task"))
+        cluster.container("sleep", "33333", stopTimeout=2), pidMode="task"))
     cluster.until(arn, "RUNNING")
     wait_for("its second run", lambda: len(cluster.lines(arn, "first")) == 2, 90, 0.5)
     assert cluster.lines(arn, "first")[1] == "sees 1"

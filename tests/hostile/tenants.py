@@ -198,6 +198,9 @@ def build(shape, name, names, variant, depth=0):
             value = values[variant % len(values)]
             if shape.type_name == "structure" and not isinstance(value, dict):
                 break
+            # A name may be that of another service's things: images of EC2 are named by a text.
+            if isinstance(value, dict) and shape.type_name == "list" and shape.member.type_name == "string":
+                break
             return [value] if shape.type_name == "list" else value
     kind = shape.type_name
     if kind == "structure":
