@@ -199,7 +199,8 @@ def build(shape, name, names, variant, depth=0):
             if shape.type_name == "structure" and not isinstance(value, dict):
                 break
             # A name may be that of another service's things: images of EC2 are named by a text.
-            if isinstance(value, dict) and shape.type_name == "list" and shape.member.type_name == "string":
+            inner = shape.member if shape.type_name == "list" else shape
+            if isinstance(value, dict) and inner.type_name == "string":
                 break
             return [value] if shape.type_name == "list" else value
     kind = shape.type_name
