@@ -134,8 +134,10 @@ impl<'v> Planner<'v> {
             };
         };
         let instance = self.view.instance_of_any(host);
-        let instance =
-            instance.filter(|it| it.status < InstanceStatus::Inactive && it.serves_balancers());
+        let is_for = |it: &Instance| it.takes_fargate() || it.scope.account == row.scope.account;
+        let instance = instance.filter(|it| {
+            it.status < InstanceStatus::Inactive && it.serves_balancers() && is_for(it)
+        });
         let silent_since = instance.map(|it| it.agent.silent_since());
         let silent_ms = match silent_since {
             Some(None) => 0,

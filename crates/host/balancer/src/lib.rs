@@ -55,6 +55,9 @@ use crate::listen::Listeners;
 use crate::shared::Shared;
 use crate::sockets::Sockets;
 
+/// In the state directory: the table that was last given, to serve by while the region is away. Keys of certificates are in it.
+pub const TABLE_FILE: &str = "table.json";
+
 /// How a balancer's process is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -92,7 +95,7 @@ pub async fn run(
     let shared = Arc::new(Shared::new(clock, ids, key, logs, (sockets, Arc::clone(&config.doors))));
     let state_dir = config.state_dir.clone();
     let listeners = Arc::new(Listeners::new(Arc::clone(&shared), config.local, state_dir));
-    let saved = Saved(config.state_dir.join("table.json"));
+    let saved = Saved(config.state_dir.join(TABLE_FILE));
     let (table, missing_wait) = (saved.load(), config.missing_wait);
     if !table.balancers.is_empty() || !table.egress.is_empty() {
         info!(version = table.version, "serving by the saved table");

@@ -215,6 +215,7 @@ fn keep_processes(data: &DataDir, environment: &Environment, home: &Home, run_di
     tokio::spawn(proxy);
     // The region's own machine has its balancers' process from whoever started both.
     if home.serves_balancers() {
+        balancer::forget_table(data, run_dir);
         let balancer = kept(Role::Balancer, "balancer").keep(balancer::is_wanted(run_dir));
         #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
         tokio::spawn(balancer);

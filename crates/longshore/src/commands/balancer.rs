@@ -21,7 +21,7 @@ use routing::{InterfaceRef, Report, Update, introduction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::cli::BalancerArgs;
 use crate::client::Client;
@@ -127,6 +127,22 @@ pub(super) fn is_wanted(run_dir: &Path) -> impl FnMut() -> bool + use<> {
         let (_, is_wanted) = known.unwrap_or_else(|| (Instant::now(), has_balancers(&run_dir)));
         last = known.or(Some((Instant::now(), is_wanted)));
         is_wanted
+    }
+}
+
+/// Takes away the table of a process that is not here, where nothing is left for it to serve: keys of certificates are in it.
+/// A host whose interfaces moved while it was away is not told so by a process of its own.
+pub(super) fn forget_table(data: &DataDir, run_dir: &Path) {
+    if has_balancers(run_dir) || data.holder(Role::Balancer).is_some() {
+        return;
+    }
+    let table = data.root().join(BALANCER_DIR).join(balancer::TABLE_FILE);
+    match std::fs::remove_file(&table) {
+        Ok(()) => info!("what load balancers served here is forgotten"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            warn!(%error, path = %table.display(), "what load balancers served here could not be removed")
+        }
     }
 }
 

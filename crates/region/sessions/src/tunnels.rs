@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use control::{BetweenHosts, TunnelEnd, TunnelKeyring};
@@ -53,17 +54,21 @@ struct Said {
 
 /// What hosts have acknowledged, by who has and of whom.
 #[derive(Debug, Default)]
-pub(crate) struct TunnelBook(Mutex<BTreeMap<(InstanceId, InstanceId), Said>>);
+pub(crate) struct TunnelBook {
+    said: Mutex<BTreeMap<(InstanceId, InstanceId), Said>>,
+    /// The newest epoch that there was: a clock that is set back begins none again, whose counters hosts would begin anew.
+    newest: AtomicU64,
+}
 
 impl TunnelBook {
     fn said(&self, by: InstanceId, of: InstanceId, link: u64) -> Option<Said> {
-        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let book = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         book.get(&(by, of)).filter(|said| said.link == link).cloned()
     }
 
     /// Takes down what a host has acknowledged, and says which others have to hear of it.
     fn note(&self, by: InstanceId, acknowledged: Vec<Sketch>) -> BTreeSet<InstanceId> {
-        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let mut others = BTreeSet::new();
         for Sketch { other, link, epochs, send, .. } in acknowledged {
             if epochs.is_empty() {
@@ -82,13 +87,13 @@ impl TunnelBook {
 
     /// Of an instance that is gone.
     pub(crate) fn forget(&self, instance: InstanceId) {
-        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         book.retain(|(by, of), _| *by != instance && *of != instance);
     }
 
     /// With how many others a host exchanges what is encrypted, both ways.
     pub(crate) fn encrypted_with(&self, instance: InstanceId) -> usize {
-        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let book = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let is_both = |by: &InstanceId, of: &InstanceId, said: &Said| {
             let back = book.get(&(*of, *by)).filter(|back| back.link == said.link);
             *by == instance && said.sends.is_some() && back.is_some_and(|it| it.sends.is_some())
@@ -114,7 +119,9 @@ impl<'a> Tunneling<'a> {
         book: &'a TunnelBook,
         now: Timestamp,
     ) -> Self {
-        Self { setting, keyring, book, epoch: now.0 / EPOCH_MS }
+        let epoch = now.0 / EPOCH_MS;
+        let epoch = book.newest.fetch_max(epoch, Ordering::Relaxed).max(epoch);
+        Self { setting, keyring, book, epoch }
     }
 
     /// Whether packets go between two hosts. Where there should be keys and are none, they do not go in the clear either.

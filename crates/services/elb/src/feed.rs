@@ -179,9 +179,19 @@ impl Feed {
             serving: report.serving.into_iter().map(|it| it.eni).collect(),
         };
         let mut nodes = held(&self.nodes);
+        let before: BTreeSet<Host> = nodes.keys().copied().collect();
         nodes.retain(|_, node| now.since_ms(node.at) < NODE_FORGOTTEN_MS);
+        // Nobody waits for a process that has ended to say that it has let go of what it was told of.
+        let mut forgotten: Vec<Host> =
+            before.into_iter().filter(|it| !nodes.contains_key(it)).collect();
         if nodes.len() < NODES_MAX || nodes.contains_key(&host) {
             nodes.insert(host, Arc::new(node));
+        }
+        drop(nodes);
+        forgotten.retain(|it| *it != host);
+        let mut tables = held(&self.tables);
+        for host in forgotten {
+            tables.given.remove(&host);
         }
     }
 

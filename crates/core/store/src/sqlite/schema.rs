@@ -158,12 +158,12 @@ fn take_vpc_peerings(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// `release`: the one that raised the file to its version.
 /// A row comes to be that hosts' keys follow from: a release that does not know it must not write here.
 fn take_tunnel_secrets(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
+/// `release`: the one that raised the file to its version.
 fn create_about(transaction: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     transaction.execute_batch(
         "CREATE TABLE about (
