@@ -157,10 +157,13 @@ class Region:
 def start_region(tmp_path_factory):
     started = []
 
-    def start(*extra, name=None, port=None):
+    def start(*extra, name=None, port=None, image=None):
+        """A region of its own; `image` is what busybox is called in its registry."""
         folder = tmp_path_factory.mktemp(name or "region")
         region = Region(folder / "data", port or free_port(), *extra).up()
         started.append(region)
+        if image:
+            region.run("image", "load", str(images.docker_save(folder / "box.tar", image)))
         return region
 
     yield start
@@ -169,11 +172,8 @@ def start_region(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def region(start_region, tmp_path_factory):
-    region = start_region()
-    archive = images.docker_save(tmp_path_factory.mktemp("images") / "box.tar", "box:1")
-    region.run("image", "load", str(archive))
-    return region
+def region(start_region):
+    return start_region(image="box:1")
 
 
 @pytest.fixture

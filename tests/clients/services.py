@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -20,6 +21,49 @@ def refused(call, code, part="", **arguments):
     found = error.value.response["Error"]
     assert found["Code"] == code, found
     assert part in found["Message"], found
+    return found
+
+
+class Beside:
+    """Does one step again and again, all the while, in a thread of its own."""
+
+    def __init__(self, step, pause, begin=lambda: None):
+        self.step, self.pause, self.begin = step, pause, begin
+        self.over, self.thread = threading.Event(), threading.Thread(target=self.go_on, daemon=True)
+
+    def go_on(self):
+        self.begin()
+        while not self.over.wait(self.pause):
+            self.step()
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+def files_with(region, *words):
+    """What a region keeps of the words: the files that have one of them."""
+    folders = [region.data_dir, Path("/run/longshore")]
+    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return with_one_of(words, [*paths, region.data_dir.with_suffix(".up.log")])
+
+
+def environments_with(word):
+    """The processes of this machine whose environment has the word."""
+    return with_one_of([word], Path("/proc").glob("[0-9]*/environ"))
+
+
+def with_one_of(words, paths):
+    found = []
+    for path in paths:
+        try:
+            found += [str(path)] if any(word in path.read_bytes() for word in words) else []
+        except OSError:
+            continue  # namespaces, and what is gone by now
     return found
 
 

@@ -3,14 +3,13 @@
 import os
 import stat
 import subprocess
-import threading
 
 import pytest
 
 from conftest import wait_for
 from hosts import CLONE_NEWNET, LIBC, PORT, SUBNET, Machine, eventually, fleet
 from services import only
-from test_production import fetch
+from test_production import Load, fetch
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -124,31 +123,6 @@ class Client:
         return sorted(line.split()[-1] for line in told.splitlines() if line.startswith("Address: "))
 
 
-class Load:
-    """Asks an address all the while, by connections of its own, and keeps what was not answered as it should."""
-
-    def __init__(self, client, address, port):
-        self.client, self.address, self.port = client, address, port
-        self.asked, self.lost, self.over = 0, [], threading.Event()
-        self.thread = threading.Thread(target=self.ask, daemon=True)
-
-    def ask(self):
-        self.client.enter()
-        while not self.over.wait(0.01):
-            answer = fetch(self.port, "/", tls=False, address=self.address)
-            self.asked += 1
-            if answer[0] != 200:
-                self.lost.append(answer)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
-
-
 def test_a_lost_hosts_interface_comes_back_elsewhere_while_the_other_address_goes_on(world):
     region, hosts = world
     stack = Stack(region)
@@ -168,7 +142,7 @@ def test_a_lost_hosts_interface_comes_back_elsewhere_while_the_other_address_goe
         ask = lambda zone: client.run("curl", "-s", "-m", "3", "--noproxy", "*", f"http://{addresses[zone]}/").strip()
         assert (ask("b"), ask("c")) == ("one", "one")
 
-        with Load(client, addresses["b"], 80) as load:
+        with Load(80, addresses["b"], client.enter, ("/",), tls=False) as load:
             wait_for("requests", lambda: load.asked > 20)
             lost.cut_off()
             # Where nothing waits for a process that is lost: the delay is 300 seconds.
@@ -186,7 +160,7 @@ def test_a_lost_hosts_interface_comes_back_elsewhere_while_the_other_address_goe
         assert (ask("b"), ask("c")) == ("two", "two") and where("c") == [kept.name]
 
         # One that is drained is left once its address is forgotten.
-        with Load(client, addresses["b"], 80) as load:
+        with Load(80, addresses["b"], client.enter, ("/",), tls=False) as load:
             region.longshore("node", "drain", kept.name)
             wait_for("the name without the address", lambda: client.named(name) == [addresses["b"]], 20)
             assert ask("c") == "two"

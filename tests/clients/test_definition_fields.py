@@ -2,7 +2,7 @@
 
 import json
 
-from conftest import Cluster, images
+from conftest import Cluster
 
 
 def failures(own, definition):
@@ -16,7 +16,7 @@ def test_a_definitions_constraints_hold_beside_those_of_the_request(cluster):
     assert failures(cluster, definition) == ["MemberOf placement constraint unsatisfied."]
 
 
-def test_a_task_for_other_processors_runs_where_an_attribute_opens_it(cluster, start_region, tmp_path_factory):
+def test_a_task_for_other_processors_runs_where_an_attribute_opens_it(cluster, start_region):
     shown = cluster.ecs.list_container_instances(cluster="default")["containerInstanceArns"]
     instance, = cluster.ecs.describe_container_instances(cluster="default", containerInstances=shown)["containerInstances"]
     own = {each["name"]: each.get("value") for each in instance["attributes"]}["ecs.cpu-architecture"]
@@ -29,9 +29,7 @@ def test_a_task_for_other_processors_runs_where_an_attribute_opens_it(cluster, s
     assert reason == "ATTRIBUTE" or "ecs.cpu-architecture" in reason, reason
 
     region = start_region("--instance-attribute", f"longshore.emulates={other.lower()}", "--introspection", "off",
-                          name="emulates")
-    archive = images.docker_save(tmp_path_factory.mktemp("images") / "box.tar", "box:1")
-    region.run("image", "load", str(archive))
+                          name="emulates", image="box:1")
     there = Cluster(region, f"127.0.0.1:{region.port}/box:1")
     definition = there.define(there.container("true"), fargate=False, runtimePlatform=platform)
     arn, = there.run(definition, fargate=False, cluster="default")

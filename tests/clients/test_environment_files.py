@@ -1,19 +1,16 @@
 """Environment files and FireLens configurations from an S3-compatible store: whose policies are asked, what is read, and
 what a store's bad days become. The store is a server of the test's own; real clients read through the region too."""
 
-import json
 import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import botocore.exceptions
 import pytest
 
-import images
 from conftest import Cluster, unique, wait_for
-from services import IDLE
+from services import IDLE, environments_with, files_with
 from test_execution_roles import LOG, PULL, failed
 from test_task_roles import make_role, why
 
@@ -73,11 +70,8 @@ def store():
 def host(start_region, tmp_path_factory, store):
     keys = tmp_path_factory.mktemp("keys") / "store"
     keys.write_text(KEYS)
-    region = start_region("--s3-endpoint", store.endpoint, "--s3-region", "garage", "--s3-credentials", str(keys),
-                          "--s3-bucket", "theirs=111111111111", name="objects")
-    archive = images.docker_save(tmp_path_factory.mktemp("images") / "box.tar", "box:1")
-    region.run("image", "load", str(archive))
-    return region
+    return start_region("--s3-endpoint", store.endpoint, "--s3-region", "garage", "--s3-credentials", str(keys),
+                        "--s3-bucket", "theirs=111111111111", name="objects", image="box:1")
 
 
 @pytest.fixture
@@ -126,25 +120,10 @@ def test_a_files_values_are_in_the_containers_environment_and_nowhere_else(host,
     where = None if fargate else "default"
     task, = own.run(definition, fargate=fargate, cluster=where)
     own.until(task, "RUNNING", cluster=where)
-    folders = [host.data_dir, Path("/run/longshore")]
-    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    paths.append(host.data_dir.with_suffix(".up.log"))
-    found = []
-    for path in paths:
-        try:
-            found += [str(path)] if word.encode() in path.read_bytes() else []
-        except OSError:
-            continue
-    assert found == []
+    assert files_with(host, word.encode()) == []
     assert word.encode() not in subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, check=True).stdout
     assert word not in str([own.describe(task, where), own.ecs.describe_task_definition(taskDefinition=definition)])
-    inside = 0
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            inside += f"WORD={word}".encode() in path.read_bytes()
-        except OSError:
-            continue
-    assert inside
+    assert environments_with(f"WORD={word}".encode())
     own.ecs.stop_task(cluster=where or own.name, task=task)
     own.until(task, "STOPPED", cluster=where)
 

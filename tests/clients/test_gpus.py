@@ -9,7 +9,6 @@ from pathlib import Path
 import botocore.exceptions
 import pytest
 
-import images
 from conftest import Cluster, unique, wait_for
 from services import IDLE
 
@@ -34,11 +33,8 @@ def nodes():
 
 
 @pytest.fixture(scope="module")
-def host(start_region, tmp_path_factory, nodes):
-    region = start_region("--gpu", f"gpu-a={nodes[0]}", "--gpu", f"gpu-b={nodes[1]}", name="gpus")
-    archive = images.docker_save(tmp_path_factory.mktemp("images") / "box.tar", "box:1")
-    region.run("image", "load", str(archive))
-    return region
+def host(start_region, nodes):
+    return start_region("--gpu", f"gpu-a={nodes[0]}", "--gpu", f"gpu-b={nodes[1]}", name="gpus", image="box:1")
 
 
 @pytest.fixture

@@ -12,18 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Cluster, free_port, images, unique, wait_for
+from conftest import Cluster, free_port, unique, wait_for
 from services import IDLE
 
 FEW = "echo out; echo err >&2; sleep 1000 & wait"
 
 
 @pytest.fixture(scope="module")
-def host(start_region, tmp_path_factory):
-    region = start_region("--allow-log-endpoint", "127.0.0.1", "--introspection", "off", name="drivers")
-    archive = images.docker_save(tmp_path_factory.mktemp("images") / "box.tar", "box:1")
-    region.run("image", "load", str(archive))
-    return region
+def host(start_region):
+    return start_region("--allow-log-endpoint", "127.0.0.1", "--introspection", "off", name="drivers", image="box:1")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from conftest import Cluster, free_port, images, unique, wait_for
+from conftest import Cluster, free_port, unique, wait_for
 from services import IDLE
 from test_task_roles import make_role
 
@@ -15,11 +15,9 @@ SAY = "say() { wget -qO- $1 2>/dev/null || echo '\"refused\"'; echo; }; "
 
 
 @pytest.fixture(scope="module")
-def host(start_region, tmp_path_factory):
+def host(start_region):
     port = free_port()
-    region = start_region("--introspection", f"127.0.0.1:{port}", name="metadata")
-    archive = images.docker_save(tmp_path_factory.mktemp("images") / "box.tar", "box:1")
-    region.run("image", "load", str(archive))
+    region = start_region("--introspection", f"127.0.0.1:{port}", name="metadata", image="box:1")
     region.introspection = f"http://127.0.0.1:{port}"
     return region
 
@@ -147,16 +145,14 @@ def test_a_container_protects_its_task_in_its_tasks_role(own, host):
     assert " 403 " in lines[0], lines
 
 
-def test_sdks_in_containers_find_the_region_unless_that_is_turned_off(own, start_region, tmp_path_factory):
+def test_sdks_in_containers_find_the_region_unless_that_is_turned_off(own, start_region):
     lines, _ = own.output("sh", "-c", "echo $AWS_ENDPOINT_URL; wget -qO- $AWS_ENDPOINT_URL/health >/dev/null && echo reached")
     assert lines == ["http://169.254.170.2:4566", "reached"], lines
     own_words = [{"name": "AWS_ENDPOINT_URL", "value": "http://mine"}]
     lines, _ = own.output("sh", "-c", "echo $AWS_ENDPOINT_URL", environment=own_words)
     assert lines == ["http://mine"]
 
-    off = start_region("--task-endpoint", "off", "--introspection", "off", name="off")
-    archive = images.docker_save(tmp_path_factory.mktemp("images") / "box.tar", "box:1")
-    off.run("image", "load", str(archive))
+    off = start_region("--task-endpoint", "off", "--introspection", "off", name="off", image="box:1")
     there = Cluster(off, f"127.0.0.1:{off.port}/box:1")
     ask = "echo -$AWS_ENDPOINT_URL-; wget -qO- http://169.254.170.2:4566/health >/dev/null 2>&1 || echo closed"
     lines, _ = there.output("sh", "-c", ask)

@@ -3,13 +3,13 @@
 import http.client
 import shutil
 import ssl
-import threading
 from pathlib import Path
 
 import pytest
 
 import images
 from conftest import free_port, unique, wait_for
+from services import Beside
 from terraforming import Terraform
 
 STACK = Path(__file__).resolve().parents[2] / "examples" / "production"
@@ -50,30 +50,20 @@ def fetch(port, path="/", tls=True, address="127.0.0.1"):
         connection.close()
 
 
-class Load:
+class Load(Beside):
     """Asks all the while, and keeps what was not answered as it should. `enter` moves the thread to another network."""
 
-    def __init__(self, port, address="127.0.0.1", enter=lambda: None):
-        self.address, self.enter = address, enter
-        self.port, self.asked, self.lost, self.over = port, 0, [], threading.Event()
-        self.thread = threading.Thread(target=self.ask, daemon=True)
+    def __init__(self, port, address="127.0.0.1", enter=lambda: None, paths=("/", "/orders/"), **how):
+        super().__init__(self.ask, 0.01, enter)
+        self.port, self.paths, self.how = port, paths, {"address": address, **how}
+        self.asked, self.lost = 0, []
 
     def ask(self):
-        self.enter()
-        while not self.over.wait(0.01):
-            for path in ("/", "/orders/"):
-                answer = fetch(self.port, path, address=self.address)
-                self.asked += 1
-                if answer[0] != 200:
-                    self.lost.append(answer)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
+        for path in self.paths:
+            answer = fetch(self.port, path, **self.how)
+            self.asked += 1
+            if answer[0] != 200:
+                self.lost.append(answer)
 
 
 def test_an_ordinary_stack_applies_serves_rolls_without_losing_a_request_and_goes(stack):

@@ -17,12 +17,9 @@ FETCH = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"]
 
 
 @pytest.fixture(scope="module")
-def there(start_region, tmp_path_factory):
+def there(start_region):
     """The registry that images come from, with one of them."""
-    region = start_region(name="upstream")
-    archive = images.docker_save(tmp_path_factory.mktemp("images") / "box.tar", "team/box:1")
-    region.run("image", "load", str(archive))
-    return region
+    return start_region(name="upstream", image="team/box:1")
 
 
 @pytest.fixture(scope="module")

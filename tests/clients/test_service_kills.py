@@ -9,7 +9,6 @@ import json
 import os
 import random
 import signal
-import threading
 import time
 
 import pytest
@@ -17,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 import images
 from conftest import wait_for
-from services import ServiceCluster, processes_with
+from services import Beside, ServiceCluster, processes_with
 
 KILLS = int(os.environ.get("LONGSHORE_ROLLOUT_KILLS", "100"))
 SEED = int(os.environ.get("LONGSHORE_SEED", "0")) or random.randrange(10**9)
@@ -32,24 +31,15 @@ def own(start_region, tmp_path):
     region.down()
 
 
-class Floor:
+class Floor(Beside):
     """Counts, all the while, how many of the service's containers are there: the kernel's view, not the region's."""
 
     def __init__(self, marker):
-        self.marker, self.fewest, self.over = marker, 99, threading.Event()
-        self.thread = threading.Thread(target=self.watch)
+        super().__init__(self.watch, 0.03)
+        self.marker, self.fewest = marker, 99
 
     def watch(self):
-        while not self.over.wait(0.03):
-            self.fewest = min(self.fewest, processes_with(self.marker))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
+        self.fewest = min(self.fewest, processes_with(self.marker))
 
 
 def pid_of(region):
@@ -93,7 +83,7 @@ def test_a_hundred_kills_in_the_midst_of_rollouts_change_nothing_of_their_ends(o
             rounds += 1
             kind = chance.choices(["roll", "fail", "stop", "twice"], [6, 1, 2, 1])[0]
             target = bad if kind == "fail" else good[1 - at]
-            updated = insist(lambda: own.update(name, taskDefinition=target))
+            insist(lambda: own.update(name, taskDefinition=target))
             if kind in ("roll", "twice"):
                 at = 1 - at
             for _ in range(min(KILLS - kills, chance.randint(2, 7))):
