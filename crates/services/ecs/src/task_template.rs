@@ -496,9 +496,9 @@ fn started_by(given: Option<&str>) -> Result<Option<String>, ApiError> {
             Err(Refusal::invalid(message).into())
         }
         Some("") | None => Ok(None),
-        // The agents of ECS itself and EventBridge write colons and dots.
+        // Besides what ECS documents, what Amazon's own callers write: `AWS Step Functions`.
         Some(given)
-            if given.chars().any(|it| !it.is_ascii_alphanumeric() && !"-_/:.".contains(it)) =>
+            if given.chars().any(|it| !it.is_ascii_alphanumeric() && !"-_/:. ".contains(it)) =>
         {
             let message = "startedBy can contain letters, numbers, hyphens, forward slashes and underscores only.";
             Err(Refusal::invalid(message).into())
@@ -601,4 +601,20 @@ pub(super) fn earlier_use<'v>(
     let arns: Vec<String> = tasks.iter().map(|task| task.arn().to_string()).collect();
     let message = "The client token was used before with a request that differs from this one.";
     Err(ApiError::client("ConflictException", message).with("resourceIds", arns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_started_a_task_is_said_in_the_characters_that_ecs_takes() {
+        let read = |text: &str| started_by(Some(text));
+        for good in ["ci/run_7-a", "ecs-svc/1234567890", "AWS Step Functions", &"x".repeat(128)] {
+            assert_eq!(read(good).unwrap().as_deref(), Some(good));
+        }
+        for bad in ["é", "a\"b", "a\nb", &"x".repeat(129)] {
+            assert_eq!(read(bad).unwrap_err().code, "InvalidParameterException", "{bad}");
+        }
+    }
 }
