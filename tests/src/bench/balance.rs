@@ -429,7 +429,7 @@ pub(crate) async fn deployments(world: &World, report: &mut Report) -> io::Resul
     connection
         .ecs("CreateService", &json!({
             "cluster": "bench", "serviceName": "roll", "taskDefinition": first, "desiredCount": TASKS,
-            "launchType": "FARGATE",
+            "launchType": "EC2",
             "loadBalancers": [{"targetGroupArn": blue, "containerName": "web", "containerPort": 8080,
                 "advancedConfiguration": {"alternateTargetGroupArn": green, "productionListenerRule": rule, "roleArn": role}}],
             "networkConfiguration": {"awsvpcConfiguration": {"subnets": [world.subnet]}}}))

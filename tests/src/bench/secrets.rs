@@ -105,10 +105,10 @@ async fn allow(connection: &mut Connection) -> io::Result<()> {
 async fn define(world: &World, connection: &mut Connection, arn: &str) -> io::Result<String> {
     let answer = connection
         .ecs("RegisterTaskDefinition", &json!({
-            "family": "bench-secrets", "requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc",
-            "cpu": "256", "memory": "512", "executionRoleArn": "ecsTaskExecutionRole",
+            "family": "bench-secrets", "networkMode": "awsvpc", "executionRoleArn": "ecsTaskExecutionRole",
             "containerDefinitions": [{
                 "name": "main", "image": world.image, "command": ["/bin/sleep", "300"], "stopTimeout": 2,
+                "memory": crate::world::MEMORY_MIB,
                 "secrets": [{"name": "A", "valueFrom": format!("{arn}:word::")},
                             {"name": "B", "valueFrom": "/bench/0"}, {"name": "C", "valueFrom": "/bench/1"}]}]}))
         .await?;

@@ -96,7 +96,7 @@ impl<'w> Service<'w> {
         connection
             .ecs("CreateService", &json!({
                 "cluster": "bench", "serviceName": name, "taskDefinition": definition, "desiredCount": 0,
-                "launchType": "FARGATE",
+                "launchType": "EC2",
                 "networkConfiguration": {"awsvpcConfiguration": {"subnets": [world.subnet]}}}))
             .await?;
         Ok(Self { world, name: name.to_owned() })

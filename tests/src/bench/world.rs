@@ -11,6 +11,9 @@ use tokio::time::{Instant, sleep};
 use crate::client::{Connection, Target};
 use crate::report::Report;
 
+/// Of a container: small enough that all of a burst find room by what they ask for, as Fargate's smallest tasks would not.
+pub(crate) const MEMORY_MIB: u32 = 64;
+
 /// A region of the bench's own, and a busybox image in its registry.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -45,7 +48,16 @@ impl World {
         let log = std::fs::File::create(folder.path().join("up.log"))?;
         let begun = Instant::now();
         let supervisor = Command::new(binary)
-            .args(["up", "--listen", &host, "--region", "us-east-1", "--data-dir"])
+            .args([
+                "up",
+                "--listen",
+                &host,
+                "--region",
+                "us-east-1",
+                "--cluster",
+                "bench",
+                "--data-dir",
+            ])
             .arg(data_dir(&folder))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -217,7 +229,8 @@ impl World {
 
     async fn wait_for_agent(&self, connection: &mut Connection) -> io::Result<()> {
         for _ in 0..600 {
-            let listed = connection.ecs("ListContainerInstances", &json!({})).await;
+            let listed =
+                connection.ecs("ListContainerInstances", &json!({"cluster": "bench"})).await;
             if listed.is_ok_and(|answer| {
                 !answer["containerInstanceArns"].as_array().is_none_or(Vec::is_empty)
             }) {
@@ -228,19 +241,19 @@ impl World {
         Err(io::Error::other("no agent registered within 30 s"))
     }
 
-    /// Registers a Fargate definition that runs `command`; its ARN.
+    /// Registers a definition that runs `command`; its ARN.
     pub(crate) async fn define(&self, family: &str, command: &[&str]) -> io::Result<String> {
         let mut connection = Connection::open(&self.target).await?;
         let answer = connection
             .ecs("RegisterTaskDefinition", &json!({
-                "family": family, "requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc",
-                "cpu": "256", "memory": "512",
-                "containerDefinitions": [{"name": "main", "image": self.image, "command": command, "stopTimeout": 2}]}))
+                "family": family, "networkMode": "awsvpc",
+                "containerDefinitions": [{"name": "main", "image": self.image, "command": command, "memory": MEMORY_MIB,
+                                          "stopTimeout": 2}]}))
             .await?;
         Ok(answer["taskDefinition"]["taskDefinitionArn"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Registers a Fargate definition of the sample; its ARN.
+    /// Registers a definition of the sample; its ARN.
     pub(crate) async fn define_hello(&self, family: &str, revision: &str) -> io::Result<String> {
         self.define_sample(family, revision, &["serve"]).await
     }
@@ -260,9 +273,9 @@ impl World {
         let image = format!("{}/hello:1", self.target.host);
         let answer = connection
             .ecs("RegisterTaskDefinition", &json!({
-                "family": family, "requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc",
-                "cpu": "256", "memory": "512",
-                "containerDefinitions": [{"name": "web", "image": image, "command": command, "stopTimeout": 10,
+                "family": family, "networkMode": "awsvpc",
+                "containerDefinitions": [{"name": "web", "image": image, "command": command, "memory": MEMORY_MIB,
+                                          "stopTimeout": 10,
                                           "portMappings": [{"containerPort": 8080}],
                                           "environment": [{"name": "REVISION", "value": revision}]}]}))
             .await?;
@@ -271,7 +284,7 @@ impl World {
 
     /// The request that runs `count` tasks of `definition`.
     pub(crate) fn run_request(&self, definition: &str, count: usize) -> Value {
-        json!({"cluster": "bench", "taskDefinition": definition, "launchType": "FARGATE", "count": count,
+        json!({"cluster": "bench", "taskDefinition": definition, "launchType": "EC2", "count": count,
                "networkConfiguration": {"awsvpcConfiguration": {"subnets": [self.subnet]}}})
     }
 }
