@@ -62,6 +62,19 @@ pub struct BalancerZone {
     /// Written by the placement of balancers only.
     #[serde(default, skip_serializing_if = "Stand::is_usual")]
     pub stand: Stand,
+    /// Hosts that it came to and was not served at, which are passed over for a while. Written by the placement too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A host on which nobody took connections at an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassedOver {
+    pub host: InstanceId,
+    pub until: Timestamp,
+    /// How often in a row that was so.
+    pub times: u32,
 }
 
 /// On which host an interface of a balancer is, and how it is there.

@@ -2,17 +2,18 @@
 //!
 //! Each is on a host of its zone that has joined, spread over those that there are; where there is none it is on the region's
 //! own machine. Where a host is lost, its interfaces go elsewhere at once; where it drains, or a better place has come, the
-//! balancer's name leaves their addresses out for a while first, for those who know them from before.
+//! balancer's name leaves their addresses out for a while first, for those who know them from before. Where an agent lives
+//! and nobody takes connections, they go elsewhere too, and that host is passed over for a while, each time for longer.
 //!
 //! **Invariants:** an internet-facing balancer keeps one interface on the region's own machine, if there is an agent: at
 //! that machine's address it is reached, and targets from there by an interface alone. One with targets of type `instance` is
 //! there wholly, since those are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_types::{AccountId, InstanceId, Timestamp};
-use model::elb::{BalancerZone, GroupTargets, Stand, StandState, balancer_path};
+use model::elb::{BalancerZone, GroupTargets, PassedOver, Stand, StandState, balancer_path};
 use model::instance::InstanceStatus;
 use model::{ElbBalancer, Index, Instance, Key, View};
 
@@ -22,6 +23,13 @@ const SILENCE_MS_MAX: u64 = 5_000;
 const LOST_AFTER_MS: u64 = 15_000;
 /// How long one that is about to go serves on for those who know its address: an answer holds for a third of that.
 const LEAVE_MS: u64 = 30_000;
+/// How long nobody takes connections at one that has come before it goes elsewhere.
+const COMING_MS_MAX: u64 = 60_000;
+/// How long a host is passed over then. Doubled each time, and forgotten so long after it could have been tried again.
+const PASS_OVER_MS: u64 = 10 * 60_000;
+const PASS_OVER_DOUBLED_MAX: u32 = 7;
+/// Hosts of which an interface remembers that. The region's own machine is what remains.
+const PASSED_OVER_MAX: usize = 8;
 
 /// What is to become of balancers' places.
 #[derive(Debug, Default)]
@@ -34,9 +42,17 @@ pub struct Placement {
     pub again_at: Option<Timestamp>,
 }
 
+/// When it is decided.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub now: Timestamp,
+    /// Since when processes can say that they serve: the region's start.
+    pub heard_since: Timestamp,
+}
+
 /// Looks at all balancers.
-pub fn place(view: &View, is_own: impl Fn(&Instance) -> bool, now: Timestamp) -> Placement {
-    let mut planner = Planner::of(view, is_own, now);
+pub fn place(view: &View, is_own: impl Fn(&Instance) -> bool, at: Moment) -> Placement {
+    let mut planner = Planner::of(view, is_own, at);
     for row in view.elb_balancers.iter() {
         let mut next = ElbBalancer::clone(row);
         planner.place(&mut next);
@@ -58,12 +74,15 @@ struct Planner<'v> {
     home: Option<&'v Instance>,
     /// Those on which interfaces may be put, with how many there are.
     hosts: BTreeMap<InstanceId, (&'v Instance, usize)>,
+    /// Those of them that some interface passes over: they are no other's first choice.
+    suspects: BTreeSet<InstanceId>,
     now: Timestamp,
+    heard_since: Timestamp,
     placement: Placement,
 }
 
 impl<'v> Planner<'v> {
-    fn of(view: &'v View, is_own: impl Fn(&Instance) -> bool, now: Timestamp) -> Self {
+    fn of(view: &'v View, is_own: impl Fn(&Instance) -> bool, at: Moment) -> Self {
         let home = own_machine(view, &is_own).map(Arc::as_ref);
         let hosts = view.instances.iter().map(Arc::as_ref).filter(|row| {
             row.status == InstanceStatus::Active
@@ -77,13 +96,18 @@ impl<'v> Planner<'v> {
                 *count += 1;
             }
         }
-        Self { view, home, hosts, now, placement: Placement::default() }
+        let Moment { now, heard_since } = at;
+        let zones = view.elb_balancers.iter().flat_map(|row| &row.zones);
+        let suspects = zones.flat_map(|zone| &zone.passed_over).filter(|it| now < it.until);
+        let suspects = suspects.map(|it| it.host).collect();
+        Self { view, home, hosts, suspects, now, heard_since, placement: Placement::default() }
     }
 
     fn place(&mut self, row: &mut ElbBalancer) {
         let kept = self.kept_at_home(row);
         for at in 0..row.zones.len() {
             let is_kept = kept.all || kept.one == Some(at);
+            self.remember(&mut row.zones[at]);
             let before = row.zones[at].stand;
             let next = self.next(row, at, is_kept);
             row.zones[at].stand = next;
@@ -91,6 +115,37 @@ impl<'v> Planner<'v> {
                 self.count(before.host, next.host);
             }
         }
+    }
+
+    /// Forgets hosts at which it is served, and those of long ago; passes over the one that it is on if nobody serves there.
+    fn remember(&mut self, zone: &mut BalancerZone) {
+        let (now, stand) = (self.now, zone.stand);
+        zone.passed_over.retain(|it| {
+            let serves = stand.host == Some(it.host) && stand.state == StandState::Serving;
+            !serves && now.since_ms(it.until) < pass_over_ms(it.times)
+        });
+        if let (Some(host), StandState::Coming { since }) = (stand.host, stand.state) {
+            let waited_until = since.max(self.heard_since).plus_ms(COMING_MS_MAX);
+            if now < waited_until {
+                self.look_again(waited_until);
+            } else if !self.is_passed_over(zone, host) {
+                let known = zone.passed_over.iter().position(|it| it.host == host);
+                let times = known.map_or(0, |at| zone.passed_over.remove(at).times);
+                let until = now.plus_ms(pass_over_ms(times));
+                zone.passed_over.push(PassedOver { host, until, times: times.saturating_add(1) });
+                if PASSED_OVER_MAX < zone.passed_over.len() {
+                    zone.passed_over.remove(0);
+                }
+                self.suspects.insert(host);
+            }
+        }
+        for it in zone.passed_over.iter().filter(|it| now < it.until) {
+            self.look_again(it.until);
+        }
+    }
+
+    fn is_passed_over(&self, zone: &BalancerZone, host: InstanceId) -> bool {
+        zone.passed_over.iter().any(|it| it.host == host && self.now < it.until)
     }
 
     /// Which interfaces are on the region's own machine, whatever other hosts there are.
@@ -115,7 +170,7 @@ impl<'v> Planner<'v> {
     }
 
     fn has_host(&self, row: &ElbBalancer, zone: &BalancerZone) -> bool {
-        self.of_zone(row, &zone.zone, None).is_some()
+        self.of_zone(row, zone, None).is_some()
     }
 
     /// How an interface is to be from now on.
@@ -123,9 +178,9 @@ impl<'v> Planner<'v> {
         let zone = &row.zones[at];
         let stand = zone.stand;
         let Some(host) = stand.host else {
-            let better = if is_kept { None } else { self.of_zone(row, &zone.zone, None) };
+            let better = if is_kept { None } else { self.of_zone(row, zone, None) };
             let better = better.or_else(|| match self.home {
-                None => self.of_any_zone(row, None),
+                None => self.of_any_zone(row, zone, None),
                 Some(_) => None,
             });
             return match better {
@@ -146,10 +201,13 @@ impl<'v> Planner<'v> {
         };
         let is_draining = instance.is_some_and(|it| it.status == InstanceStatus::Draining);
         let is_lost = LOST_AFTER_MS <= silent_ms;
-        if is_lost || is_draining || is_kept {
+        // Its agent lives, and nobody takes connections.
+        let is_coming = matches!(stand.state, StandState::Coming { .. });
+        let is_unserved = is_coming && self.is_passed_over(zone, host);
+        if is_lost || is_draining || is_kept || is_unserved {
             let other = match is_kept {
                 true => Some(None),
-                false => self.elsewhere(row, &zone.zone, host),
+                false => self.elsewhere(row, zone, host),
             };
             match other {
                 Some(other) if is_lost => return self.come(other),
@@ -205,7 +263,7 @@ impl<'v> Planner<'v> {
     fn elsewhere(
         &self,
         row: &ElbBalancer,
-        zone: &str,
+        zone: &BalancerZone,
         host: InstanceId,
     ) -> Option<Option<InstanceId>> {
         if let Some(other) = self.of_zone(row, zone, Some(host)) {
@@ -213,37 +271,45 @@ impl<'v> Planner<'v> {
         }
         match self.home {
             Some(_) => Some(None),
-            None => self.of_any_zone(row, Some(host)).map(Some),
+            None => self.of_any_zone(row, zone, Some(host)).map(Some),
         }
     }
 
     fn of_zone(
         &self,
         row: &ElbBalancer,
-        zone: &str,
+        zone: &BalancerZone,
         not: Option<InstanceId>,
     ) -> Option<InstanceId> {
-        self.least(row, not, |host| host.zone() == Some(zone))
+        self.least(row, zone, not, |host| host.zone() == Some(&*zone.zone))
     }
 
-    fn of_any_zone(&self, row: &ElbBalancer, not: Option<InstanceId>) -> Option<InstanceId> {
-        self.least(row, not, |_| true)
+    fn of_any_zone(
+        &self,
+        row: &ElbBalancer,
+        zone: &BalancerZone,
+        not: Option<InstanceId>,
+    ) -> Option<InstanceId> {
+        self.least(row, zone, not, |_| true)
     }
 
-    /// The host with the fewest interfaces, of this balancer first and then of all.
+    /// The host with the fewest interfaces, of this balancer first and then of all; last those at which some other is not
+    /// served.
     fn least(
         &self,
         row: &ElbBalancer,
+        zone: &BalancerZone,
         not: Option<InstanceId>,
         is_fit: impl Fn(&Instance) -> bool,
     ) -> Option<InstanceId> {
         let hosts = self.hosts.iter().filter(|(id, (host, _))| {
             // A host that is offered to one account alone is not shown what is another's.
             let is_for = host.takes_fargate() || host.scope.account == row.scope.account;
-            is_for && Some(**id) != not && is_fit(host)
+            is_for && Some(**id) != not && is_fit(host) && !self.is_passed_over(zone, **id)
         });
         let of_this = |id: InstanceId| row.zones_on(Some(id)).count();
-        hosts.map(|(id, (_, count))| (of_this(*id), *count, *id)).min().map(|(_, _, id)| id)
+        let rank = |id: InstanceId, count| (self.suspects.contains(&id), of_this(id), count, id);
+        hosts.map(|(id, (_, count))| rank(*id, *count)).min().map(|(.., id)| id)
     }
 
     fn count(&mut self, from: Option<InstanceId>, to: Option<InstanceId>) {
@@ -261,6 +327,10 @@ impl<'v> Planner<'v> {
 struct Kept {
     all: bool,
     one: Option<usize>,
+}
+
+fn pass_over_ms(times: u32) -> u64 {
+    PASS_OVER_MS << times.min(PASS_OVER_DOUBLED_MAX)
 }
 
 /// Where it is it stays, also if it was to leave.

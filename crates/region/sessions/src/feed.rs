@@ -432,6 +432,7 @@ pub(crate) mod tests {
                 eni: format!("eni-000000{number:02x}").parse().unwrap(),
                 address: Ipv4Addr::new(172, 31, 0, number),
                 stand: Stand::default(),
+                passed_over: Vec::new(),
             });
             world.put(vpc::Interface {
                 address: Ipv4Addr::new(172, 31, 0, number),

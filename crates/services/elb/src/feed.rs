@@ -71,6 +71,8 @@ pub(crate) struct Known {
     pub(crate) tables: BTreeMap<Host, Arc<Table>>,
     /// The commit that those are as of; 0: there are none yet.
     pub(crate) as_of: u64,
+    /// Since when processes can be heard.
+    pub(crate) since: Timestamp,
 }
 
 /// See the module's words.
@@ -79,6 +81,8 @@ pub struct Feed {
     tables: Mutex<Tables>,
     latest: watch::Sender<u64>,
     nodes: Mutex<Nodes>,
+    /// When it began to hear processes.
+    pub(crate) since: Timestamp,
 }
 
 /// The tables of each host, the last of them last.
@@ -89,17 +93,20 @@ struct Tables {
     given: BTreeMap<Host, u64>,
 }
 
-impl Default for Feed {
-    fn default() -> Self {
-        Self { tables: Mutex::default(), latest: watch::Sender::new(0), nodes: Mutex::default() }
-    }
-}
-
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Feed {
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self {
+            tables: Mutex::default(),
+            latest: watch::Sender::new(0),
+            nodes: Mutex::default(),
+            since: now,
+        }
+    }
+
     /// Gives out tables from now on, as of a commit, but for those that differ from the last in nothing but their version. A
     /// host of which nothing is said is forgotten.
     pub(crate) fn publish(&self, as_of: u64, tables: BTreeMap<Host, Table>) {
@@ -201,7 +208,13 @@ impl Feed {
         let tables = held(&self.tables);
         let latest =
             tables.of.iter().filter_map(|(host, of)| Some((*host, Arc::clone(of.back()?))));
-        Known { nodes, given: tables.given.clone(), tables: latest.collect(), as_of: tables.as_of }
+        Known {
+            nodes,
+            given: tables.given.clone(),
+            tables: latest.collect(),
+            as_of: tables.as_of,
+            since: self.since,
+        }
     }
 
     /// Whether a node checks a target.

@@ -18,8 +18,11 @@ use routing::{Finding, GroupId, REPORT_INTERVAL_MS, Report, Table};
 use store::{Batch, Change};
 
 use crate::Elb;
-use crate::feed::{Feed, Host, Known, Nodes, key_of};
+use crate::feed::{Feed, Host, Known, Node, key_of};
 use crate::limits::HEALTH_ROWS_MAX;
+
+/// How long counts what a process said.
+const FRESH_MS: u64 = 3 * REPORT_INTERVAL_MS;
 
 impl Elb {
     /// Takes in what the process on a host sees, and makes durable what follows.
@@ -62,29 +65,57 @@ fn plan(view: &View, known: &Known, now: Timestamp) -> Batch {
     let mut batch = Batch::on(view);
     finish_draining(view, known, now, &mut batch);
     judge(view, known, now, &mut batch);
-    arrive(view, &known.nodes, now, &mut batch);
+    hear(view, known, now, &mut batch);
     batch
 }
 
-/// Interfaces that have come are served once the process there says so.
-fn arrive(view: &View, nodes: &Nodes, now: Timestamp, batch: &mut Batch) {
+/// Interfaces that have come are served once the process there says so, and no longer when it says so no more.
+fn hear(view: &View, known: &Known, now: Timestamp, batch: &mut Batch) {
     for row in view.elb_balancers.iter() {
-        let is_here = |zone: &BalancerZone| match zone.stand.state {
-            StandState::Coming { since } => nodes.get(&zone.stand.host).is_some_and(|node| {
-                let is_fresh = since <= node.at && now.since_ms(node.at) < 3 * REPORT_INTERVAL_MS;
-                is_fresh && node.serving.contains(zone.eni.as_str())
-            }),
-            StandState::Serving | StandState::Away | StandState::Leaving { .. } => false,
-        };
-        if !row.zones.iter().any(is_here) || HEALTH_ROWS_MAX <= batch.len() {
+        let heard = |zone: &BalancerZone| heard_state(zone, known, now);
+        let is_same = |zone: &BalancerZone| heard(zone) == zone.stand.state;
+        if row.zones.iter().all(is_same) || HEALTH_ROWS_MAX <= batch.len() {
             continue;
         }
         let mut next = ElbBalancer::clone(row);
-        for zone in next.zones.iter_mut().filter(|zone| is_here(zone)) {
-            zone.stand.state = StandState::Serving;
+        for zone in &mut next.zones {
+            zone.stand.state = heard(zone);
         }
         batch.put(next);
     }
+}
+
+/// How an interface is by what the process of its host said last.
+fn heard_state(zone: &BalancerZone, known: &Known, now: Timestamp) -> StandState {
+    let node = known.nodes.get(&zone.stand.host);
+    let serves = node.is_some_and(|node| node.serving.contains(zone.eni.as_str()));
+    match zone.stand.state {
+        StandState::Coming { since } => {
+            let is_since = node.is_some_and(|node| since <= node.at && is_fresh(node, now));
+            if serves && is_since { StandState::Serving } else { zone.stand.state }
+        }
+        // On the region's own machine the process is kept by whoever keeps the region.
+        StandState::Serving if zone.stand.host.is_some() => {
+            let is_silent = silent_at(zone, known).is_some_and(|at| at <= now);
+            let is_denied = node.is_some_and(|node| is_fresh(node, now)) && !serves;
+            match is_silent || is_denied {
+                true => StandState::Coming { since: now },
+                false => StandState::Serving,
+            }
+        }
+        StandState::Serving | StandState::Away | StandState::Leaving { .. } => zone.stand.state,
+    }
+}
+
+/// When an interface that is served on another host is taken for one that is not, if its process says nothing until then.
+fn silent_at(zone: &BalancerZone, known: &Known) -> Option<Timestamp> {
+    let host = zone.stand.host.filter(|_| zone.stand.state == StandState::Serving)?;
+    let heard_at = known.nodes.get(&Some(host)).map(|node| node.at);
+    Some(heard_at.max(Some(known.since))?.plus_ms(FRESH_MS))
+}
+
+fn is_fresh(node: &Node, now: Timestamp) -> bool {
+    now.since_ms(node.at) < FRESH_MS
 }
 
 fn finish_draining(view: &View, known: &Known, now: Timestamp, batch: &mut Batch) {
@@ -156,7 +187,7 @@ fn is_heard_of(view: &View, host: Host) -> bool {
 fn judge(view: &View, known: &Known, now: Timestamp, batch: &mut Batch) {
     let fresh = || {
         let nodes = known.nodes.iter();
-        nodes.filter(|(_, node)| now.since_ms(node.at) < 3 * REPORT_INTERVAL_MS)
+        nodes.filter(|(_, node)| is_fresh(node, now))
     };
     let is_its = |host: &Host, key: &(GroupId, String, u16)| {
         known.tables.get(host).is_some_and(|table| table.groups.contains_key(&key.0))
@@ -215,7 +246,7 @@ fn judged(findings: impl Iterator<Item = Finding>, before: TargetHealth) -> Targ
     }
 }
 
-/// Ends what drains when its time is over.
+/// Ends what drains when its time is over, and takes interfaces out of names at which nobody serves any more.
 #[derive(Debug)]
 pub(crate) struct HealthKeeper {
     pub(crate) control: Arc<Control>,
@@ -232,9 +263,17 @@ impl Reconciler for HealthKeeper {
     }
 
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<NowAndThen>) {
-        if let Key::ElbTarget(account, id) = &change.key
-            && view.elb_targets.get(*account, id).is_some_and(|row| row.is_draining())
-        {
+        let may_end = match &change.key {
+            Key::ElbTarget(account, id) => {
+                view.elb_targets.get(*account, id).is_some_and(|row| row.is_draining())
+            }
+            Key::ElbBalancer(account, path) => {
+                let row = view.elb_balancers.get(*account, path);
+                row.is_some_and(|row| row.zones.iter().any(|zone| zone.stand.host.is_some()))
+            }
+            _ => false,
+        };
+        if may_end {
             queue.changed(&NowAndThen, change.seq);
         }
     }
@@ -256,7 +295,10 @@ impl Reconciler for HealthKeeper {
                 TargetHealth::Draining { until } => Some(until),
                 TargetHealth::Initial | TargetHealth::Healthy | TargetHealth::Unhealthy(_) => None,
             });
-            Ok(Pass { looked_at: view.seq, again_at: ends.min(), ..Pass::default() })
+            let known = feed.known();
+            let zones = view.elb_balancers.iter().flat_map(|row| &row.zones);
+            let again_at = ends.chain(zones.filter_map(|zone| silent_at(zone, &known))).min();
+            Ok(Pass { looked_at: view.seq, again_at, ..Pass::default() })
         })
     }
 }

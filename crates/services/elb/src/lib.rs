@@ -55,7 +55,8 @@ pub struct Elb {
 
 impl Elb {
     pub fn new(control: Arc<Control>) -> Self {
-        Self { control, feed: Arc::default() }
+        let feed = Arc::new(Feed::new(control.clock.now()));
+        Self { control, feed }
     }
 
     /// What an answer about anything of the account is made from.
@@ -159,7 +160,8 @@ impl RegionService for Elb {
         driver.register(feed::Publisher { control, feed });
         let (control, feed) = (Arc::clone(&self.control), Arc::clone(&self.feed));
         driver.register(health::HealthKeeper { control, feed });
-        driver.register(standing::Standing { control: Arc::clone(&self.control) });
+        let (control, heard_since) = (Arc::clone(&self.control), self.feed.since);
+        driver.register(standing::Standing { control, heard_since });
     }
 }
 

@@ -269,6 +269,7 @@ fn enter(
         address,
         // It goes on to another host at once, if there is one.
         stand: Stand::coming(None, now),
+        passed_over: Vec::new(),
     })
 }
 

@@ -7,7 +7,7 @@ use control::Control;
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
 use longshore_types::Timestamp;
 use model::{Instance, Key, View};
-use plan::balancers::{Placement, place};
+use plan::balancers::{Moment, Placement, place};
 use store::{Batch, Change};
 use tracing::info;
 
@@ -17,11 +17,13 @@ use crate::limits::PLACED_ROWS_MAX;
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) control: Arc<Control>,
+    /// Since when processes can say that they serve.
+    pub(crate) heard_since: Timestamp,
 }
 
 impl Standing {
-    fn placement(control: &Control, view: &View, now: Timestamp) -> Placement {
-        place(view, |row: &Instance| control.access.is_of_own_machine(row), now)
+    fn placement(control: &Control, view: &View, at: Moment) -> Placement {
+        place(view, |row: &Instance| control.access.is_of_own_machine(row), at)
     }
 }
 
@@ -52,14 +54,15 @@ impl Reconciler for Standing {
     }
 
     fn pass(&self, _: &NowAndThen) -> PassFuture<Result<Pass<()>, ApiError>> {
-        let control = Arc::clone(&self.control);
+        let (control, heard_since) = (Arc::clone(&self.control), self.heard_since);
         Box::pin(async move {
             let view = control.view();
-            let placement = Self::placement(&control, &view, control.clock.now());
+            let at = |now| Moment { now, heard_since };
+            let placement = Self::placement(&control, &view, at(control.clock.now()));
             let is_cut = PLACED_ROWS_MAX < placement.changed.len();
             if !placement.changed.is_empty() {
                 let decided = control.decide(|view, now| {
-                    let placement = Self::placement(&control, view, now);
+                    let placement = Self::placement(&control, view, at(now));
                     let mut batch = Batch::on(view);
                     for row in placement.changed.iter().take(PLACED_ROWS_MAX) {
                         batch.put(row.clone());

@@ -53,6 +53,7 @@ fn balancer(name: &str, zones: &[&str], is_internal: bool) -> ElbBalancer {
         eni: format!("eni-0000000{at}").parse().unwrap(),
         address: [172, 31, 0, 4].into(),
         stand: Stand::coming(None, START),
+        passed_over: Vec::new(),
     });
     ElbBalancer {
         scope: scope("111111111111"),
@@ -74,6 +75,7 @@ fn balancer(name: &str, zones: &[&str], is_internal: bool) -> ElbBalancer {
 struct World {
     view: View,
     now: Timestamp,
+    heard_since: Timestamp,
 }
 
 impl World {
@@ -98,7 +100,8 @@ impl World {
     }
 
     fn look(&self) -> Placement {
-        place(&self.view, |row| row.access_key.as_deref() == Some(OWN), self.now)
+        let at = Moment { now: self.now, heard_since: self.heard_since };
+        place(&self.view, |row| row.access_key.as_deref() == Some(OWN), at)
     }
 
     /// All processes say that they serve.
@@ -277,4 +280,61 @@ fn a_host_of_one_account_gets_nothing_of_another() {
     world.change(1, |row| row.is_external = false);
     world.place();
     assert_eq!((world.hosts("inner"), world.hosts("own")), (vec![0], vec![1]));
+}
+
+#[test]
+fn a_host_on_which_nobody_serves_is_left_and_passed_over_for_a_while_each_time_for_longer() {
+    const PAUSE: u64 = 10 * 60_000;
+    let mut world = World::of(&[(0, "a"), (1, "a"), (2, "b"), (3, "b")]);
+    world.put(balancer("inner", &["b"], true));
+    world.place();
+    assert_eq!(world.look().again_at, Some(START.plus_ms(60_000)));
+    assert_eq!(world.hosts("inner"), [2]);
+    world.heard_since = START.plus_ms(1_000);
+    world.now = START.plus_ms(60_000);
+    world.place();
+    assert_eq!(world.hosts("inner"), [2], "it has not been listened to for so long");
+    world.now = START.plus_ms(61_000);
+    world.place();
+    assert_eq!(world.hosts("inner"), [3], "another host of the zone");
+    world.put(ElbBalancer {
+        digits: "1123456789abcdef".to_owned(),
+        ..balancer("other", &["b"], true)
+    });
+    world.place();
+    assert_eq!(world.hosts("other"), [3], "what one found is better avoided by all");
+    world.now = world.now.plus_ms(60_000);
+    world.place();
+    assert_eq!((world.hosts("inner"), world.hosts("other")), (vec![0], vec![2]));
+    world.serve();
+    world.now = START.plus_ms(61_000 + PAUSE);
+    world.place();
+    world.now = world.now.plus_ms(30_000);
+    world.place();
+    assert_eq!(world.hosts("inner"), [2], "it may be well by now");
+    world.now = world.now.plus_ms(60_000);
+    let again_at = world.place().again_at;
+    assert_eq!(world.hosts("inner"), [3]);
+    assert!(again_at.is_some());
+    let row = world.view.elb_balancers.iter().find(|row| row.name == "inner").unwrap();
+    let untils: Vec<_> = row.zones[0].passed_over.iter().map(|it| (it.until, it.times)).collect();
+    assert!(untils.contains(&(world.now.plus_ms(2 * PAUSE), 2)), "{untils:?}");
+    world.serve();
+    world.place();
+    let row = world.view.elb_balancers.iter().find(|row| row.name == "inner").unwrap();
+    assert_eq!(row.zones[0].passed_over.len(), 1, "it is served where it is");
+}
+
+#[test]
+fn what_nobody_serves_anywhere_stays_where_it_is() {
+    let mut world = World::of(&[(1, "a")]);
+    world.put(balancer("inner", &["a"], true));
+    world.place();
+    for minutes in [1, 20, 60, 300] {
+        world.now = START.plus_ms(minutes * 60_000);
+        world.place();
+        assert_eq!(world.hosts("inner"), [1]);
+    }
+    let row = world.view.elb_balancers.iter().next().unwrap();
+    assert_eq!(row.zones[0].passed_over.len(), 1);
 }

@@ -110,6 +110,7 @@ mod tests {
                 eni: format!("eni-000000{last:02x}").parse().unwrap(),
                 address,
                 stand: Stand::default(),
+                passed_over: Vec::new(),
             }],
             security_groups: vec![],
             attributes: Attributes::new(),

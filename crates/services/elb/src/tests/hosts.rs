@@ -38,8 +38,8 @@ impl World {
     }
 
     async fn place(&self) {
-        let control = Arc::clone(&self.elb.control);
-        Standing { control }.pass(&control::reconcile::NowAndThen).await.unwrap();
+        let (control, heard_since) = (Arc::clone(&self.elb.control), self.elb.feed.since);
+        Standing { control, heard_since }.pass(&control::reconcile::NowAndThen).await.unwrap();
         self.publish();
     }
 
@@ -193,4 +193,55 @@ async fn a_balancer_goes_to_where_targets_of_type_instance_are() {
     world.listener(&balancer, 80, &group).await;
     world.place().await;
     assert_eq!(hosts(), [None, None]);
+}
+
+#[tokio::test]
+async fn a_host_whose_process_says_nothing_or_serves_no_more_is_not_named_and_then_left() {
+    let (world, _) = on_two_hosts().await;
+    let start = world.test.env.now();
+    let serves = |number| (host(number), StandState::Serving);
+    let coming = |number| (host(number), StandState::Coming { since: world.test.env.now() });
+    for number in [1, 2] {
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    // It says that it is there, and takes connections at nothing.
+    let report = Report { version: world.table_of(host(2)).version, ..Report::default() };
+    world.elb.take_in(host(2), report).await.unwrap();
+    assert_eq!(world.stands(), [serves(1), coming(2)]);
+    world.say_on(host(2), Finding::Healthy, 0).await;
+    assert_eq!(world.stands(), [serves(1), serves(2)]);
+    let keeper = || crate::health::HealthKeeper {
+        control: Arc::clone(&world.elb.control),
+        feed: Arc::clone(&world.elb.feed),
+    };
+    let pass = async || keeper().pass(&control::reconcile::NowAndThen).await.unwrap();
+    assert_eq!(pass().await.again_at, Some(start.plus_ms(30_000)));
+    world.test.env.advance_ms(20_000);
+    world.say_on(host(1), Finding::Healthy, 0).await;
+    world.test.env.advance_ms(10_000);
+    pass().await;
+    assert_eq!(world.stands(), [serves(1), coming(2)]);
+    world.join(3, "us-east-1b").await;
+    world.test.env.advance_ms(60_000);
+    world.say_on(host(1), Finding::Healthy, 0).await;
+    world.place().await;
+    assert_eq!(world.stands(), [serves(1), coming(3)], "another host of the zone");
+}
+
+#[tokio::test]
+async fn a_region_that_has_just_started_waits_to_be_told_who_serves() {
+    let (world, _) = on_two_hosts().await;
+    world.say_on(host(1), Finding::Healthy, 0).await;
+    world.test.env.advance_ms(300_000);
+    let again = World { elb: Elb::new(world.test.control.clone()), test: world.test };
+    let keeper = || crate::health::HealthKeeper {
+        control: Arc::clone(&again.elb.control),
+        feed: Arc::clone(&again.elb.feed),
+    };
+    let pass = async || keeper().pass(&control::reconcile::NowAndThen).await.unwrap();
+    let until = again.test.env.now().plus_ms(30_000);
+    assert_eq!(pass().await.again_at, Some(until));
+    again.place().await;
+    assert_eq!(again.stands()[0], (host(1), StandState::Serving));
+    assert_eq!(again.stands()[1].0, host(2), "nor is one left that had no time to say so");
 }
