@@ -37,12 +37,15 @@ const NODE_FORGOTTEN_MS: u64 = 15 * 60_000;
 /// The host of a process: its instance, or none on the region's own machine.
 pub type Host = Option<InstanceId>;
 
+/// How reports name a target: by its group, what it is, and its port.
+pub(crate) type TargetName = (GroupId, String, u16);
+
 /// A process's last report.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) version: u64,
     pub(crate) at: Timestamp,
-    pub(crate) targets: BTreeMap<(GroupId, String, u16), TargetReport>,
+    pub(crate) targets: BTreeMap<TargetName, TargetReport>,
     pub(crate) local: Vec<(routing::ListenerId, std::net::SocketAddr)>,
     pub(crate) serving: BTreeSet<String>,
 }
@@ -52,11 +55,7 @@ pub(crate) type Nodes = BTreeMap<Host, Arc<Node>>;
 
 impl Node {
     /// What it says of a registration.
-    pub(crate) fn of(
-        &self,
-        key: &(GroupId, String, u16),
-        registered_at: Timestamp,
-    ) -> Option<&TargetReport> {
+    pub(crate) fn of(&self, key: &TargetName, registered_at: Timestamp) -> Option<&TargetReport> {
         self.targets.get(key).filter(|it| it.registered_at == registered_at)
     }
 }
@@ -69,6 +68,8 @@ pub(crate) struct Known {
     pub(crate) given: BTreeMap<Host, u64>,
     /// Their latest tables.
     pub(crate) tables: BTreeMap<Host, Arc<Table>>,
+    /// The targets that their tables of before had.
+    pub(crate) had: BTreeMap<Host, Arc<BTreeSet<TargetName>>>,
     /// The commit that those are as of; 0: there are none yet.
     pub(crate) as_of: u64,
     /// Since when processes can be heard.
@@ -91,6 +92,32 @@ struct Tables {
     as_of: u64,
     of: BTreeMap<Host, VecDeque<Arc<Table>>>,
     given: BTreeMap<Host, u64>,
+    /// Targets that a table of before had and the last has not, as long as they are there.
+    had: BTreeMap<Host, Arc<BTreeSet<TargetName>>>,
+}
+
+impl Tables {
+    /// Keeps what a table has that the next one has not.
+    fn leave(&mut self, host: Host, (last, next): (&Table, &Table), is_there: IsThere<'_>) {
+        let kept: BTreeSet<TargetName> = names(next).collect();
+        let left = names(last).filter(|name| !kept.contains(name) && is_there(name));
+        let mut left = left.peekable();
+        if left.peek().is_some() {
+            Arc::make_mut(self.had.entry(host).or_default()).extend(left);
+        }
+    }
+}
+
+/// Whether a target is still there.
+type IsThere<'a> = &'a dyn Fn(&TargetName) -> bool;
+
+/// The targets of a table.
+fn names(table: &Table) -> impl Iterator<Item = TargetName> {
+    let groups = table.groups.values();
+    groups.flat_map(|group| {
+        let targets = group.targets.iter();
+        targets.map(|it| (group.id.clone(), it.key.id.clone(), it.key.port))
+    })
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,8 +135,8 @@ impl Feed {
     }
 
     /// Gives out tables from now on, as of a commit, but for those that differ from the last in nothing but their version. A
-    /// host of which nothing is said is forgotten.
-    pub(crate) fn publish(&self, as_of: u64, tables: BTreeMap<Host, Table>) {
+    /// host of which nothing is said is forgotten, and so are targets that are there no more.
+    pub(crate) fn publish(&self, as_of: u64, tables: BTreeMap<Host, Table>, is_there: IsThere<'_>) {
         let mut held = held(&self.tables);
         if as_of < held.as_of {
             return;
@@ -117,14 +144,22 @@ impl Feed {
         held.as_of = as_of;
         held.of.retain(|host, _| tables.contains_key(host));
         held.given.retain(|host, _| tables.contains_key(host));
-        for (host, table) in tables {
-            let of = held.of.entry(host).or_default();
-            if let Some(last) = of.back() {
-                let is_same = Table { version: table.version, ..Table::clone(last) } == table;
-                if is_same || table.version <= last.version {
+        held.had.retain(|host, had| {
+            if !had.iter().all(is_there) {
+                Arc::make_mut(had).retain(|name| is_there(name));
+            }
+            tables.contains_key(host) && !had.is_empty()
+        });
+        for (host, mut table) in tables {
+            if let Some(last) = held.of.get(&host).and_then(VecDeque::back).map(Arc::clone) {
+                let version = std::mem::replace(&mut table.version, last.version);
+                if *last == table || version <= last.version {
                     continue;
                 }
+                table.version = version;
+                held.leave(host, (&last, &table), is_there);
             }
+            let of = held.of.entry(host).or_default();
             of.push_back(Arc::new(table));
             if TABLES_MAX < of.len() {
                 of.pop_front();
@@ -199,6 +234,7 @@ impl Feed {
         let mut tables = held(&self.tables);
         for host in forgotten {
             tables.given.remove(&host);
+            tables.had.remove(&host);
         }
     }
 
@@ -212,6 +248,7 @@ impl Feed {
             nodes,
             given: tables.given.clone(),
             tables: latest.collect(),
+            had: tables.had.clone(),
             as_of: tables.as_of,
             since: self.since,
         }
@@ -234,7 +271,7 @@ impl Feed {
 }
 
 /// How reports name a target.
-pub(crate) fn key_of(row: &ElbTarget) -> (GroupId, String, u16) {
+pub(crate) fn key_of(row: &ElbTarget) -> TargetName {
     let group = GroupId(arn(&row.scope, "targetgroup", &row.id.group));
     (group, row.id.target.to_string(), row.id.port)
 }
@@ -334,5 +371,6 @@ pub(crate) fn publish(control: &Control, feed: &Feed, view: &View) {
     let hosts: BTreeSet<Host> =
         zones.map(|zone| zone.stand.host).chain([None]).chain(readers).collect();
     let tables = hosts.into_iter().map(|host| (host, compile::table(view, &means, host)));
-    feed.publish(view.seq.0.max(1), tables.collect());
+    let is_there = |name: &TargetName| health::row_of(view, name).is_some();
+    feed.publish(view.seq.0.max(1), tables.collect(), &is_there);
 }

@@ -1,8 +1,8 @@
 //! What balancers see becomes rows: how targets are, that one which drains has drained, and that an interface is served where
 //! it has come.
 //!
-//! **Invariant:** a target that drains is taken away when every process that has it in its table, or may have had, serves
-//! by a version which has it draining and has nothing in flight to it, or when its time is over; not before.
+//! **Invariant:** a target that drains is taken away when every process that has it in its table, or had since the region's
+//! start, serves by a version which has it draining and has nothing in flight to it, or when its time is over; not before.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use control::targets::remove_targets;
 use longshore_types::{AccountId, Timestamp};
 use model::elb::{BalancerZone, CheckFailure, StandState, TargetHealth, TargetId};
 use model::{ElbBalancer, ElbTarget, Index, Key, View};
-use routing::{Finding, GroupId, REPORT_INTERVAL_MS, Report, Table};
+use routing::{Finding, REPORT_INTERVAL_MS, Report, Table};
 use store::{Batch, Change};
 
 use crate::Elb;
-use crate::feed::{Feed, Host, Known, Node, key_of};
+use crate::feed::{Feed, Host, Known, Node, TargetName, key_of};
 use crate::limits::HEALTH_ROWS_MAX;
 
 /// How long counts what a process said.
@@ -161,7 +161,8 @@ fn has_drained(view: &View, row: &ElbTarget, since: u64, known: &Known, now: Tim
         since <= node.version && held.is_none_or(|it| it.in_flight == 0)
     };
     // One that had it before, and has not said yet that it does no more: unless its host is lost, from where nobody is
-    // reached any more by the addresses that it had.
+    // reached any more by the addresses that it had. Of what it never had it is not believed either.
+    let had_it = |host: &Host| known.had.get(host).is_some_and(|had| had.contains(&key));
     let has_let_go = |host: &Host| {
         if !is_heard_of(view, *host) {
             return true;
@@ -171,8 +172,8 @@ fn has_drained(view: &View, row: &ElbTarget, since: u64, known: &Known, now: Tim
         let is_behind = known.given.get(host).is_some_and(|given| node.version < *given);
         held.map_or(!is_behind, |it| since <= node.version && it.in_flight == 0)
     };
-    let others = known.nodes.keys().chain(known.given.keys());
-    let mut others = others.filter(|host| !concerned.contains(host));
+    let may_hold = |host: &Host| !concerned.contains(host) && (host.is_none() || had_it(host));
+    let mut others = known.nodes.keys().chain(known.given.keys()).filter(|host| may_hold(host));
     !(concerned.is_empty() && known.nodes.is_empty())
         && concerned.iter().all(is_free)
         && others.all(has_let_go)
@@ -189,7 +190,7 @@ fn judge(view: &View, known: &Known, now: Timestamp, batch: &mut Batch) {
         let nodes = known.nodes.iter();
         nodes.filter(|(_, node)| is_fresh(node, now))
     };
-    let is_its = |host: &Host, key: &(GroupId, String, u16)| {
+    let is_its = |host: &Host, key: &TargetName| {
         known.tables.get(host).is_some_and(|table| table.groups.contains_key(&key.0))
     };
     let mut seen = BTreeSet::new();
@@ -215,7 +216,7 @@ fn judge(view: &View, known: &Known, now: Timestamp, batch: &mut Batch) {
     }
 }
 
-fn row_of<'v>(view: &'v View, key: &(routing::GroupId, String, u16)) -> Option<&'v Arc<ElbTarget>> {
+pub(crate) fn row_of<'v>(view: &'v View, key: &TargetName) -> Option<&'v Arc<ElbTarget>> {
     let (group, target, port) = key;
     let parts: Vec<&str> = group.0.splitn(6, ':').collect();
     let account: AccountId = parts.get(4)?.parse().ok()?;

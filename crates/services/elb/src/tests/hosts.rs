@@ -245,3 +245,49 @@ async fn a_region_that_has_just_started_waits_to_be_told_who_serves() {
     assert_eq!(again.stands()[0], (host(1), StandState::Serving));
     assert_eq!(again.stands()[1].0, host(2), "nor is one left that had no time to say so");
 }
+
+#[tokio::test]
+async fn a_drain_waits_for_no_host_that_never_had_the_target_and_for_each_that_had() {
+    let (world, group) = on_two_hosts().await;
+    for number in [1, 2] {
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    // It has read its table, which has nothing, and never says a word; another lies.
+    for number in [3, 4] {
+        world.join(number, "us-east-1c").await;
+        let none = std::time::Duration::ZERO;
+        world.elb.feed.read(host(number), 0, none).await;
+    }
+    world.publish();
+    let lie = world.report(u64::MAX, Finding::Healthy, 7);
+    world.elb.take_in(host(4), lie).await.unwrap();
+    world.deregister(&group, "172.31.0.9").await;
+    world.say_on(host(1), Finding::NotChecked, 0).await;
+    assert_eq!(world.health(&group).await[0].0, "draining", "the second has not said anything");
+    world.say_on(host(2), Finding::NotChecked, 0).await;
+    assert_eq!(world.health(&group).await, []);
+
+    world.register(&group, "172.31.0.9").await;
+    for number in [1, 2] {
+        let none = std::time::Duration::ZERO;
+        let version = world.table_of(host(number)).version;
+        world.elb.feed.read(host(number), version - 1, none).await;
+        world.say_on(host(number), Finding::Healthy, 1).await;
+    }
+    world.stand(&[host(1), host(1)]).await;
+    world.publish();
+    // However many tables came after that had it no more.
+    for _ in 0..40 {
+        world.balancer(&format!("b{}", world.elb.digits())).await;
+        world.publish();
+    }
+    world.deregister(&group, "172.31.0.9").await;
+    for host in [None, host(1)] {
+        world.say_on(host, Finding::NotChecked, 0).await;
+    }
+    assert_eq!(world.health(&group).await[0].0, "draining", "the second had it, and may still");
+    world.say_on(host(2), Finding::NotChecked, 0).await;
+    assert_eq!(world.health(&group).await, []);
+    world.publish();
+    assert!(world.elb.feed.known().had.is_empty(), "nothing is kept of what is gone");
+}

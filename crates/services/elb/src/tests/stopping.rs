@@ -62,7 +62,7 @@ impl Node {
 
 impl World {
     /// Has a balancer's interfaces be on hosts.
-    async fn stand(&self, hosts: &[Host]) {
+    pub(super) async fn stand(&self, hosts: &[Host]) {
         self.put(|view, batch| {
             let row = view.elb_balancers.iter().next().unwrap();
             let mut row = ElbBalancer::clone(row);
