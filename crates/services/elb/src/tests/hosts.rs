@@ -291,3 +291,25 @@ async fn a_drain_waits_for_no_host_that_never_had_the_target_and_for_each_that_h
     world.publish();
     assert!(world.elb.feed.known().had.is_empty(), "nothing is kept of what is gone");
 }
+
+#[tokio::test]
+async fn what_a_process_was_told_is_forgotten_with_the_process() {
+    let (world, _) = on_two_hosts().await;
+    let none = std::time::Duration::ZERO;
+    for number in [1, 2] {
+        world.elb.feed.read(host(number), 0, none).await;
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    let given = || world.elb.feed.known().given.into_keys().collect::<Vec<_>>();
+    assert_eq!(given(), [host(1), host(2)]);
+    world.test.env.advance_ms(15 * 60_000 - 1);
+    world.say_on(host(1), Finding::Healthy, 0).await;
+    assert_eq!(given(), [host(1), host(2)]);
+    world.test.env.advance_ms(1);
+    world.say_on(host(1), Finding::Healthy, 0).await;
+    assert_eq!(given(), [host(1)], "the second said nothing for so long");
+    // One that comes back itself is not forgotten by that.
+    world.test.env.advance_ms(15 * 60_000);
+    world.say_on(host(1), Finding::Healthy, 0).await;
+    assert_eq!(given(), [host(1)]);
+}
