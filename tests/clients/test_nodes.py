@@ -241,5 +241,10 @@ def test_a_unit_starts_the_agent_of_a_host_that_has_joined_without_its_token(wor
     assert token not in unit and "KillMode=process" in unit
     listed = region.longshore("node", "token", "ls").stdout
     assert "0 of 1" in listed, "a host that is a member already uses no token"
+    # What a balancer on the host served by has private keys.
+    table = one.folder / "data/balancer/table.json"
+    table.parent.mkdir(mode=0o700, exist_ok=True)
+    table.write_text("{}")
     one.longshore("agent", "uninstall", "--no-start", "--unit-dir", tmp_path)
     assert not (tmp_path / "longshore-agent.service").exists()
+    assert not table.exists()

@@ -376,6 +376,12 @@ pub(crate) async fn clean(data: &DataDir, environment: &Environment) -> Result<(
     {
         note("remove the runtime directory", &error);
     }
+    // Private keys are in it. Beside a region it says how that is served, and the keys are there in any case.
+    if data.region().is_err()
+        && let Err(error) = balancer::remove_table(data)
+    {
+        note("remove what load balancers served here", &error);
+    }
     if failures.is_empty() { Ok(()) } else { Err(Error::message(failures.join("\n"))) }
 }
 

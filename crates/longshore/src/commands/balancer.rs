@@ -13,7 +13,7 @@ use std::time::Duration;
 use aws_wire::sigv4::Credentials;
 use balancer::{Config, Doors, Feed, FeedError, Interfaces, RegionDoor};
 use futures_util::future::BoxFuture;
-use longshore_types::{OsIds, RegionName, SystemClock};
+use longshore_types::{Chain, OsIds, RegionName, SystemClock};
 use network::{balancer_namespace, has_balancers};
 use nix::unistd::setsid;
 use routing::wire::ReadRequest;
@@ -136,13 +136,22 @@ pub(super) fn forget_table(data: &DataDir, run_dir: &Path) {
     if has_balancers(run_dir) || data.holder(Role::Balancer).is_some() {
         return;
     }
-    let table = data.root().join(BALANCER_DIR).join(balancer::TABLE_FILE);
-    match std::fs::remove_file(&table) {
-        Ok(()) => info!("what load balancers served here is forgotten"),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+    match remove_table(data) {
+        Ok(true) => info!("what load balancers served here is forgotten"),
+        Ok(false) => {}
         Err(error) => {
-            warn!(%error, path = %table.display(), "what load balancers served here could not be removed")
+            warn!(error = %Chain(&error), "what load balancers served here could not be removed");
         }
+    }
+}
+
+/// Removes the table of a process that is not here; says whether there was one.
+pub(super) fn remove_table(data: &DataDir) -> Result<bool, Error> {
+    let path = data.root().join(BALANCER_DIR).join(balancer::TABLE_FILE);
+    match std::fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::DataDir { path, source }),
     }
 }
 
