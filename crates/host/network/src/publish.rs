@@ -112,7 +112,8 @@ impl HostPorts {
     /// Reserves ports that lie side by side, unless it is said where each is to be.
     fn reserve_run(&mut self, run: &[PortMapping]) -> Result<Vec<Binding>, PortError> {
         let Some(head) = run.first() else { return Ok(Vec::new()) };
-        if run.iter().any(|request| request.host_port != 0) {
+        // Where some are known and some are not, they would not lie side by side: all are chosen then.
+        if run.iter().all(|request| request.host_port != 0) {
             return self.take_all(run, run.iter().map(|request| request.host_port));
         }
         let (first, last) = (*self.dynamic.start(), *self.dynamic.end());
@@ -256,6 +257,8 @@ mod tests {
         assert_eq!(taken(&mut ports, &three), [21_750, 21_751, 21_752]);
         let known = [request(21_757, Protocol::Udp), PortMapping { host_port: 21_756, ..next }];
         assert_eq!(taken(&mut ports, &known), [21_757, 21_756], "as they were before");
+        let half = [request(21_754, Protocol::Udp), next];
+        assert_eq!(taken(&mut ports, &half), [21_753, 21_754], "all are known, or none is");
         assert_eq!(ports.held.len(), 8);
     }
 }
