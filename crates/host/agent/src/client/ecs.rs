@@ -234,10 +234,15 @@ fn seconds(at: longshore_types::Timestamp) -> f64 {
     at.0 as f64 / 1000.0
 }
 
-/// What was asked for as one range is told as one.
+/// What was asked for as one range is told as one, but for pieces that do not lie side by side: agents of before gave each of
+/// its ports a place of its own.
 fn submit_bindings(bindings: &[Binding]) -> Vec<SubmitBinding> {
+    let follows = |a: u16, b: u16| a.checked_add(1) == Some(b);
     let is_one = |a: &Binding, b: &Binding| {
-        a.range.is_some() && (a.range, a.protocol) == (b.range, b.protocol)
+        a.range.is_some()
+            && (a.range, a.protocol) == (b.range, b.protocol)
+            && follows(a.container_port, b.container_port)
+            && follows(a.host_port, b.host_port)
     };
     let told = |ports: &[Binding]| {
         let (first, last) = (ports.first()?, ports.last()?);
@@ -310,6 +315,8 @@ mod tests {
             bind(91, 32_770, Protocol::Udp, Some(90)),
             bind(92, 32_771, Protocol::Udp, Some(92)),
             bind(93, 32_772, Protocol::Udp, Some(92)),
+            bind(94, 40_000, Protocol::Udp, Some(92)),
+            bind(95, 39_999, Protocol::Udp, Some(92)),
         ];
         let told = serde_json::to_value(submit_bindings(&bindings)).unwrap();
         let range = |container: &str, host: &str| {
@@ -328,6 +335,8 @@ mod tests {
             port(81, 8081),
             range("90-91", "32769-32770"),
             range("92-93", "32771-32772"),
+            range("94-94", "40000-40000"),
+            range("95-95", "39999-39999"),
         ];
         assert_eq!(told, serde_json::json!(expected));
     }
