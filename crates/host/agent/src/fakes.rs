@@ -672,6 +672,8 @@ pub(crate) struct FakeRegion {
     pub(crate) secrets: Arc<Mutex<BTreeMap<String, String>>>,
     /// What the store of objects has.
     pub(crate) objects: Arc<Mutex<BTreeMap<ObjectName, String>>>,
+    /// The status with which each object is refused, instead of what the store has.
+    pub(crate) objects_fail: Arc<Mutex<Option<u16>>>,
     /// With what code it will have no more streams.
     refuses_streams: Arc<Mutex<Option<&'static str>>>,
     /// Access keys that are no longer good.
@@ -797,6 +799,10 @@ impl Region for FakeRegion {
             if *self.is_away.lock().unwrap() {
                 let (endpoint, why) = ("region".to_owned(), "away".to_owned());
                 return Err(CallError::Unreachable { endpoint, why });
+            }
+            if let Some(status) = *self.objects_fail.lock().unwrap() {
+                let (code, message) = ("InternalError".to_owned(), "Try again.".to_owned());
+                return Err(CallError::Refused { status, code, message });
             }
             found.map(Bytes::from).ok_or_else(missing)
         })

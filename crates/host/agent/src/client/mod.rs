@@ -101,6 +101,11 @@ impl CallError {
         }
     }
 
+    /// Whether it gave no answer, or could not be asked.
+    pub fn is_silent(&self) -> bool {
+        self.is_away() && !matches!(self, Self::Refused { .. })
+    }
+
     pub fn code(&self) -> &str {
         match self {
             Self::Refused { code, .. } => code,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use longshore_types::{Chain, Timestamp};
 use sandbox::{ContainerId, ExecSpec, Exit, GroupId, GroupLimits, SandboxError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::context::Context;
@@ -55,6 +55,8 @@ pub(super) struct ActionContext {
     pub(super) state: Arc<TaskState>,
     images: BTreeMap<usize, LocalImage>,
     pub(super) own: mpsc::WeakSender<Message>,
+    /// Whether it is to stop by now.
+    is_to_stop: watch::Receiver<bool>,
 }
 
 impl ActionContext {
@@ -142,6 +144,21 @@ impl ActionContext {
         Ok(log)
     }
 
+    /// What is waited for, unless the task is to stop first.
+    async fn unless_stopped<T>(&self, waited: impl Future<Output = T>) -> Option<T> {
+        let mut is_to_stop = self.is_to_stop.clone();
+        let stopped = async {
+            // A worker that is gone ends what it had begun.
+            if is_to_stop.wait_for(|is_to_stop| *is_to_stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            outcome = waited => Some(outcome),
+            () = stopped => None,
+        }
+    }
+
     pub(super) async fn tell(&self, input: Input) {
         if let Some(own) = self.own.upgrade() {
             let _ = own.send(Message::Input(input)).await;
@@ -157,6 +174,7 @@ pub(super) fn begin(worker: &Worker, action: Action) -> impl Future<Output = Don
         state: Arc::new(worker.state.clone()),
         images: worker.images.clone(),
         own: worker.own.clone(),
+        is_to_stop: worker.is_to_stop.subscribe(),
     };
     let operation: BoxFuture<'static, (Vec<Input>, Option<LocalImage>)> = match action {
         Action::Pull(index) => Box::pin(async move { pull(&ctx, index).await }),
@@ -176,10 +194,10 @@ async fn plain(ctx: &ActionContext, action: Action) -> Vec<Input> {
             let made = async {
                 tokio::time::timeout(limit, prepare(ctx)).await.unwrap_or_else(|_| late())
             };
-            // For these it waits as long as the region is away.
-            let values = secrets::read(&ctx.context, &ctx.spec);
+            // For these it waits as long as the region is away, and nothing of what is to stop needs them.
+            let values = ctx.unless_stopped(secrets::read(&ctx.context, &ctx.spec));
             let (made, values) = tokio::join!(made, values);
-            vec![Input::Prepared(made.and_then(|made| values.map(|_| made)))]
+            vec![Input::Prepared(made.and_then(|made| values.transpose().map(|_| made)))]
         }
         Action::OpenLog(container) => {
             let log = match ctx.full_run_log(container).await {
@@ -193,9 +211,10 @@ async fn plain(ctx: &ActionContext, action: Action) -> Vec<Input> {
         }
         Action::Create(container) => {
             // For these it waits as long as the region is away.
-            let objects = match objects::read(ctx, container).await {
-                Ok(objects) => objects,
-                Err(why) => return vec![Input::Created { container, result: Err(why) }],
+            let objects = match ctx.unless_stopped(objects::read(ctx, container)).await {
+                Some(Ok(objects)) => objects,
+                Some(Err(why)) => return vec![Input::Created { container, result: Err(why) }],
+                None => return Vec::new(),
             };
             let limit = Duration::from_millis(CREATE_MS_MAX);
             let result = tokio::time::timeout(limit, create(ctx, container, &objects)).await;

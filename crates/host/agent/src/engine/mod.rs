@@ -245,6 +245,7 @@ impl Engine {
             own: sender.downgrade(),
             shown: Arc::clone(&shown),
             images,
+            is_to_stop: tokio::sync::watch::Sender::new(false),
         };
         let handle = Handle { inbox: sender.clone(), shown };
         self.lock().live.insert(arn, handle);

@@ -121,7 +121,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// An object as it is now; `None` while the region is out of reach and the container had what it needs before.
-    /// Where it had not, that is waited for: it is no fault of the task's.
+    /// Where it had not, an answer is waited for: it is no fault of the task's. One that says no is an answer.
     async fn get(&self, object: &ObjectName) -> Result<Option<Bytes>, ObjectError> {
         let held = self.context.credentials.hold(self.task);
         let (mut backoff, mut refusals) = (Backoff::call(), 0);
@@ -131,11 +131,10 @@ impl Reader<'_> {
                 Ok(bytes) => return Ok(Some(bytes)),
                 Err(why) => why,
             };
-            if why.is_away() && why.code() != STORE_AWAY {
-                if self.last.is_some() {
-                    return Ok(None);
-                }
-            } else {
+            if why.is_away() && why.code() != STORE_AWAY && self.last.is_some() {
+                return Ok(None);
+            }
+            if !why.is_silent() {
                 refusals += 1;
                 if refusals == OBJECT_TRIES_MAX || !why.is_transient() {
                     return Err(ObjectError::Call { object: object.clone(), why });

@@ -53,6 +53,7 @@ impl Turns {
             own: sender.downgrade(),
             shown: Arc::new(Mutex::new(view)),
             images: std::collections::BTreeMap::new(),
+            is_to_stop: tokio::sync::watch::Sender::new(false),
         };
         let env = SeededEnv::from_seed(seed);
         let operations = Operations::default();

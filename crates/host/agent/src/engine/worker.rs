@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use longshore_types::{Chain, TaskArn, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tracing::{debug, error, info};
 
 use super::context::Context;
 use super::execute::{self, Done};
 use super::plan::{Action, plan};
-use super::state::{Status, TaskState};
+use super::state::{Desired, Status, TaskState};
 use super::step::{Input, step};
 use crate::ports::LocalImage;
 use crate::spec::TaskSpec;
@@ -49,6 +49,8 @@ pub(super) struct Worker {
     pub(super) own: mpsc::WeakSender<Message>,
     pub(super) shown: Shown,
     pub(super) images: BTreeMap<usize, LocalImage>,
+    /// For what waits for others: whether the task is to stop.
+    pub(super) is_to_stop: watch::Sender<bool>,
 }
 
 /// Runs a task to its end; answers with its name so that it can be forgotten.
@@ -143,6 +145,8 @@ impl Worker {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let plan = plan(&self.spec, &self.state, now);
+        let is_to_stop = self.state.desired == Desired::Stopped;
+        self.is_to_stop.send_if_modified(|known| std::mem::replace(known, is_to_stop) != is_to_stop);
         operations.abandon_unplanned(&plan.actions);
         for action in plan.actions {
             if operations.may_begin(action) {

@@ -102,3 +102,31 @@ async fn a_file_that_is_not_there_is_named_and_nothing_runs() {
         assert_eq!(stopped.reason, expected);
     }
 }
+
+#[tokio::test]
+async fn a_region_that_fails_is_asked_so_often_and_one_that_is_away_until_the_task_is_to_stop() {
+    let web = json!({ "name": "web", "environmentFiles": [{ "type": "s3", "value": FILE }] });
+    let rig = Rig::new().await;
+    *rig.region.objects_fail.lock().unwrap() = Some(500);
+    drop(rig.engine.accept(asking(web.clone())).await);
+    let stopped = rig.until_reported(Status::Stopped).await;
+    assert!(stopped.reason.contains("InternalError"), "{}", stopped.reason);
+
+    let rig = Rig::new().await;
+    put(&rig, FILE, "A=1\n");
+    rig.region.set_away(true);
+    drop(rig.engine.accept(asking(web)).await);
+    rig.until("it is pulled", |rig| {
+        let views = rig.engine.views();
+        views.iter().any(|view| {
+            let phase = view.state.containers[0].phase;
+            view.state.prepared.is_some() && phase == crate::engine::state::Phase::Pulled
+        })
+    })
+    .await;
+    drop(rig.engine.accept(stop()).await);
+    rig.until("it has let go of all", |rig| {
+        rig.engine.views().iter().all(|view| view.state.released)
+    })
+    .await;
+}
