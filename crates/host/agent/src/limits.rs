@@ -120,6 +120,11 @@ pub(crate) const PARAMETERS_MAX: usize = 10;
 pub(crate) const SECRETS_AT_A_TIME: usize = 10;
 /// A secret that is refused is asked for once more, as ECS does.
 pub(crate) const SECRET_TRIES_MAX: u32 = 2;
+/// What the kernel takes of one variable, with its name and the byte that ends it.
+pub(crate) const VARIABLE_BYTES_MAX: usize = 128 << 10;
+/// A program's arguments and variables are a quarter of its stack at most, with a pointer to each: this is what files may bring
+/// where a stack is 8 MiB, with room for what an image and a task definition say.
+pub(crate) const FILES_VARIABLES_BYTES_MAX: usize = (2 << 20) - (256 << 10);
 /// A store of objects that does not answer is asked so often for one of them.
 pub(crate) const OBJECT_TRIES_MAX: u32 = 2;
 

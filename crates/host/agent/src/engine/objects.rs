@@ -17,7 +17,7 @@ use super::context::Context;
 use super::execute::ActionContext;
 use super::failure::Failure;
 use crate::client::{Backoff, CallError};
-use crate::limits::OBJECT_TRIES_MAX;
+use crate::limits::{FILES_VARIABLES_BYTES_MAX, OBJECT_TRIES_MAX, VARIABLE_BYTES_MAX};
 use crate::spec::{ConfigFile, ObjectName};
 
 /// Why what a container takes from S3 could not be had.
@@ -97,6 +97,7 @@ pub(super) async fn read(ctx: &ActionContext, index: usize) -> Result<Arc<Object
         let unreadable = |what| ObjectError::Unreadable { object: object.clone(), what };
         let read = variables(file).map_err(unreadable).map_err(failed(false))?;
         objects.variables.extend(read);
+        fits(&objects.variables).map_err(unreadable).map_err(failed(false))?;
     }
     if let Some(object) = router {
         let Some(text) = reader.get(object).await.map_err(failed(true))? else {
@@ -146,6 +147,7 @@ impl Reader<'_> {
     }
 }
 
+const NAME_SAID_MAX: usize = 64;
 /// The region is there, and its store is not.
 const STORE_AWAY: &str = "ServiceUnavailable";
 
@@ -174,6 +176,27 @@ fn variables(file: &[u8]) -> Result<Vec<(String, Token)>, String> {
     Ok(found.into_iter().collect())
 }
 
+/// Whether a program can be started with them; the kernel's own words name no file.
+fn fits(variables: &[(String, Token)]) -> Result<(), String> {
+    let bytes = |(name, value): &(String, Token)| name.len() + value.reveal().len() + 2;
+    if let Some(it) = variables.iter().find(|it| VARIABLE_BYTES_MAX < bytes(it)) {
+        return Err(format!("variable {} is longer than {VARIABLE_BYTES_MAX} bytes", said(&it.0)));
+    }
+    // Of those with one name the last one counts.
+    let set: BTreeMap<&str, usize> =
+        variables.iter().map(|it| (it.0.as_str(), bytes(it) + size_of::<usize>())).collect();
+    let all: usize = set.values().sum();
+    if FILES_VARIABLES_BYTES_MAX < all {
+        return Err(format!("all variables take more than {FILES_VARIABLES_BYTES_MAX} bytes"));
+    }
+    Ok(())
+}
+
+/// So much of a name as a reason has room for.
+fn said(name: &str) -> String {
+    name.chars().take(NAME_SAID_MAX).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,5 +221,25 @@ mod tests {
         assert_eq!(variables(b"").unwrap().len(), 0);
         assert_eq!(variables(b"A=1\nB=\xff\n").unwrap_err(), "line 2 is not UTF-8");
         assert_eq!(variables(b"A=\0").unwrap_err(), "line 1 has a zero byte");
+    }
+
+    #[test]
+    fn what_no_program_can_be_started_with_is_said() {
+        let of = |name: &str, bytes: usize| {
+            (name.to_owned(), Token::from_text("x".repeat(bytes - name.len() - 2)))
+        };
+        let many = |count: usize| -> Vec<_> {
+            (0..count).map(|at| of(&format!("V{at:02}"), VARIABLE_BYTES_MAX)).collect()
+        };
+        fits(&many(13)).unwrap();
+        assert_eq!(fits(&many(14)).unwrap_err(), "all variables take more than 1835008 bytes");
+        let long = [of("A", VARIABLE_BYTES_MAX + 1)];
+        assert_eq!(fits(&long).unwrap_err(), "variable A is longer than 131072 bytes");
+        // As the kernel has it, with little beside them.
+        for (variables, is_taken) in [(many(13), true), (many(16), false), (long.to_vec(), false)] {
+            let mut program = std::process::Command::new("/bin/true");
+            program.env_clear().envs(variables.iter().map(|(n, v)| (n, v.reveal())));
+            assert_eq!(program.status().is_ok(), is_taken);
+        }
     }
 }
