@@ -23,6 +23,9 @@ const SILENCE_MS_MAX: u64 = 5_000;
 const LOST_AFTER_MS: u64 = 15_000;
 /// How long one that is about to go serves on for those who know its address: an answer holds for a third of that.
 const LEAVE_MS: u64 = 30_000;
+/// After the agent of the region's own machine was silent for so long there is none. Interfaces are there without it, but no
+/// new ones, and a region that is run without an agent from now on has none any more.
+const GONE_MS: u64 = 5 * 60_000;
 /// How long nobody takes connections at one that has come before it goes elsewhere.
 const COMING_MS_MAX: u64 = 60_000;
 /// How long a host is passed over then. Doubled each time, and forgotten so long after it could have been tried again.
@@ -84,6 +87,10 @@ struct Planner<'v> {
 impl<'v> Planner<'v> {
     fn of(view: &'v View, is_own: impl Fn(&Instance) -> bool, at: Moment) -> Self {
         let home = own_machine(view, &is_own).map(Arc::as_ref);
+        let silent_since = home.and_then(|row| row.agent.silent_since());
+        let gone_at = silent_since.map(|it| it.max(at.heard_since).plus_ms(GONE_MS));
+        let home = home.filter(|_| gone_at.is_none_or(|gone_at| at.now < gone_at));
+        let again_at = gone_at.filter(|gone_at| at.now < *gone_at);
         let hosts = view.instances.iter().map(Arc::as_ref).filter(|row| {
             row.status == InstanceStatus::Active
                 && row.agent.connected
@@ -100,7 +107,8 @@ impl<'v> Planner<'v> {
         let zones = view.elb_balancers.iter().flat_map(|row| &row.zones);
         let suspects = zones.flat_map(|zone| &zone.passed_over).filter(|it| now < it.until);
         let suspects = suspects.map(|it| it.host).collect();
-        Self { view, home, hosts, suspects, now, heard_since, placement: Placement::default() }
+        let placement = Placement { again_at, ..Placement::default() };
+        Self { view, home, hosts, suspects, now, heard_since, placement }
     }
 
     fn place(&mut self, row: &mut ElbBalancer) {

@@ -70,7 +70,14 @@ pub fn table(view: &View, means: &Means<'_>, host: Option<InstanceId>) -> Table 
         let balancer = balancer(view, row, means, host);
         (balancer.id.clone(), balancer)
     });
-    let groups = view.elb_groups.iter().filter_map(|row| {
+    // Another host's table has what balancers on it forward to, and those forward to groups of their own accounts alone.
+    let accounts: BTreeSet<AccountId> = rows().map(|row| row.scope.account).collect();
+    let of_accounts = || accounts.iter().flat_map(|account| view.elb_groups.of(*account));
+    let groups: Box<dyn Iterator<Item = &Arc<ElbGroup>>> = match host {
+        None => Box::new(view.elb_groups.iter()),
+        Some(_) => Box::new(of_accounts()),
+    };
+    let groups = groups.filter_map(|row| {
         let ways = Ways::of(view, row, is_own, host);
         let is_used = ways.are_used();
         let account = row.scope.account;

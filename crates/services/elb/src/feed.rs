@@ -7,6 +7,7 @@
 //! **Invariant:** a table's version is the commit that it was made from, so that a version which is at least a row's
 //! commit has that row.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -226,7 +227,9 @@ impl Feed {
         // Nobody waits for a process that has ended to say that it has let go of what it was told of.
         let mut forgotten: Vec<Host> =
             before.into_iter().filter(|it| !nodes.contains_key(it)).collect();
-        if nodes.len() < NODES_MAX || nodes.contains_key(&host) {
+        // That of the region's own machine has a place whatever others there are.
+        let others = nodes.keys().filter(|it| it.is_some()).count();
+        if host.is_none() || others < NODES_MAX || nodes.contains_key(&host) {
             nodes.insert(host, Arc::new(node));
         }
         drop(nodes);
@@ -364,13 +367,28 @@ pub(crate) fn publish(control: &Control, feed: &Feed, view: &View) {
     let is_own = |row: &Instance| control.access.is_of_own_machine(row);
     let cookie_key = |arn: &str| control.access.balancer_cookie_key(arn);
     let means = compile::Means { open_key: &open_key, is_own: &is_own, cookie_key: &cookie_key };
+    let is_there = |name: &TargetName| health::row_of(view, name).is_some();
+    feed.publish(view.seq.0.max(1), tables(view, means, feed.readers()), &is_there);
+}
+
+/// The tables of all hosts with interfaces of balancers, of those that had one, and of the region's own machine.
+pub(crate) fn tables(
+    view: &View,
+    means: compile::Means<'_>,
+    readers: Vec<Host>,
+) -> BTreeMap<Host, Table> {
+    // However many hosts show a certificate, its key is opened once.
+    let opened: RefCell<BTreeMap<String, Option<String>>> = RefCell::default();
+    let open_key = |view: &View, row: &AcmCertificate| {
+        let mut opened = opened.borrow_mut();
+        opened.entry(row.arn()).or_insert_with(|| (means.open_key)(view, row)).clone()
+    };
+    let means = compile::Means { open_key: &open_key, ..means };
     let zones = view.elb_balancers.iter().flat_map(|row| &row.zones);
     let is_there = |host: &Host| host.is_none_or(|id| view.instance_of_any(id).is_some());
     // Who served before is told that it does no more.
-    let readers = feed.readers().into_iter().filter(is_there);
+    let readers = readers.into_iter().filter(is_there);
     let hosts: BTreeSet<Host> =
         zones.map(|zone| zone.stand.host).chain([None]).chain(readers).collect();
-    let tables = hosts.into_iter().map(|host| (host, compile::table(view, &means, host)));
-    let is_there = |name: &TargetName| health::row_of(view, name).is_some();
-    feed.publish(view.seq.0.max(1), tables.collect(), &is_there);
+    hosts.into_iter().map(|host| (host, compile::table(view, &means, host))).collect()
 }

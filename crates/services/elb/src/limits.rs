@@ -25,7 +25,7 @@ pub(crate) const WEIGHT_MAX: i32 = 999;
 pub(crate) const RULE_VALUES_MAX: usize = 5;
 /// `*` and `?` of one rule.
 pub(crate) const RULE_WILDCARDS_MAX: usize = 6;
-/// Balancers' processes whose reports are kept.
+/// Balancers' processes whose reports are kept, besides that of the region's own machine.
 pub(crate) const NODES_MAX: usize = 256;
 /// Balancers that change places in one batch.
 pub(crate) const PLACED_ROWS_MAX: usize = 200;

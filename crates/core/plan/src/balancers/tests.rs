@@ -338,3 +338,21 @@ fn what_nobody_serves_anywhere_stays_where_it_is() {
     let row = world.view.elb_balancers.iter().next().unwrap();
     assert_eq!(row.zones[0].passed_over.len(), 1);
 }
+
+#[test]
+fn an_agent_beside_the_region_that_does_not_come_back_holds_no_interfaces() {
+    let mut world = World::of(&[(0, "a"), (1, "b")]);
+    world.put(balancer("web", &["a", "b"], false));
+    world.place();
+    world.serve();
+    assert_eq!(world.hosts("web"), [0, 1]);
+    world.change(0, goes_silent(START));
+    let gone_at = START.plus_ms(300_000);
+    assert_eq!(world.place().again_at, Some(gone_at));
+    assert_eq!(world.hosts("web"), [0, 1]);
+    world.now = gone_at;
+    world.place();
+    world.now = gone_at.plus_ms(30_000);
+    world.place();
+    assert_eq!(world.hosts("web"), [1, 1]);
+}

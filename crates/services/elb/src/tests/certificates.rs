@@ -183,3 +183,26 @@ async fn a_listener_turns_from_http_to_https_and_keeps_what_is_not_said_again() 
     let shown = modify(back).await.unwrap();
     assert_eq!((shown.ssl_policy, shown.certificates), (None, None));
 }
+
+#[tokio::test]
+async fn a_key_is_opened_once_for_however_many_hosts() {
+    let world = World::new().await;
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let certificate = world.certificate("a.example").await;
+    world.try_https(&balancer, &[&certificate], |_| {}).await.unwrap();
+    let hosts = [1, 2].map(|number| Some(longshore_types::InstanceId::from_bytes([number; 16])));
+    world.stand(&hosts).await;
+    let opened = std::cell::Cell::new(0);
+    let open_key = |_: &model::View, _: &AcmCertificate| {
+        opened.set(opened.get() + 1);
+        Some("key".to_owned())
+    };
+    let means = crate::compile::Means {
+        open_key: &open_key,
+        is_own: &|_| false,
+        cookie_key: &|_| [0; 32],
+    };
+    let tables = crate::feed::tables(&world.elb.control.view(), means, Vec::new());
+    assert!(hosts.iter().all(|host| tables[host].certificates.len() == 1));
+    assert_eq!(opened.get(), 1);
+}

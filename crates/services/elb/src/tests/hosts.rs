@@ -313,3 +313,18 @@ async fn what_a_process_was_told_is_forgotten_with_the_process() {
     world.say_on(host(1), Finding::Healthy, 0).await;
     assert_eq!(given(), [host(1)]);
 }
+
+#[tokio::test]
+async fn the_regions_own_process_is_heard_among_however_many_hosts() {
+    let world = World::new().await;
+    for number in 0..300_u16 {
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        let host = Some(InstanceId::from_bytes(id));
+        world.elb.take_in(host, Report::default()).await.unwrap();
+    }
+    world.elb.take_in(None, Report::default()).await.unwrap();
+    let nodes = world.elb.feed.known().nodes;
+    assert!(nodes.contains_key(&None));
+    assert_eq!(nodes.len(), crate::limits::NODES_MAX + 1);
+}
