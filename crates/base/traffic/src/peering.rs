@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use longshore_types::{VpcId, VpcPeeringId};
 use serde::{Deserialize, Serialize};
 
-use crate::feed::{Feed, Interface, RouteTable, Target, Vni};
+use crate::feed::{Feed, Interface, Target, Vni};
 
 /// One side of an active connection between two VPCs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,20 +76,22 @@ impl Feed {
         found
     }
 
-    /// Whether a route of either side leads between a VPC and an interface of its peer. Who is told of the interface and
-    /// not of its VPC was told because it is so.
+    /// Whether packets go between a VPC and an interface of its peer: where a table of the VPC leads there, or, if
+    /// none leads that address elsewhere, a route of the peer leads back. So a peer takes no packets away. Who is told
+    /// of the interface and not of its VPC was told because it is so.
     fn is_led(&self, peering: &Peering, interface: &Interface) -> bool {
-        let mut tables = self.tables.values().filter(|table| table.vpc == peering.vpc);
-        if !self.vpcs.contains_key(&peering.peer)
-            || tables.any(|table| table.leads_by(peering, interface.address))
-        {
+        let tables = self.tables.values().filter(|table| table.vpc == peering.vpc);
+        let targets = tables.filter_map(|table| Some(&table.lookup(interface.address)?.target));
+        let there = Target::Peering(peering.id.clone());
+        let ways: Vec<&Target> = targets.filter(|it| **it != Target::Blackhole).collect();
+        if !ways.is_empty() {
+            return ways.contains(&&there);
+        }
+        if !self.vpcs.contains_key(&peering.peer) {
             return true;
         }
         let table = self.subnet_of(interface).and_then(|subnet| self.tables.get(&subnet.table));
-        let is_back = |table: &RouteTable| {
-            table.routes.iter().any(|route| route.target == Target::Peering(peering.id.clone()))
-        };
-        table.is_some_and(is_back)
+        table.is_some_and(|table| table.routes.iter().any(|route| route.target == there))
     }
 
     /// A connection that a route of a VPC names.
@@ -98,18 +100,10 @@ impl Feed {
     }
 }
 
-impl RouteTable {
-    /// Whether packets to an address go by a connection.
-    pub fn leads_by(&self, peering: &Peering, to: Ipv4Addr) -> bool {
-        let target = self.lookup(to).map(|route| &route.target);
-        matches!(target, Some(Target::Peering(id)) if *id == peering.id)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feed::{Item, ItemId, Place, Route, Subnet, Vpc};
+    use crate::feed::{Item, ItemId, Place, Route, RouteTable, Subnet, Vpc};
 
     fn vpc(digit: u8) -> Vpc {
         let id: VpcId = format!("vpc-0000000{digit}").parse().unwrap();
@@ -165,6 +159,60 @@ mod tests {
             acl: "acl-00000001".parse().unwrap(),
         };
         [Item::RouteTable(table), Item::Subnet(subnet)]
+    }
+
+    #[test]
+    fn what_a_table_of_the_vpc_leads_elsewhere_no_way_back_leads_to_a_peer() {
+        let ids: [VpcPeeringId; 2] = ["pcx-00000010", "pcx-00000020"].map(|id| id.parse().unwrap());
+        let via = |at: usize| Target::Peering(ids[at].clone());
+        let outside: Ipv4Addr = [8, 8, 8, 8].into();
+        let mut at_outside = interface(2, 8);
+        at_outside.address = outside;
+        let mut wide = vpc(2);
+        wide.ranges.push("8.8.8.0/24".parse().unwrap());
+        // VPC 3 has the same addresses, and was connected later.
+        let twin = Interface { address: [10, 2, 0, 4].into(), ..interface(3, 4) };
+        let same = Vpc { ranges: vpc(2).ranges, ..vpc(3) };
+        let items = [
+            Item::Vpc(vpc(1)),
+            Item::Vpc(wide),
+            Item::Vpc(same),
+            Item::Peering(peering(1, 2)),
+            Item::Peering(Peering { id: ids[1].clone(), ..peering(1, 3) }),
+            Item::Interface(at_outside),
+            Item::Interface(interface(2, 4)),
+            Item::Interface(twin),
+        ];
+        let mut feed: Feed = items.into_iter().collect();
+        subnet(2, &[("10.1.0.0/16", via(0))]).into_iter().for_each(|it| feed.put(it));
+        if let Some(subnet) = feed.subnets.values_mut().next() {
+            subnet.range = "0.0.0.0/0".parse().unwrap();
+        }
+        let found = |own: &[(&str, Target)]| {
+            let mut feed = feed.clone();
+            subnet(1, own).into_iter().for_each(|it| feed.put(it));
+            let peered = feed.peered_of(&vpc(1).id).into_iter();
+            peered.map(|(at, it)| (at, it.peering.id.clone())).collect::<Vec<_>>()
+        };
+        let four: Ipv4Addr = [10, 2, 0, 4].into();
+        let by = |at: usize| ids[at].clone();
+        let out = ("0.0.0.0/0", Target::InternetGateway);
+        assert_eq!(found(&[]), [(outside, by(0)), (four, by(0))], "nothing of ours leads elsewhere");
+        assert_eq!(found(&[("0.0.0.0/0", Target::Blackhole)]).len(), 2, "nor does that");
+        assert_eq!(found(std::slice::from_ref(&out)), [], "the world is where it was");
+        let own = [("10.2.0.0/16", via(0)), out.clone()];
+        assert_eq!(found(&own), [(four, by(0))]);
+        assert_eq!(found(&[("10.2.0.0/16", via(1)), out]), [(four, by(1))], "the table says which");
+    }
+
+    #[test]
+    fn what_was_told_for_another_vpc_of_the_host_leads_nothing_away() {
+        let mut feed: Feed =
+            [Item::Vpc(vpc(1)), Item::Peering(peering(1, 2))].into_iter().collect();
+        feed.put(Item::Interface(interface(2, 4)));
+        let out = [("0.0.0.0/0", Target::InternetGateway)];
+        subnet(1, &out).into_iter().for_each(|it| feed.put(it));
+        assert_eq!(feed.peered_of(&vpc(1).id).len(), 0);
     }
 
     #[test]

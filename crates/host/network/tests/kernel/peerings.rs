@@ -371,3 +371,71 @@ fn connected_vpcs_reach_each_other_between_hosts_that_know_no_more_than_they_mus
         }
     });
 }
+
+#[test]
+fn a_peer_takes_nothing_away_that_a_vpcs_own_tables_lead_elsewhere() {
+    on_a_host(|world| {
+        serve(&world.outside, 80);
+        let network = world.open();
+        let back = [("10.1.0.0/16", peered(1, 2)), ("10.4.0.0/16", peered(2, 4))];
+        // VPC 1 leads 10.2.0.0/16 to VPC 3, which has the same addresses as VPC 2, and 4 leads all of it to VPC 2.
+        let mut told = Told::default()
+            .vpc(1, &[("10.2.0.0/16", peered(1, 3)), ("0.0.0.0/0", Target::InternetGateway)])
+            .vpc(2, &back)
+            .vpc(3, &[("10.1.0.0/16", peered(1, 3))])
+            .vpc(4, &[("10.2.0.0/16", peered(2, 4)), ("203.0.113.0/24", peered(2, 4))])
+            .peering(1, 2)
+            .peering(1, 3)
+            .peering(2, 4)
+            .interface(1, 1, 4, OPEN)
+            .interface(2, 1, 4, OPEN)
+            .interface(2, 1, 9, OPEN)
+            .interface(3, 1, 4, OPEN)
+            .interface(3, 1, 9, OPEN)
+            .interface(4, 1, 4, OPEN);
+        let twin: longshore_types::EniId = eni_id(3, 1, 9).parse().unwrap();
+        if let Some(at) = told.0.interfaces.get_mut(&twin) {
+            at.address = [10, 2, 1, 9].into();
+        }
+        for (vpc, range) in [(2, "203.0.113.0/24"), (3, "10.2.0.0/16")] {
+            told.0.vpcs.get_mut(&vpc_id(vpc)).unwrap().ranges.push(cidr(range));
+        }
+        told.0.subnets.values_mut().filter(|it| it.vpc == vpc_id(3)).for_each(|it| {
+            it.range = cidr(&it.range.to_string().replace("10.3.", "10.2."));
+        });
+        let own: longshore_types::EniId = eni_id(1, 1, 4).parse().unwrap();
+        told.0.interfaces.get_mut(&own).unwrap().public = Some([198, 18, 0, 4].into());
+        told.0.interfaces.retain(|id, _| *id != eni_id(3, 1, 4).parse().unwrap());
+        told.tell(world, &network);
+        let make = |place| attach(world, &network, place, OPEN);
+        let (one, two, four) = (make([1, 1, 4]), make([2, 1, 4]), make([4, 1, 4]));
+        let in_two = make([2, 1, 9]);
+        let spec = EniSpec {
+            id: Some(eni_id(3, 1, 9).parse().unwrap()),
+            address: in_two.address,
+            prefix: 24,
+            gateway: [10, 2, 1, 1].into(),
+            mac: MacAddr::new([2, 0, 0, 3, 1, 9]),
+            security_groups: vec![OPEN.parse().unwrap()],
+            assign_public_ip: false,
+        };
+        let in_three = world.runtime.block_on(network.attach_eni(&id("3-1-9"), spec)).unwrap();
+        serve_at(&in_three, 80);
+        let seen = crate::world::HOST_OUTSIDE;
+        eventually("the world", || at(&one, || knock(OUTSIDE, 80)) == Some(seen));
+        eventually("the one", || at(&one, || knock(in_three.address, 80)) == Some(one.address));
+        check(&told, &four, &two, 80, true);
+        // The peer has an interface at an address of the world.
+        let outside: longshore_types::EniId = eni_id(2, 1, 5).parse().unwrap();
+        let mut wide = told.clone().interface(2, 1, 5, OPEN);
+        wide.0.interfaces.get_mut(&outside).unwrap().address = OUTSIDE;
+        let subnet = wide.0.subnets.values_mut().find(|it| it.vpc == vpc_id(2)).unwrap();
+        subnet.range = cidr("0.0.0.0/0");
+        wide.tell(world, &network);
+        eventually("it is there", || at(&four, || knock(OUTSIDE, 80)).is_none());
+        assert_eq!(at(&one, || knock(OUTSIDE, 80)), Some(seen), "the world is where it was");
+        assert_eq!(at(&one, || knock(in_three.address, 80)), Some(one.address));
+        assert_eq!(at(&in_two, || knock(one.address, 80)), None, "nobody answers it");
+        world.runtime.block_on(network.uninstall()).unwrap();
+    });
+}
