@@ -197,7 +197,11 @@ mod tests {
         let four: Ipv4Addr = [10, 2, 0, 4].into();
         let by = |at: usize| ids[at].clone();
         let out = ("0.0.0.0/0", Target::InternetGateway);
-        assert_eq!(found(&[]), [(outside, by(0)), (four, by(0))], "nothing of ours leads elsewhere");
+        assert_eq!(
+            found(&[]),
+            [(outside, by(0)), (four, by(0))],
+            "nothing of ours leads elsewhere"
+        );
         assert_eq!(found(&[("0.0.0.0/0", Target::Blackhole)]).len(), 2, "nor does that");
         assert_eq!(found(std::slice::from_ref(&out)), [], "the world is where it was");
         let own = [("10.2.0.0/16", via(0)), out.clone()];

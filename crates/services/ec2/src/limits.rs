@@ -45,6 +45,9 @@ pub(crate) const ENDPOINT_POLICY_CHARS_MAX: usize = 20_480;
 pub(crate) const PEERINGS_PER_VPC_MAX: usize = 125;
 /// Requests of an account for connections that wait for an answer.
 pub(crate) const PEERING_REQUESTS_MAX: usize = 25;
+/// Requests and connections of an account that came to an end: what is more of them is shown to nobody any more, the oldest
+/// first.
+pub(crate) const PEERINGS_ENDED_MAX: usize = 100;
 /// How long a connection that came to an end is shown to who ended it, and to the other side.
 pub(crate) const PEERING_SHOWN_MS: u64 = 2 * 3_600_000;
 pub(crate) const PEERING_SHOWN_LONG_MS: u64 = 48 * 3_600_000;

@@ -142,9 +142,12 @@ impl Record for VpcPeering {
 
     fn indexes(&self) -> Vec<Index> {
         let ends = [&self.requester, &self.accepter];
-        let mut indexes: Vec<Index> =
-            ends.iter().map(|end| Index::VpcPeerings(end.account)).collect();
-        indexes.dedup();
+        let mut indexes = vec![Index::VpcPeerings(self.requester.account)];
+        // Of one that has failed nobody else hears: whom it names need not even be there.
+        let is_failed = matches!(self.state, PeeringState::Failed { .. });
+        if !is_failed && self.accepter.account != self.requester.account {
+            indexes.push(Index::VpcPeerings(self.accepter.account));
+        }
         indexes.extend(Vni::of_peering(&self.id).map(|number| Index::VpcNumber(number.value())));
         // A request holds nobody's VPC.
         if self.is_active() {

@@ -1,8 +1,11 @@
 //! CreateVpcPeeringConnection.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use aws_wire::{ApiError, Caller};
 use ec2_api as api;
-use longshore_types::{AccountId, VpcId, VpcPeeringId};
+use longshore_types::{AccountId, Timestamp, VpcId, VpcPeeringId};
 use model::network::{PeeringEnd, PeeringState, PeeringStatus, VpcPeering, VpcRow};
 use model::{Index, Key};
 use traffic::feed::Vni;
@@ -11,7 +14,7 @@ use super::{KIND, about, overlap, to_wire, vpc_at};
 use crate::Ec2;
 use crate::change::{Change, Make, arn};
 use crate::errors::{Kind, Refusal};
-use crate::limits::{PEERING_REQUESTS_MAX, PEERING_SHOWN_LONG_MS};
+use crate::limits::{PEERING_REQUESTS_MAX, PEERING_SHOWN_LONG_MS, PEERINGS_ENDED_MAX};
 use crate::refusal::{NetworkRefusal, unsupported};
 use crate::vpcs::is_shared;
 
@@ -166,19 +169,32 @@ fn free_id(it: &mut Change<'_>) -> VpcPeeringId {
     }
 }
 
-/// Takes away what came to an end so long ago that nobody is shown it any more, with the tags of both ends.
+/// Takes away what came to an end so long ago that nobody is shown it any more, and of the account's own requests the
+/// oldest that ended where there are many: the accounts that they named keep no more of them either.
 fn forget_ended(it: &mut Change<'_>) {
     let view = it.network.view();
-    let rows = view.vpc_peerings.of(it.account);
-    let now = it.now;
-    let is_over = |row: &VpcPeering| {
-        row.ended_at(now).is_some_and(|ended| ended.plus_ms(PEERING_SHOWN_LONG_MS) <= now)
-    };
-    for row in rows.filter(|row| is_over(row)).take(100) {
-        let other = Key::Ec2Tags(row.accepter.account, row.id.as_str().into());
-        if row.accepter.account != it.account && view.seq_of(&other).is_some() {
-            it.batch.delete(other);
+    let (account, now) = (it.account, it.now);
+    let rows = view.peerings_of(account).into_iter();
+    let mut ended: Vec<(Timestamp, &Arc<VpcPeering>)> =
+        rows.filter_map(|row| Some((row.ended_at(now)?, row))).collect();
+    ended.sort_by_key(|(at, row)| (*at, row.id.clone()));
+    let own = ended.iter().filter(|(_, row)| row.requester.account == account).count();
+    // There is to be room for one more.
+    let mut too_many = (own + 1).saturating_sub(PEERINGS_ENDED_MAX);
+    ended.retain(|(at, row)| {
+        let is_extra = too_many > 0 && row.requester.account == account;
+        too_many -= usize::from(is_extra);
+        is_extra || at.plus_ms(PEERING_SHOWN_LONG_MS) <= now
+    });
+    for (_, row) in ended.into_iter().take(FORGOTTEN_AT_ONCE_MAX) {
+        let ends = BTreeSet::from([row.requester.account, row.accepter.account]);
+        let tags = ends.into_iter().map(|end| Key::Ec2Tags(end, row.id.as_str().into()));
+        for key in tags.filter(|key| view.seq_of(key).is_some()) {
+            it.batch.delete(key);
         }
-        it.delete(Key::VpcPeering(it.account, row.id.clone()));
+        it.batch.delete(Key::VpcPeering(row.requester.account, row.id.clone()));
     }
 }
+
+/// Rows that one request takes away.
+const FORGOTTEN_AT_ONCE_MAX: usize = 100;

@@ -6,6 +6,7 @@ use ec2_api::Ec2 as _;
 
 use super::TestEc2;
 use super::networks::{Site, code, new_vpc, text};
+use crate::limits::PEERINGS_ENDED_MAX;
 
 const OTHER: &str = "222222222222";
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -244,6 +245,36 @@ async fn what_no_connection_can_be_is_refused_by_name() {
         let answer = pair.world().ec2.associate_vpc_cidr_block(root, request).await;
         assert_eq!(answer.err().map_or_else(String::new, |it| it.code.into_owned()), expected);
     }
+}
+
+#[tokio::test]
+async fn what_came_to_an_end_is_kept_within_bounds_and_for_nobody_who_was_never_asked() {
+    let mut pair = Pair::new(Some(OTHER), "10.2.0.0/16").await;
+    // What has failed is the requester's alone.
+    let failed = pair.request("vpc-00000001").await.unwrap().vpc_peering_connection_id.unwrap();
+    let peerings_of = |pair: &Pair, caller: &Caller| {
+        let view = pair.world().core.control.view();
+        view.peerings_of(caller.account).iter().map(|row| row.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(peerings_of(&pair, &pair.peer), [] as [String; 0]);
+    let peer = pair.peer.clone();
+    pair.world().core.env.advance_ms(1);
+    for _ in 0..PEERINGS_ENDED_MAX + 5 {
+        let id = pair.request(&pair.far).await.unwrap().vpc_peering_connection_id.unwrap();
+        pair.delete(&pair.site.root, &id).await.unwrap();
+        pair.world().core.env.advance_ms(1);
+    }
+    assert_eq!(pair.shown(&pair.site.root).await.len(), PEERINGS_ENDED_MAX);
+    let kept = peerings_of(&pair, &peer);
+    assert_eq!(kept.len(), PEERINGS_ENDED_MAX);
+    assert!(!peerings_of(&pair, &pair.site.root).contains(&failed), "the oldest go");
+    // Who was asked takes them away too, once nobody is shown them any more.
+    pair.world().core.env.advance_ms(3 * DAY_MS);
+    pair.site.root = peer.clone();
+    let own = new_vpc(pair.world(), &pair.now(&peer), "10.3.0.0/16").await.unwrap();
+    pair.site.vpc = pair.far.clone();
+    pair.request(&own).await.unwrap();
+    assert_eq!(peerings_of(&pair, &peer).len(), 1, "of {}", kept.len());
 }
 
 #[tokio::test]
