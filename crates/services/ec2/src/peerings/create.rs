@@ -49,8 +49,11 @@ pub(crate) async fn create_vpc_peering_connection(
         if far.is_none() && accepter.account == it.account {
             return Err(Refusal::Missing(Kind::Vpc, accepter.vpc.to_string()));
         }
-        far.iter().try_for_each(|far| check_default(far))?;
-        let state = match far.filter(|far| !overlap(&vpc, far)) {
+        if accepter.account == it.account {
+            far.iter().try_for_each(|far| check_default(far))?;
+        }
+        // Of another account's VPC it is not told why not.
+        let state = match far.filter(|far| !far.is_default && !overlap(&vpc, far)) {
             Some(_) => PeeringState::Pending,
             None => PeeringState::Failed { at: it.now },
         };

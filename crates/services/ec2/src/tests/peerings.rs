@@ -209,7 +209,10 @@ async fn a_request_that_is_rejected_expired_or_impossible_says_so() {
     pair.world().core.env.advance_ms(3 * DAY_MS);
     let overlaps = new_vpc(pair.world(), peer, "10.1.128.0/17").await.unwrap();
     let failed = "failed: Failed due to incorrect VPC-ID, Account ID, or overlapping CIDR range";
-    for far in [overlaps.as_str(), "vpc-0123456789abcdef9"] {
+    let vpcs = pair.world().ec2.describe_vpcs(&pair.now(peer), Default::default()).await.unwrap();
+    let default = vpcs.vpcs.unwrap().into_iter().find(|vpc| vpc.is_default == Some(true));
+    let default = default.unwrap().vpc_id.unwrap();
+    for far in [overlaps.as_str(), "vpc-0123456789abcdef9", &default] {
         pair.request(far).await.unwrap();
         assert_eq!(says(pair.status(root).await), failed);
         assert!(pair.status(peer).await.is_none(), "nobody was asked");
