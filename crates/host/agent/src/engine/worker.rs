@@ -146,7 +146,8 @@ impl Worker {
     ) -> Option<Timestamp> {
         let plan = plan(&self.spec, &self.state, now);
         let is_to_stop = self.state.desired == Desired::Stopped;
-        self.is_to_stop.send_if_modified(|known| std::mem::replace(known, is_to_stop) != is_to_stop);
+        self.is_to_stop
+            .send_if_modified(|known| std::mem::replace(known, is_to_stop) != is_to_stop);
         operations.abandon_unplanned(&plan.actions);
         for action in plan.actions {
             if operations.may_begin(action) {

@@ -197,11 +197,8 @@ async fn a_key_is_opened_once_for_however_many_hosts() {
         opened.set(opened.get() + 1);
         Some("key".to_owned())
     };
-    let means = crate::compile::Means {
-        open_key: &open_key,
-        is_own: &|_| false,
-        cookie_key: &|_| [0; 32],
-    };
+    let means =
+        crate::compile::Means { open_key: &open_key, is_own: &|_| false, cookie_key: &|_| [0; 32] };
     let tables = crate::feed::tables(&world.elb.control.view(), means, Vec::new());
     assert!(hosts.iter().all(|host| tables[host].certificates.len() == 1));
     assert_eq!(opened.get(), 1);
