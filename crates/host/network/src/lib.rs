@@ -50,7 +50,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -169,6 +169,8 @@ struct Shared {
     listeners: Mutex<Vec<TcpListener>>,
     names: Arc<dns::Names>,
     records: Records,
+    /// Says each time that [`connect::table_file`] was written.
+    connect: watch::Sender<()>,
     _relay: dns::Relay,
 }
 
@@ -214,8 +216,17 @@ impl Network {
         names.connect(ConnectNames::of(&connect::load(records.run_dir())));
         let _relay = dns::Relay::serve(relay, resolv_conf, Arc::clone(&names))?;
         let listeners = Mutex::new(listeners);
-        let shared =
-            Shared { commands, host, bridge, encryption, listeners, names, records, _relay };
+        let shared = Shared {
+            commands,
+            host,
+            bridge,
+            encryption,
+            listeners,
+            names,
+            records,
+            connect: watch::Sender::default(),
+            _relay,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -347,11 +358,17 @@ impl Network {
                 return Ok(());
             }
             connect::save(run_dir, &table)?;
+            shared.connect.send_replace(());
             shared.names.connect(ConnectNames::of(&table));
             Ok(())
         };
         // Whoever tells waits for the answer: one at a time.
         tokio::task::spawn_blocking(learn).await.map_err(|_| NetworkError::Closed)?
+    }
+
+    /// Changes when the host has learned anything of Service Connect.
+    pub fn connect_learned(&self) -> watch::Receiver<()> {
+        self.shared.connect.subscribe()
     }
 
     /// What the host's proxy of Service Connect said last.

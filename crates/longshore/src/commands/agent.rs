@@ -21,6 +21,7 @@ use longshore_types::{Chain, ClusterName, OsIds, Steps, SystemClock};
 use network::{ControlGroup, Encryption, NetTag, Network, NetworkConfig, NetworkError};
 use sandbox::{GroupNumber, SandboxConfig, Sandboxes};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::cli::{AgentAction, AgentArgs, AgentCommand, EgressArgs, HostArgs, TaskEndpointUrl};
@@ -175,6 +176,7 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     let puller = puller(&host, &home, &args.egress)?;
     let encryption = encryption(&home, &network);
     let task_endpoint = task_endpoint(&home, &network)?;
+    let changes = network.connect_learned();
     let parts = Parts {
         runtime: Arc::new(SandboxRuntime(sandboxes)),
         images: Arc::new(
@@ -194,7 +196,7 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     info!(region = %home.region, %cluster, "agent ready");
     #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
     tokio::spawn(bound_shims_log(host.state_dir.join("sandboxes/shims.log")));
-    keep_processes(data, environment, &home, &host.run_dir);
+    keep_processes(data, environment, &home, (&host.run_dir, changes));
     tokio::select! {
         ended = agent.run() => ended.map_err(Error::other("run the agent"))?,
         () = signals::stop() => {}
@@ -205,18 +207,23 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
 }
 
 /// Has the processes beside the agent run while they are wanted.
-fn keep_processes(data: &DataDir, environment: &Environment, home: &Home, run_dir: &Path) {
+fn keep_processes(
+    data: &DataDir,
+    environment: &Environment,
+    home: &Home,
+    (run_dir, changes): (&Path, watch::Receiver<()>),
+) {
     let kept = |role, name| {
         let program = environment.program.clone();
         Kept { data: data.clone(), program, role, name }
     };
-    let proxy = kept(Role::Proxy, "proxy").keep(proxy::is_wanted(run_dir));
+    let proxy = kept(Role::Proxy, "proxy").keep(changes.clone(), proxy::is_wanted(run_dir));
     #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
     tokio::spawn(proxy);
     // The region's own machine has its balancers' process from whoever started both.
     if home.serves_balancers() {
         balancer::forget_table(data, run_dir);
-        let balancer = kept(Role::Balancer, "balancer").keep(balancer::is_wanted(run_dir));
+        let balancer = kept(Role::Balancer, "balancer").keep(changes, balancer::is_wanted(run_dir));
         #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
         tokio::spawn(balancer);
     }

@@ -1,5 +1,6 @@
 //! Processes beside an agent, which it has run while they are wanted: neither ends with the other.
 
+use std::future::pending;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -7,14 +8,18 @@ use std::time::Duration;
 use longshore_types::Chain;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::logging::open_log;
 
-/// How often it is looked whether a process is to be started.
+/// How often it is looked whether a process has ended.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often it is looked whether one is wanted, if nothing is heard meanwhile.
+const UNWANTED_LOOK: Duration = Duration::from_millis(250);
 /// How often a process is looked after that an earlier agent started.
 const ADOPTED_LOOK: Duration = Duration::from_secs(1);
 /// How soon one that ended is started again.
@@ -31,13 +36,25 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Has it run while it is wanted, for as long as the agent does. It ends by itself.
-    pub(super) async fn keep(self, mut is_wanted: impl FnMut() -> bool) {
+    /// Has it run while it is wanted, for as long as the agent does. It ends by itself. With each of `changes` it is looked
+    /// at once whether it is.
+    pub(super) async fn keep(
+        self,
+        mut changes: watch::Receiver<()>,
+        mut is_wanted: impl FnMut() -> bool,
+    ) {
         let (data, role, mut adopted): (_, _, Option<u32>) = (&self.data, self.role, None);
         loop {
             adopted = adopted.filter(|pid| data.holder(role) == Some(*pid) || !is_buried(*pid));
             if !is_wanted() {
-                tokio::time::sleep(LOOK).await;
+                let heard = async {
+                    if changes.changed().await.is_err() {
+                        // Nobody tells any more.
+                        pending::<()>().await;
+                    }
+                };
+                // Either is a reason to look.
+                let _ = timeout(UNWANTED_LOOK, heard).await;
                 continue;
             }
             if let Some(pid) = data.holder(role) {

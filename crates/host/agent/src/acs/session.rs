@@ -18,7 +18,7 @@ use sandbox::uptime_ms;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 use traffic::connect::ConnectReport;
 
@@ -32,6 +32,8 @@ use crate::socket::Ended;
 const OUTBOX: usize = 256;
 /// How often it is looked what the host's proxy says.
 const PROXY_LOOK: Duration = Duration::from_millis(50);
+/// The same where it has said nothing, and the region is silent too.
+const NO_PROXY_LOOK: Duration = Duration::from_secs(1);
 /// Handled by nobody, but signs of life.
 const MERELY_HEARD: [&str; 9] = [
     "CloseMessage",
@@ -72,8 +74,7 @@ pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket, asked_ms: u64) -> E
     let mut starved_at = Instant::now() + Duration::from_millis(heartbeat_timeout_ms);
     let (mut heard_at, mut ping_at) = (Instant::now(), Instant::now());
     let expires_at = Instant::now() + Duration::from_millis(SESSION_MS + jitter(SESSION_JITTER_MS));
-    let mut look_at_proxy = interval(PROXY_LOOK);
-    look_at_proxy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look_at_proxy = Instant::now();
     loop {
         let is_pinging = session.liveness.is_some();
         tokio::select! {
@@ -87,6 +88,7 @@ pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket, asked_ms: u64) -> E
                         }
                         // It may have to be quicker from now on, and then the next is late already.
                         ping_at = ping_at.min(Instant::now() + session.ping_every());
+                        look_at_proxy = look_at_proxy.min(Instant::now() + PROXY_LOOK);
                     }
                     Ok(Frame::Pong { sent_ms }) => session.answered(sent_ms).await,
                     Ok(Frame::Other) => {}
@@ -97,7 +99,11 @@ pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket, asked_ms: u64) -> E
                     return ended;
                 }
             }
-            _ = look_at_proxy.tick(), if is_pinging => session.tell_of_proxy().await,
+            () = sleep_until(look_at_proxy), if is_pinging => {
+                session.tell_of_proxy().await;
+                let pause = if session.proxy.is_some() { PROXY_LOOK } else { NO_PROXY_LOOK };
+                look_at_proxy = Instant::now() + pause;
+            }
             () = sleep_until(ping_at), if is_pinging => {
                 if let Err(ended) = socket.ping(uptime_ms()).await {
                     return ended;
