@@ -33,6 +33,29 @@ def test_what_is_tagged_anywhere_is_found_by_its_tags(region, ecs, ecr, logs):
     assert tagging.get_resources(TagFilters=[{"Key": key}])["ResourceTagMappingList"] == []
 
 
+def test_networks_are_found_by_their_tags_too(region):
+    tagging, ec2, key = region.client("resourcegroupstaggingapi"), region.client("ec2"), unique("key")
+    specified = [{"ResourceType": "vpc", "Tags": [{"Key": key, "Value": "net"}]}]
+    made = ec2.create_vpc(CidrBlock="10.77.0.0/16", TagSpecifications=specified)["Vpc"]
+    subnet = ec2.create_subnet(VpcId=made["VpcId"], CidrBlock="10.77.1.0/24")["Subnet"]["SubnetArn"]
+    vpc = subnet.split(":subnet/")[0] + ":vpc/" + made["VpcId"]
+    other = vpc.replace(made["OwnerId"], "999999999999")
+    failed = tagging.tag_resources(ResourceARNList=[subnet, other], Tags={key: "sub"})["FailedResourcesMap"]
+    assert {arn: why["ErrorCode"] for arn, why in failed.items()} == {other: "InvalidID"}
+
+    def found(**asked):
+        answer = tagging.get_resources(TagFilters=[{"Key": key}], **asked)["ResourceTagMappingList"]
+        return {each["ResourceARN"]: each["Tags"][0]["Value"] for each in answer}
+    assert found() == {vpc: "net", subnet: "sub"}
+    assert found(ResourceTypeFilters=["ec2:subnet"]) == {subnet: "sub"}
+    assert found(ResourceTypeFilters=["ec2"]) == found()
+    assert tagging.untag_resources(ResourceARNList=[vpc], TagKeys=[key])["FailedResourcesMap"] == {}
+    assert ec2.describe_vpcs(VpcIds=[made["VpcId"]])["Vpcs"][0].get("Tags", []) == []
+    ec2.delete_subnet(SubnetId=subnet.split("/")[-1])
+    ec2.delete_vpc(VpcId=made["VpcId"])
+    assert found() == {}
+
+
 def test_the_vpc_is_looked_up_as_terraform_and_the_cdk_do(region):
     ec2 = region.client("ec2")
     vpc = only(ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"])["VpcId"]

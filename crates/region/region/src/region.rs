@@ -134,6 +134,7 @@ impl Region {
         let kms = Arc::new(Kms::new(core()));
         let acm = Arc::new(Acm::new(core()));
         let map = Arc::new(CloudMap::new(core()));
+        let ec2 = Arc::new(Ec2::new(core()));
         let tagged: Vec<Arc<dyn Tagged>> = vec![
             ecs.clone(),
             ecr.clone(),
@@ -144,6 +145,7 @@ impl Region {
             kms.clone(),
             acm.clone(),
             map.clone(),
+            ec2.clone(),
         ];
         let iam = Arc::new(Iam::new(core()));
         let tagging = Arc::new(Tagging::new(core(), tagged));
@@ -159,7 +161,7 @@ impl Region {
             acm,
             map,
             Arc::new(Identity::new(core())),
-            Arc::new(Ec2::new(core())),
+            ec2,
             tagging.clone(),
         ];
         let models = services.iter().map(|service| service.service()).collect();

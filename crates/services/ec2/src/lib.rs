@@ -27,6 +27,7 @@ mod resources;
 mod route_tables;
 mod routes;
 mod subnets;
+mod tagged;
 mod tags;
 mod vpcs;
 mod zones;
