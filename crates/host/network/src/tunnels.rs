@@ -52,6 +52,9 @@ struct Peer {
     is_strict: bool,
     /// It is told of now.
     is_told: bool,
+    /// Its new keys cannot be beside another's: nothing goes there, and those of before stay unused.
+    #[serde(default)]
+    is_shut: bool,
 }
 
 /// What is written down.
@@ -89,6 +92,7 @@ struct Keys {
 impl Peer {
     fn out_action(&self) -> Option<Action> {
         match self.outbound {
+            _ if self.is_shut && self.is_told => Some(Action::Drop),
             Some(_) if self.is_strict || self.is_told => Some(Action::Encrypt),
             Some(_) | None => self.is_strict.then_some(Action::Drop),
         }
@@ -139,13 +143,56 @@ fn steps(before: Option<&Peer>, told: &Tunnel, was_clear: bool) -> Steps {
         || !was_clear
         || (told.heard.is_some() && outbound.is_some());
     Steps {
-        after: Peer { link: told.link, inbound, outbound, is_strict, is_told: true },
+        after: Peer {
+            link: told.link,
+            inbound,
+            outbound,
+            is_strict,
+            is_told: true,
+            is_shut: false,
+        },
         add: Keys {
             inbound: add_inbound,
             outbound: outbound.filter(|to| had.outbound != Some(*to)),
         },
         drop_last: Keys { inbound: old, outbound: replaced.filter(|_| !is_in_the_way) },
         drop_first,
+    }
+}
+
+/// What the kernel has for a number at a destination, whosever it is: it has one key for each.
+type There = BTreeMap<(Ipv4Addr, u32), (Ipv4Addr, u32)>;
+
+fn taken((state, reqid): (State, u32)) -> ((Ipv4Addr, u32), (Ipv4Addr, u32)) {
+    ((state.destination, state.spi), (state.source, reqid))
+}
+
+/// The sender whose key has the number of one that is to come.
+fn other_with_number(there: &There, add: &[State], reqid: u32) -> Option<Ipv4Addr> {
+    add.iter().find_map(|state| {
+        let (source, its) = there.get(&(state.destination, state.spi))?;
+        ((*source, *its) != (state.source, reqid)).then_some(*source)
+    })
+}
+
+/// A host to which nothing goes, whose keys are as they were: one that began anew would send numbers that it has had.
+fn shut(before: Option<&Peer>, link: u64) -> Peer {
+    let new = Peer {
+        link,
+        inbound: BTreeSet::new(),
+        outbound: None,
+        is_strict: true,
+        is_told: true,
+        is_shut: true,
+    };
+    match before {
+        Some(before) => Peer {
+            link: before.link,
+            inbound: before.inbound.clone(),
+            outbound: before.outbound,
+            ..new
+        },
+        None => new,
     }
 }
 
@@ -264,25 +311,42 @@ impl Tunnels {
         Flow { source, destination, port: TUNNEL_PORT }
     }
 
-    /// Takes in what is told of hosts. `is_clear` says with which of them packets are exchanged in the clear.
+    /// Takes in what is told of hosts. `is_clear` says with which of them packets are exchanged in the clear. The way to a
+    /// host whose keys cannot be beside what the kernel has is shut, and that alone.
     pub(crate) fn put(
         &mut self,
         told: &[Tunnel],
         is_clear: impl Fn(Ipv4Addr) -> bool,
     ) -> Result<(), NetworkError> {
+        if told.is_empty() {
+            return Ok(());
+        }
         let (mut outcome, local) = (Ok(()), self.local);
+        let mut there: There = self.socket.all_states()?.into_iter().map(taken).collect();
         for tunnel in told.iter().filter(|tunnel| tunnel.peer != local) {
             let before = self.kept.peers.get(&tunnel.peer);
             let was_clear = before.is_none_or(|before| !before.is_strict) && is_clear(tunnel.peer);
             let steps = steps(before, tunnel, was_clear);
-            match self.take(tunnel, &steps) {
-                Ok(()) => drop(self.kept.peers.insert(tunnel.peer, steps.after)),
+            let add = self.states_of(tunnel.peer, &steps.add);
+            let other = other_with_number(&there, &add, self.reqid);
+            let (after, taken_in) = match other {
+                None => (steps.after.clone(), self.take(tunnel, &steps)),
+                Some(other) => {
+                    warn!(host = %tunnel.peer, %other, "nothing goes to a host: another's keys have its keys' number");
+                    let after = shut(before, tunnel.link);
+                    let put = self.put_policies(tunnel.peer, &after);
+                    (after, put)
+                }
+            };
+            match taken_in {
+                Ok(()) => drop(self.kept.peers.insert(tunnel.peer, after)),
                 Err(error) => outcome = outcome.and(Err(error)),
             }
+            if other.is_none() {
+                there.extend(add.into_iter().map(|state| taken((state, self.reqid))));
+            }
         }
-        if !told.is_empty() {
-            self.save()?;
-        }
+        self.save()?;
         Ok(outcome?)
     }
 
@@ -305,20 +369,8 @@ impl Tunnels {
         {
             requests.add_state(spi(self.local, *epoch), &out, self.reqid, outbound);
         }
-        self.socket.ask_tolerating(&requests, &[Errno::EEXIST])?;
-        // What was there already has to be of this host, and not another's that has the same number.
-        let wanted = self.states_of(told.peer, keys);
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let there = self.socket.states(self.reqid)?;
-        match wanted.iter().all(|state| there.contains(state)) {
-            true => Ok(()),
-            false => {
-                let doing = format!("have keys for {} beside those of others", told.peer);
-                Err(NetlinkError::new(doing, Errno::EEXIST.into()))
-            }
-        }
+        // What is there already is this host's, and the same.
+        self.socket.ask_tolerating(&requests, &[Errno::EEXIST])
     }
 
     fn delete(&mut self, other: Ipv4Addr, keys: &Keys) -> Result<(), NetlinkError> {
@@ -414,6 +466,35 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_number_that_another_has_is_not_taken_and_one_of_its_own_is() {
+        let me = Ipv4Addr::new(192, 0, 2, 1);
+        let [one, twin] = [[10, 0, 0, 1], [26, 0, 0, 1]].map(Ipv4Addr::from);
+        let from = |source| State { source, destination: me, spi: spi(source, 5) };
+        let there: There = [taken((from(one), 7))].into();
+        assert_eq!(other_with_number(&there, &[from(PEER), from(twin)], 7), Some(one));
+        assert_eq!(other_with_number(&there, &[from(PEER), from(one)], 7), None);
+        assert_eq!(other_with_number(&there, &[from(one)], 8), Some(one), "it is not ours");
+    }
+
+    #[test]
+    fn to_a_host_that_is_shut_nothing_goes_and_its_keys_stay() {
+        let had = steps(None, &told(1, &[4, 5], Some(5), Some(5)), false).after;
+        let after = shut(Some(&had), 2);
+        assert_eq!((after.keys(), after.link), (had.keys(), 1));
+        assert_eq!(
+            (after.out_action(), after.in_action()),
+            (Some(Action::Drop), Some(Action::Encrypt))
+        );
+        assert_eq!(shut(None, 2).out_action(), Some(Action::Drop));
+        let again = steps(Some(&after), &told(1, &[4, 5], Some(5), Some(5)), false);
+        assert_eq!(
+            (again.add, again.after.is_shut),
+            (Keys::default(), false),
+            "it goes on by them"
+        );
+    }
 
     const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 

@@ -45,7 +45,9 @@ const LIFETIMES_LEN: usize = 64 + 32;
 const STATE_DESTINATION: usize = SELECTOR_LEN;
 const STATE_SPI: usize = SELECTOR_LEN + 16;
 const STATE_SOURCE: usize = SELECTOR_LEN + 24;
+const STATE_PROTOCOL: usize = STATE_SPI + 4;
 const STATE_REQID: usize = STATE_SOURCE + 16 + LIFETIMES_LEN + 12 + 4;
+const STATE_FAMILY: usize = STATE_REQID + 4;
 /// Of a policy: its direction, and where its attributes begin.
 const POLICY_DIRECTION: usize = SELECTOR_LEN + LIFETIMES_LEN + 8;
 const POLICY_LEN: usize = 168;
@@ -217,12 +219,16 @@ impl Socket {
 
     /// The keys with this number.
     pub(crate) fn states(&mut self, reqid: u32) -> Result<Vec<State>, NetlinkError> {
+        let all = self.all_states()?.into_iter();
+        Ok(all.filter(|(_, its)| *its == reqid).map(|(state, _)| state).collect())
+    }
+
+    /// All keys between hosts with addresses of version 4, whosever they are, each with its number.
+    pub(crate) fn all_states(&mut self) -> Result<Vec<(State, u32)>, NetlinkError> {
         let mut list = Requests::default();
         list.message("list keys", GET_STATE, REQUEST | DUMP, |_| {});
         let mut found = Vec::new();
-        self.dump(&list, |payload| {
-            found.extend(state(payload).filter(|(_, its)| *its == reqid).map(|(state, _)| state));
-        })?;
+        self.dump(&list, |payload| found.extend(state(payload)))?;
         Ok(found)
     }
 
@@ -277,13 +283,19 @@ fn number_at(payload: &[u8], offset: usize) -> Option<[u8; 4]> {
     payload.get(offset..)?.first_chunk().copied()
 }
 
+/// Nothing of what is no key between two hosts: of another protocol, of version 6, or one that the kernel waits for.
 fn state(payload: &[u8]) -> Option<(State, u32)> {
+    let family = payload.get(STATE_FAMILY..)?.first_chunk()?;
+    if payload.get(STATE_PROTOCOL) != Some(&ESP) || u16::from_ne_bytes(*family) != AF_INET {
+        return None;
+    }
     let state = State {
         source: address_at(payload, STATE_SOURCE)?,
         destination: address_at(payload, STATE_DESTINATION)?,
         spi: u32::from_be_bytes(number_at(payload, STATE_SPI)?),
     };
-    Some((state, u32::from_ne_bytes(number_at(payload, STATE_REQID)?)))
+    let reqid = u32::from_ne_bytes(number_at(payload, STATE_REQID)?);
+    (state.spi != 0).then_some((state, reqid))
 }
 
 fn policy(payload: &[u8]) -> Option<Policy> {
@@ -329,6 +341,11 @@ mod tests {
         let (read, reqid) = state(told[0]).unwrap();
         assert_eq!((read.source, read.destination), (FLOW.source, FLOW.destination));
         assert_eq!((read.spi, reqid), (0x1234_5678, 7));
+        for (at, other) in [(STATE_PROTOCOL, 51), (STATE_FAMILY, 10)] {
+            let mut foreign = told[0].to_vec();
+            foreign[at] = other;
+            assert_eq!(state(&foreign), None, "another protocol, another family");
+        }
         // struct xfrm_usersa_info, and the two attributes after it.
         let kinds: Vec<_> =
             super::super::attributes(&told[0][224..]).map(|(kind, it)| (kind, it.len())).collect();

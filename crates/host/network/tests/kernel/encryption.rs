@@ -469,6 +469,33 @@ fn keys_that_the_kernel_has_lost_are_not_used_again_and_nothing_goes_in_the_clea
 }
 
 #[test]
+fn a_host_whose_keys_cannot_be_is_shut_alone() {
+    on_a_host(|world| {
+        let Some(mut fleet) = fleet(world) else { return };
+        let clash = format!("{:#x}", spi(THREE, 4));
+        run(&format!(
+            "ip xfrm state add src 192.0.2.7 dst {ONE} proto esp spi {clash} mode transport \
+             aead rfc4106(gcm(aes)) 0x{} 128",
+            "07".repeat(20)
+        ));
+        fleet.encrypt(world);
+        assert_reaches(&fleet.tasks[0], &fleet.tasks[1]);
+        let capture = Capture::begin(&fleet.lan);
+        for (from, to) in [(0, 2), (2, 0)] {
+            let (sent, heard) = sockets(&fleet.tasks[from], &fleet.tasks[to]);
+            drop(sent.send(MARK));
+            assert!(heard.recv(&mut [0; 64]).is_err());
+        }
+        assert_eq!(capture.end().clear, 0);
+        // Once the number is free it is told again, and goes.
+        run(&format!("ip xfrm state delete src 192.0.2.7 dst {ONE} proto esp spi {clash}"));
+        let (sent, heard) = sockets(&fleet.tasks[0], &fleet.tasks[2]);
+        fleet.tell(world, &[4, 5], Said { send: Some(5), heard: Some(5), ..Said::default() });
+        assert!(is_heard(&sent, &heard));
+    });
+}
+
+#[test]
 fn hosts_that_talk_in_the_clear_come_to_encrypt_under_a_flow_that_loses_nothing() {
     on_a_host(|world| {
         let Some(mut fleet) = fleet(world) else { return };
