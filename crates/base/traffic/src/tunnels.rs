@@ -65,7 +65,12 @@ impl TryFrom<String> for EspKey {
 /// receiver, and the epoch. Hosts whose addresses differ in the first four bits alone are not told apart.
 pub fn spi(sender: Ipv4Addr, epoch: u64) -> u32 {
     let epoch = u32::try_from(1 + epoch % EPOCHS_APART).expect("it is below sixteen");
-    epoch << 28 | u32::from(sender) & 0x0fff_ffff
+    epoch << 28 | sender_number(sender)
+}
+
+/// What of a sender's address tells it apart from others.
+pub fn sender_number(sender: Ipv4Addr) -> u32 {
+    u32::from(sender) & 0x0fff_ffff
 }
 
 /// Both ways' keys of an epoch.

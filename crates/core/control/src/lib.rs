@@ -37,6 +37,7 @@ pub mod tasks;
 pub mod testing;
 pub mod traffic;
 mod tunnels;
+mod underlay;
 mod vpc;
 
 pub use access::{Access, AccessKey, KeyPair, Keys, KeysError};

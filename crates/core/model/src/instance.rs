@@ -3,12 +3,14 @@
 //! What is left of its resources is not here: it is derived from the tasks that occupy it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
 use longshore_types::{
     AccountId, ClusterName, InstanceArn, InstanceId, Resources, Scope, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use traffic::tunnels::sender_number;
 
 use crate::table::Record;
 use crate::tags::Tags;
@@ -160,6 +162,11 @@ impl Instance {
         self.has(UNDERLAY_ATTRIBUTE)
     }
 
+    /// Its host's address among the hosts, where its agent said one.
+    pub fn underlay(&self) -> Option<Ipv4Addr> {
+        self.attributes.get(UNDERLAY_ATTRIBUTE)?.as_deref()?.parse().ok()
+    }
+
     /// The generation of its host's keys, if it can encrypt what it sends to other hosts.
     pub fn tunnel_generation(&self) -> Option<&str> {
         self.attributes.get(ENCRYPTION_ATTRIBUTE)?.as_deref()?.strip_prefix(ENCRYPTS)
@@ -249,6 +256,9 @@ impl Record for Instance {
         ];
         if self.takes_fargate() && self.status == InstanceStatus::Active {
             indexes.push(Index::FargateInstances);
+        }
+        if let Some(address) = self.underlay().filter(|_| self.status < InstanceStatus::Inactive) {
+            indexes.push(Index::HostNumber(sender_number(address)));
         }
         indexes
     }

@@ -7,6 +7,7 @@ use longshore_types::{
     AccountId, ClusterName, DeploymentId, Family, InstanceId, RevisionId, TaskDefinitionId, TaskId,
     Timestamp, VpcId,
 };
+use traffic::tunnels::sender_number;
 
 use crate::cluster::Cluster;
 use crate::elb::ElbTarget;
@@ -170,6 +171,13 @@ impl View {
     /// An instance of whichever account: Fargate tasks run on others' instances too.
     pub fn instance_of_any(&self, id: InstanceId) -> Option<&Arc<Instance>> {
         self.members(&Index::Instance(id)).find_map(|key| self.instance_at(key))
+    }
+
+    /// Instances whose hosts say an address among the hosts that is this one in the bits by which encryption between
+    /// hosts tells them apart, whosever they are.
+    pub fn instances_like(&self, address: Ipv4Addr) -> impl Iterator<Item = &Arc<Instance>> {
+        let number = Index::HostNumber(sender_number(address));
+        self.members(&number).filter_map(|key| self.instance_at(key))
     }
 
     /// Tasks on an instance of which its agent may have something to hear, by account and id.

@@ -61,6 +61,8 @@ pub enum Index {
     EndingDefinitions,
     /// Active instances that take Fargate tasks, whosever cluster they are in.
     FargateInstances,
+    /// Instances that are not inactive whose hosts' addresses among the hosts have these last 28 bits, whosever they are.
+    HostNumber(u32),
     /// Every service of a cluster, deleted ones too.
     ClusterServices(AccountId, ClusterName),
     /// Every service of the region that is not inactive.

@@ -12,6 +12,8 @@ use crate::state_dir::InstanceRecord;
 /// Says that a host ends fenced tasks itself.
 const FENCE_ATTRIBUTE: &str = "longshore.fence";
 const DEFAULT_CLUSTER: &str = "default";
+/// The region's code where others would not reach the host at its address, which another has.
+const ADDRESS_TAKEN: &str = "ConflictException";
 
 /// An instance that the region knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +49,10 @@ pub(crate) async fn register(
             }
             Err(failure) => {
                 let is_refused = !failure.is_transient();
-                // What is wrong with the host's keys says nothing of the instance.
+                // What is wrong with the host's keys or with its address says nothing of the instance.
                 if is_refused
                     && !is_about_keys(failure.code())
+                    && failure.code() != ADDRESS_TAKEN
                     && record.container_instance_arn.take().is_some()
                 {
                     warn!(error = %Chain(&failure), "the region does not know this instance any more");

@@ -7,22 +7,16 @@
 //! because they are told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use longshore_types::{AccountId, InstanceId, RegionName, VpcId};
 use model::elb::BalancerZone;
-use model::instance::{Instance, InstanceStatus, UNDERLAY_ATTRIBUTE};
+use model::instance::{Instance, InstanceStatus};
 use model::network::Network;
 use model::vpc::{AddressPlanId, InterfaceUser, region_account};
 use model::{ElbBalancer, View, vpc};
 use plan::network_feed;
 use traffic::feed::{Feed, Interface, Item, Place, Vni, Vpc};
-
-/// The host's address among the hosts, where its agent said one.
-pub(crate) fn underlay(instance: &Instance) -> Option<Ipv4Addr> {
-    instance.attributes.get(UNDERLAY_ATTRIBUTE)?.as_deref()?.parse().ok()
-}
 
 /// The instance of the region's own machine, if there are balancers or endpoints: where they are unless they are elsewhere.
 pub(crate) fn home_of_balancers(
@@ -88,7 +82,7 @@ pub(crate) fn feed_of(
     home: Option<InstanceId>,
     meets: impl Fn(&Instance, &Instance) -> bool,
 ) -> Feed {
-    let own = view.instance_of_any(id).filter(|row| underlay(row).is_some());
+    let own = view.instance_of_any(id).filter(|row| row.underlay().is_some());
     let is_routed = own.is_some();
     let (mut is_in_default, mut vpcs) = (false, BTreeSet::new());
     let mut serves_in_default = false;
@@ -154,7 +148,7 @@ fn places(
             && own.is_some_and(|own| meets(own, row))
     };
     let others = view.instances.iter().filter(|row| is_met(row));
-    let others = others.filter_map(|row| Some((row.id, Place::At(underlay(row)?))));
+    let others = others.filter_map(|row| Some((row.id, Place::At(row.underlay()?))));
     others.chain([(here, Place::Here)]).collect()
 }
 
@@ -210,9 +204,12 @@ fn interface(view: &View, row: &vpc::Interface, vpc: &VpcId, places: &Places) ->
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::net::Ipv4Addr;
+
     use control::testing::rows::{instance, task};
     use longshore_types::{EniId, Timestamp};
     use model::elb::{BalancerKind, Stand};
+    use model::instance::UNDERLAY_ATTRIBUTE;
     use model::network::{VpcBlock, VpcRow};
     use model::vpc::{AddressPlan, InterfaceUser};
     use model::{ElbBalancer, Row, Seq, Task};

@@ -134,6 +134,7 @@ fn instance_of(
     if instance.status == InstanceStatus::Inactive {
         return Err(inactive());
     }
+    sessions.control.check_address_again(&view, instance)?;
     Ok(Arc::clone(instance))
 }
 

@@ -204,7 +204,7 @@ impl Sessions {
 
     /// Registers a session and retires the one before it.
     fn open(&self, instance: &Instance, session: u32) -> (Arc<Notify>, Arc<Notify>) {
-        let is_spread = feed::underlay(instance).is_some();
+        let is_spread = instance.underlay().is_some();
         let instance = instance.id;
         let open = Open { session, is_spread, wake: Arc::default(), retire: Arc::default() };
         let handles = (Arc::clone(&open.wake), Arc::clone(&open.retire));

@@ -47,6 +47,7 @@ pub async fn connected(
         let Some(row) = row.filter(|row| row.status != InstanceStatus::Inactive) else {
             return Err(ApiError::client("InactiveInstanceException", "Deregistered meanwhile."));
         };
+        control.check_address_again(view, row)?;
         let mut next = Instance::clone(row);
         next.agent.connected = true;
         next.agent.session += 1;

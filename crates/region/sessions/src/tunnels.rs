@@ -17,8 +17,6 @@ use model::{Instance, View};
 use traffic::feed::{Feed, Place};
 use traffic::tunnels::{EspKey, HostTunnels, Tunnel, TunnelKeys};
 
-use crate::feed::underlay;
-
 /// How long an epoch is.
 const EPOCH_MS: u64 = 24 * 3_600_000;
 /// Ways in one message, of which each is below 500 bytes.
@@ -285,7 +283,7 @@ fn peers<'v>(view: &'v View, feed: &Feed) -> BTreeMap<Ipv4Addr, &'v Instance> {
     }
     let rank = |row: &Instance| (row.agent.connected, row.registered_at, row.id);
     for row in view.instances.iter().filter(|row| row.status < InstanceStatus::Inactive) {
-        let Some(address) = underlay(row).filter(|address| wanted.contains(address)) else {
+        let Some(address) = row.underlay().filter(|address| wanted.contains(address)) else {
             continue;
         };
         let held = found.entry(address).or_insert(row);
@@ -373,7 +371,7 @@ mod tests {
         fn due(&mut self, number: u8, is_whole: bool) -> HostTunnels {
             let others = self.view.instances.iter().filter(|row| row.id != id(number));
             let items = others.filter_map(|row| {
-                let address = underlay(row)?;
+                let address = row.underlay()?;
                 let last = address.octets()[3];
                 Some(Item::Interface(Interface {
                     id: format!("eni-000000{last:02x}").parse().unwrap(),

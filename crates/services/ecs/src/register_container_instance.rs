@@ -102,6 +102,7 @@ pub(crate) async fn handle(
             if let Some(node) = node {
                 follow_plan(&mut row, &node);
             }
+            ecs.control.check_address(view, caller, &row, now)?;
             row.capacity_provider = pool::provider_of(view, cluster, &row);
             let shown = render(view, &row, Include { tags: true, health: false });
             batch.put(row);

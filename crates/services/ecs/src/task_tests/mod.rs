@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "what runs beside a test ends with it")]
 
+mod addresses;
 mod instances;
 mod placing;
 mod sessions;
