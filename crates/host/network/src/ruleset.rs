@@ -23,6 +23,7 @@ use self::translation::published_element;
 use crate::endpoint::{Binding, Endpoint, Role};
 use crate::names::{LinkName, NetTag};
 use crate::nft::expr::Rule;
+use crate::nft::renew::Remains;
 use crate::nft::{Batch, DataType, Element, Hook, HookNumber, Value, Verdict};
 use crate::overlay::Remote;
 use crate::publish::Protocol;
@@ -221,13 +222,16 @@ impl Table {
         self.plan.tasks.filter(|_| !self.plan.is_link_local_open)
     }
 
-    /// The whole table afresh, in place of whatever is there.
-    pub(crate) fn replace(&mut self, world: World<'_>) -> Batch {
+    /// The whole table afresh, in place of whatever is there. Where it is said what that is, no packet is dropped by it.
+    pub(crate) fn replace(&mut self, world: World<'_>, there: Option<Remains>) -> Batch {
         let mut batch = self.batch();
         self.sets.clear();
         self.chains.clear();
         self.combinations.clear();
-        batch.replace_table();
+        match there {
+            Some(there) => batch.renew_table(there),
+            None => batch.replace_table(),
+        }
         if let Some(vpc) = self.plan.router.clone() {
             self.add_router(&mut batch, world, &vpc);
             return batch;

@@ -30,6 +30,7 @@ use crate::netlink::conntrack::Forgotten;
 use crate::netlink::{NetlinkError, Requests, Socket};
 use crate::netns::{self, HOST_MAC, HostLink, Pool, Prepared, Reaper};
 use crate::nft::Batch;
+use crate::nft::renew::remains;
 use crate::overlay::Overlay;
 use crate::peerings::PeerLinks;
 use crate::publish::{self, HostPorts, PortMapping, Protocol};
@@ -313,9 +314,16 @@ impl Worker {
         }
     }
 
+    /// Under the packets that pass, unless what is there cannot be kept, as where an earlier release laid it out otherwise.
     pub(crate) fn replace_table(&mut self) -> Result<(), NetlinkError> {
         let world = world_of!(self);
-        self.table.replace(world).apply(&mut self.netfilter)
+        let there = remains(&mut self.netfilter, &self.table.plan().tag.table());
+        let renewed = there
+            .and_then(|there| self.table.replace(world, Some(there)).apply(&mut self.netfilter));
+        let Err(error) = renewed else { return Ok(()) };
+        self.table.replace(world, None).apply(&mut self.netfilter)?;
+        warn!(error = %Chain(&error), "table deleted and made anew: packets may have been dropped");
+        Ok(())
     }
 
     fn attach_eni(

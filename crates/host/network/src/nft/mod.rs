@@ -7,6 +7,7 @@
 
 pub(crate) mod docker;
 pub(crate) mod expr;
+pub(crate) mod renew;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use traffic::flows::Count;
 use crate::netlink::{CREATE, DUMP, NetlinkError, REQUEST, Requests, Socket, attributes};
 
 use expr::Expr;
+use renew::Remains;
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
@@ -142,6 +144,8 @@ pub(crate) struct Batch {
     table: String,
     requests: Requests,
     set_id: u32,
+    /// Of the table that is made anew: what goes unless it is named again.
+    remains: Remains,
 }
 
 impl fmt::Debug for Batch {
@@ -159,7 +163,7 @@ impl Batch {
     fn of(family: u8, table: String) -> Self {
         let mut requests = Requests::default();
         mark(&mut requests, BATCH_BEGIN);
-        Self { family, table, requests, set_id: 0 }
+        Self { family, table, requests, set_id: 0, remains: Remains::default() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -170,6 +174,7 @@ impl Batch {
         if self.is_empty() {
             return Ok(());
         }
+        self.delete_remains();
         // One answer for all: thousands of acknowledgements would not fit the socket.
         self.requests.acknowledge_last();
         mark(&mut self.requests, BATCH_END);
@@ -194,6 +199,7 @@ impl Batch {
     }
 
     pub(crate) fn add_base_chain(&mut self, name: &str, hook: Hook) {
+        self.remains.chains.remove(name);
         self.message(format!("add chain {name}"), NEW_CHAIN, CREATE, |m| {
             m.text(3, name);
             m.nested(4, |m| {
@@ -205,6 +211,7 @@ impl Batch {
     }
 
     pub(crate) fn add_chain(&mut self, name: &str) {
+        self.remains.chains.remove(name);
         self.message(format!("add chain {name}"), NEW_CHAIN, CREATE, |m| m.text(3, name));
     }
 
@@ -235,6 +242,7 @@ impl Batch {
 
     fn add_set_or_map(&mut self, name: &str, key: DataType, value: Option<DataType>) {
         const MAP: u32 = 0x8;
+        self.remains.sets.remove(name);
         self.set_id += 1;
         let id = self.set_id;
         self.message(format!("add set {name}"), NEW_SET, CREATE, |m| {
@@ -256,6 +264,7 @@ impl Batch {
         const TIMEOUT: u32 = 0x10;
         const FILLED_BY_RULES: u32 = 0x20;
         const KEY_LEN: u32 = 20;
+        self.remains.sets.remove(name);
         self.set_id += 1;
         let id = self.set_id;
         let most = u32::try_from(most).unwrap_or(u32::MAX);

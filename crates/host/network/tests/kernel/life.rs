@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use network::{Network, NetworkConfig, PortMapping, Protocol};
+use network::{GroupRule, Network, NetworkConfig, News, Peer, PortMapping, Protocol, Traffic};
 
+use crate::flow::lost_while;
+use crate::hosts::group;
 use crate::world::{
     HOST_OUTSIDE, OUTSIDE, at, eni, eventually, exists, id, inside, knock, on_a_host, run, serve,
     serve_at,
@@ -43,6 +45,50 @@ fn nothing_is_left_of_an_endpoint_or_of_a_region() {
         assert!(!routes.contains("172.3"), "{routes}");
         eventually("all links are gone", || our_links("0a0b0c0d") == 0);
         assert!(!exists(&world.dir.path().join("0a0b0c0d/netns")));
+    });
+}
+
+#[test]
+fn a_process_that_comes_back_drops_nothing_that_passes_and_leaves_nothing_of_others_in_the_table() {
+    const TABLE: &str = "inet longshore_0a0b0c0d";
+    on_a_host(|world| {
+        let mut network = Some(world.open());
+        let [from, to] = [("a", 10), ("b", 11)].map(|(name, last)| {
+            let network = network.as_ref().unwrap();
+            world.runtime.block_on(network.attach_eni(&id(name), eni(last, &[WEB]))).unwrap()
+        });
+        // The longer a table is, the longer its old chains are there while another takes its place.
+        let peer = Peer::Network("172.31.0.0/16".parse().unwrap());
+        let ports = (1..=2_000).map(|port| Traffic::Tcp(port..=port)).chain([Traffic::All]);
+        let rules = ports.map(|traffic| GroupRule { traffic, peer: peer.clone() }).collect();
+        let news = News { groups: vec![group(WEB, rules)], ..News::default() };
+        world.runtime.block_on(network.as_ref().unwrap().learn(news)).unwrap();
+        let chains = || run(&format!("nft list table {TABLE}")).matches("chain ").count();
+        let before = chains();
+        run(&format!("nft add chain {TABLE} stray"));
+        run(&format!(
+            "nft add set {TABLE} strays {{ type ipv4_addr; elements = {{ 192.0.2.7 }}; }}"
+        ));
+        run(&format!("nft add rule {TABLE} stray ip saddr @strays drop"));
+        run(&format!("nft insert rule {TABLE} egress jump stray"));
+        let (lost, count) = lost_while(&from, &to, || {
+            for _ in 0..40 {
+                drop(network.take());
+                network = Some(world.open());
+            }
+        });
+        assert!(lost.is_empty(), "of {count} were lost: {lost:?}");
+        let table = run(&format!("nft list table {TABLE}"));
+        assert!(chains() == before && !table.contains("stray"), "{table}");
+        // One that was laid out otherwise goes as a whole.
+        drop(network.take());
+        run(&format!("nft delete table {TABLE}"));
+        run(&format!("nft add table {TABLE}"));
+        run(&format!("nft add set {TABLE} hosts {{ type ether_addr; }}"));
+        let network = world.open();
+        let (lost, _) = lost_while(&from, &to, || {});
+        assert!(lost.is_empty() && chains() == before, "{lost:?}");
+        drop(network);
     });
 }
 

@@ -8,6 +8,7 @@
 mod balancers;
 mod connect;
 mod encryption;
+mod flow;
 mod groups;
 mod hosts;
 mod life;
