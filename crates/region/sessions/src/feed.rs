@@ -114,12 +114,22 @@ pub(crate) fn feed_of(
     for (account, vpc) in &vpcs {
         let place = |row: &vpc::Interface| places.of(view, row);
         let items = network_feed::peers_of(view, (*account, region), vpc, place);
-        items.into_iter().for_each(|item| feed.put(item));
+        items.into_iter().for_each(|item| put_of_peer(&mut feed, item));
     }
     for (account, vpc) in vpcs {
         own_vpc(view, region, account, vpc, &places).for_each(|item| feed.put(item));
     }
     feed
+}
+
+/// One that several VPCs on the host have as a peer has its public address where one of them has names of it: whose peers
+/// have is said of each connection.
+fn put_of_peer(feed: &mut Feed, mut item: Item) {
+    if let Item::Interface(it) = &mut item {
+        let before = feed.interfaces.get(&it.id);
+        it.public = it.public.or(before.and_then(|before| before.public));
+    }
+    feed.put(item);
 }
 
 /// Where interfaces are that a host can reach.
@@ -411,6 +421,29 @@ pub(crate) mod tests {
         let by = account;
         world.put(VpcPeering { state: PeeringState::Deleted { at: Timestamp(2), by }, ..peering });
         assert_eq!(told(&world), [11]);
+    }
+
+    #[test]
+    fn a_peer_of_two_has_its_public_address_if_one_of_them_has_its_names() {
+        let peer = |public: Option<[u8; 4]>| Interface {
+            id: "eni-00000001".parse().unwrap(),
+            vpc: "vpc-0000000c".parse().unwrap(),
+            subnet: "subnet-0000000c".parse().unwrap(),
+            address: [10, 3, 0, 4].into(),
+            groups: vec![],
+            public: public.map(Into::into),
+            place: Place::Here,
+            is_balancers: false,
+            is_logged: false,
+        };
+        let known = Some([198, 51, 100, 7]);
+        for told in [[known, None], [None, known], [known, known]] {
+            let mut feed = Feed::default();
+            for public in told {
+                put_of_peer(&mut feed, Item::Interface(peer(public)));
+            }
+            assert_eq!(feed.interfaces.into_values().next(), Some(peer(known)), "{told:?}");
+        }
     }
 
     #[test]
