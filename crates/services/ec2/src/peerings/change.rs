@@ -1,6 +1,9 @@
 //! AcceptVpcPeeringConnection, RejectVpcPeeringConnection, DeleteVpcPeeringConnection,
 //! ModifyVpcPeeringConnectionOptions.
 
+use std::fmt::Display;
+use std::sync::Arc;
+
 use aws_wire::{ApiError, Caller};
 use ec2_api as api;
 use model::network::{PeeringEnd, PeeringState, PeeringStatus, VpcPeering};
@@ -13,13 +16,30 @@ use crate::errors::Refusal;
 use crate::limits::PEERINGS_PER_VPC_MAX;
 use crate::refusal::{NetworkRefusal, unsupported};
 
-/// Only who was asked answers.
-fn check_asked(it: &Change<'_>, row: &VpcPeering, doing: &'static str) -> Result<(), Refusal> {
-    if row.accepter.account == it.account {
-        return Ok(());
+/// `cannot`: what comes after that, of a connection.
+fn not_permitted(it: &Change<'_>, cannot: impl Display) -> Refusal {
+    NetworkRefusal::NotPermitted(format!("User {} cannot {cannot}", it.account)).into()
+}
+
+/// The one that an account was asked for and has not answered: only who was asked answers.
+fn asked(
+    it: &mut Change<'_>,
+    id: Option<&str>,
+    doing: &str,
+    to: &'static str,
+) -> Result<Arc<VpcPeering>, Refusal> {
+    let row = find(it, id)?;
+    if row.accepter.account != it.account {
+        return Err(not_permitted(it, format_args!("{doing} peering {}", row.id)));
     }
-    let why = format!("User {} cannot {doing} peering {}", it.account, row.id);
-    Err(NetworkRefusal::NotPermitted(why).into())
+    if row.status(it.now) != PeeringStatus::Pending {
+        return Err(wrong_state(&row, it.now, to));
+    }
+    Ok(row)
+}
+
+fn in_state(row: &VpcPeering, state: PeeringState) -> VpcPeering {
+    VpcPeering { state, ..row.clone() }
 }
 
 pub(crate) async fn accept_vpc_peering_connection(
@@ -35,11 +55,8 @@ pub(crate) async fn accept_vpc_peering_connection(
         permission = permission.on(arn(caller, "vpc", row.accepter.vpc.as_str()));
     }
     let made = ec2.change(caller, &permission, input.dry_run, |it| {
-        let row = find(it, input.vpc_peering_connection_id.as_deref())?;
-        check_asked(it, &row, "accept")?;
-        if row.status(it.now) != PeeringStatus::Pending {
-            return Err(wrong_state(&row, it.now, "provisioning"));
-        }
+        let id = input.vpc_peering_connection_id.as_deref();
+        let row = asked(it, id, "accept", "provisioning")?;
         let view = it.network.view();
         for end in [&row.requester, &row.accepter] {
             it.batch.rely(Key::Vpc(end.account, end.vpc.clone()));
@@ -57,7 +74,7 @@ pub(crate) async fn accept_vpc_peering_connection(
             true => PeeringState::Active,
             false => PeeringState::Failed { at: it.now },
         };
-        let row = VpcPeering { state, ..VpcPeering::clone(&row) };
+        let row = in_state(&row, state);
         let tags = view.tags_on(it.account, row.id.as_str());
         let mut wire = to_wire(view, caller, &row, tags);
         if is_well {
@@ -81,13 +98,9 @@ pub(crate) async fn reject_vpc_peering_connection(
     let id = input.vpc_peering_connection_id.as_ref();
     let permission = on_peering(ec2, caller, "ec2:RejectVpcPeeringConnection", id);
     let changed = ec2.change(caller, &permission, input.dry_run, |it| {
-        let row = find(it, input.vpc_peering_connection_id.as_deref())?;
-        check_asked(it, &row, "reject")?;
-        if row.status(it.now) != PeeringStatus::Pending {
-            return Err(wrong_state(&row, it.now, "rejected"));
-        }
-        let state = PeeringState::Rejected { at: it.now };
-        it.put(VpcPeering { state, ..VpcPeering::clone(&row) });
+        let id = input.vpc_peering_connection_id.as_deref();
+        let row = asked(it, id, "reject", "rejected")?;
+        it.put(in_state(&row, PeeringState::Rejected { at: it.now }));
         Ok(())
     });
     changed.await.map(|()| api::RejectVpcPeeringConnectionResult { r#return: Some(true) })
@@ -107,19 +120,16 @@ pub(crate) async fn delete_vpc_peering_connection(
             PeeringStatus::Active => {}
             PeeringStatus::Pending if row.requester.account == it.account => {}
             PeeringStatus::Pending => {
-                let why = format!(
-                    "User {} cannot delete peering {} before it is accepted: reject it",
-                    it.account, row.id
-                );
-                return Err(NetworkRefusal::NotPermitted(why).into());
+                let cannot =
+                    format_args!("delete peering {} before it is accepted: reject it", row.id);
+                return Err(not_permitted(it, cannot));
             }
             PeeringStatus::Rejected
             | PeeringStatus::Deleted
             | PeeringStatus::Failed
             | PeeringStatus::Expired => return Err(wrong_state(&row, it.now, "deleting")),
         }
-        let state = PeeringState::Deleted { at: it.now, by: it.account };
-        it.put(VpcPeering { state, ..VpcPeering::clone(&row) });
+        it.put(in_state(&row, PeeringState::Deleted { at: it.now, by: it.account }));
         Ok(())
     });
     changed.await.map(|()| api::DeleteVpcPeeringConnectionResult { r#return: Some(true) })
@@ -155,11 +165,8 @@ pub(crate) async fn modify_vpc_peering_connection_options(
         {
             let Some(options) = options else { continue };
             if end.account != it.account {
-                let why = format!(
-                    "User {} cannot modify {word} peering options for {}",
-                    it.account, row.id
-                );
-                return Err(NetworkRefusal::NotPermitted(why).into());
+                let cannot = format_args!("modify {word} peering options for {}", row.id);
+                return Err(not_permitted(it, cannot));
             }
             check_supported(options)?;
             end.allows_names =
