@@ -10,6 +10,7 @@ use network::{
     EniSpec, GroupRule, MacAddr, Network, News, Peer, SecurityGroup, Traffic, balancer_namespace,
 };
 
+use crate::feeds;
 use crate::world::{World, at, eventually, exists, id, inside, knock, on_a_host, serve, serve_at};
 
 const BALANCERS: &str = "sg-000000000000000b1";
@@ -73,7 +74,8 @@ impl Setting {
                 acl: "acl-00000001".parse().unwrap(),
             })
         });
-        let acl = self.own.then(|| Item::NetworkAcl(crate::vpcs::open_acl(&self.vpc)));
+        let acl =
+            self.own.then(|| Item::NetworkAcl(feeds::open_acl("acl-00000001", self.vpc.clone())));
         let task = interface("eni-00000000000000004", TASK, &[BEHIND], false);
         let balancer = balancers_groups.map(|groups| interface(ENI, BALANCER, groups, true));
         [Some(vpc), subnet, acl, Some(task), balancer].into_iter().flatten().collect()

@@ -8,6 +8,7 @@
 mod balancers;
 mod connect;
 mod encryption;
+mod feeds;
 mod flow;
 mod groups;
 mod hosts;

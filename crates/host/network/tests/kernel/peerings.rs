@@ -3,17 +3,17 @@
 use std::fs::File;
 use std::net::Ipv4Addr;
 
-use longshore_types::{Cidr, VpcId, VpcPeeringId};
+use longshore_types::{VpcId, VpcPeeringId};
 use network::feed::{
-    Change, Feed, Interface, Item, ItemId, NetworkAcl, Peering, Place, Route, RouteTable, Subnet,
-    Target, Vni, Vpc,
+    Change, Feed, Interface, Item, ItemId, NetworkAcl, Peering, Place, RouteTable, Subnet, Target,
+    Vni,
 };
-use network::{Attached, EniSpec, GroupRule, MacAddr, Network, News, Peer, SecurityGroup, Traffic};
+use network::{Attached, EniSpec, GroupRule, MacAddr, Network, Peer, SecurityGroup, Traffic};
 use traffic::path::{Groups, Step, Way};
 use traffic::{Content, Packet};
 
+use crate::feeds::{self, cidr, open_acl};
 use crate::hosts;
-use crate::vpcs::open_acl;
 use crate::world::{
     OUTSIDE, World, at, eventually, exists, id, inside, knock, knock_udp, on_a_host, run, serve,
     serve_at,
@@ -23,10 +23,6 @@ const OPEN: &str = "sg-00000000000000001";
 /// The group of clients, and that of servers, which lets those in by their group.
 const WEB: &str = "sg-00000000000000002";
 const DB: &str = "sg-00000000000000003";
-
-fn cidr(text: &str) -> Cidr {
-    text.parse().unwrap()
-}
 
 fn vpc_id(vpc: u8) -> VpcId {
     format!("vpc-0000000000000000{vpc}").parse().unwrap()
@@ -52,16 +48,8 @@ impl Told {
     /// The VPC 10.`number`.0.0/16 with its subnets 1 and 2, of which the first has these routes.
     fn vpc(mut self, number: u8, routes: &[(&str, Target)]) -> Self {
         let id = vpc_id(number);
-        self.0.put(Item::Vpc(Vpc {
-            vni: Vni::of(&id),
-            id: id.clone(),
-            ranges: vec![cidr(&format!("10.{number}.0.0/16"))],
-            has_dns: true,
-            has_dns_hostnames: true,
-            is_default: false,
-        }));
-        let acl = open_acl(&id);
-        let acl = NetworkAcl { id: format!("acl-0000000{number}").parse().unwrap(), ..acl };
+        self.0.put(feeds::vpc(id.clone(), &format!("10.{number}.0.0/16")));
+        let acl = open_acl(&format!("acl-0000000{number}"), id.clone());
         for subnet in [1, 2] {
             self.0.put(Item::Subnet(Subnet {
                 id: format!("subnet-00000{number}0{subnet}").parse().unwrap(),
@@ -76,29 +64,18 @@ impl Told {
     }
 
     fn routes(mut self, vpc: u8, subnet: u8, routes: &[(&str, Target)]) -> Self {
-        let routes = routes
-            .iter()
-            .map(|(range, target)| Route { destination: cidr(range), target: target.clone() });
         self.0.put(Item::RouteTable(RouteTable {
             id: format!("rtb-00000{vpc}0{subnet}").parse().unwrap(),
             vpc: vpc_id(vpc),
-            routes: routes.collect(),
+            routes: feeds::routes(routes),
         }));
         self
     }
 
     fn interface(mut self, vpc: u8, subnet: u8, last: u8, group: &str) -> Self {
-        self.0.put(Item::Interface(Interface {
-            id: eni_id(vpc, subnet, last).parse().unwrap(),
-            vpc: vpc_id(vpc),
-            subnet: format!("subnet-00000{vpc}0{subnet}").parse().unwrap(),
-            address: [10, vpc, subnet, last].into(),
-            groups: vec![group.parse().unwrap()],
-            public: None,
-            place: Place::Here,
-            is_balancers: false,
-            is_logged: false,
-        }));
+        let of = (vpc_id(vpc), format!("subnet-00000{vpc}0{subnet}").parse().unwrap());
+        let (id, address) = (eni_id(vpc, subnet, last), [10, vpc, subnet, last].into());
+        self.0.put(Item::Interface(feeds::interface(&id, of, address, &[group])));
         self
     }
 
@@ -117,11 +94,7 @@ impl Told {
     /// A host's part, as the region's `plan::network_feed` makes it: the VPCs in which it has interfaces, and of their
     /// peers whom routes lead to.
     fn part(&self, here: &[String], others: Ipv4Addr) -> Self {
-        let mut all = self.0.clone();
-        for interface in all.interfaces.values_mut() {
-            let is_here = here.iter().any(|id| id == interface.id.as_str());
-            interface.place = if is_here { Place::Here } else { Place::At(others) };
-        }
+        let all = feeds::seen_from(&self.0, here, others);
         let own: Vec<VpcId> = all
             .interfaces
             .values()
@@ -152,10 +125,7 @@ impl Told {
     }
 
     fn tell(&self, world: &World, network: &Network) {
-        let network_change = Change { put: self.0.items().collect(), gone: vec![] };
-        let groups = groups().into_values().collect();
-        let news = News { groups, network: network_change, is_whole: true, ..News::default() };
-        world.runtime.block_on(network.learn(news)).unwrap();
+        feeds::tell(world, network, &self.0, groups().into_values().collect());
     }
 
     fn at(&self, attached: &Attached) -> &Interface {
@@ -189,15 +159,8 @@ fn groups() -> Groups {
 
 fn attach(world: &World, network: &Network, place: [u8; 3], group: &str) -> Attached {
     let [vpc, subnet, last] = place;
-    let spec = EniSpec {
-        id: Some(eni_id(vpc, subnet, last).parse().unwrap()),
-        address: [10, vpc, subnet, last].into(),
-        prefix: 24,
-        gateway: [10, vpc, subnet, 1].into(),
-        mac: MacAddr::new([2, 0, 0, vpc, subnet, last]),
-        security_groups: vec![group.parse().unwrap()],
-        assign_public_ip: false,
-    };
+    let address = [10, vpc, subnet, last].into();
+    let spec = feeds::spec(&eni_id(vpc, subnet, last), address, &[group]);
     let name = id(&format!("{vpc}-{subnet}-{last}"));
     let attached = world.runtime.block_on(network.attach_eni(&name, spec)).unwrap();
     serve_at(&attached, 80);
@@ -281,7 +244,7 @@ fn connected_vpcs_reach_each_other_on_one_host_as_routes_and_groups_of_both_say(
         check(&told, &web, &db, 80, true);
         // The ACL of the receiver's subnet.
         let mut shut = told.clone();
-        let acl = NetworkAcl { id: "acl-00000002".parse().unwrap(), ..open_acl(&vpc_id(2)) };
+        let acl = open_acl("acl-00000002", vpc_id(2));
         shut.0.put(Item::NetworkAcl(NetworkAcl { ingress: vec![], ..acl }));
         shut.tell(world, &network);
         check(&shut, &one, &two, 80, false);

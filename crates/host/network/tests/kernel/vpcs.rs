@@ -6,13 +6,13 @@ use std::net::Ipv4Addr;
 
 use longshore_types::{SecurityGroupId, SeededEnv};
 use network::feed::{
-    AclEntry, Feed, Interface, Item, NatGateway, NetworkAcl, Place, Route, RouteTable, Subnet,
-    Target, Vni, Vpc,
+    AclEntry, Feed, Interface, Item, NatGateway, NetworkAcl, RouteTable, Subnet, Target,
 };
-use network::{Attached, EniSpec, GroupRule, MacAddr, Network, News, Peer, SecurityGroup, Traffic};
+use network::{Attached, EniSpec, GroupRule, MacAddr, Network, Peer, SecurityGroup, Traffic};
 use traffic::path::Step;
 use traffic::{Content, Packet};
 
+use crate::feeds::{self, cidr, entry, open_acl};
 use crate::hosts;
 use crate::world::{
     OUTSIDE, World, at, eventually, exists, id, inside, knock, knock_udp, on_a_host, run, serve,
@@ -22,10 +22,6 @@ use crate::world::{
 const OPEN: &str = "sg-00000000000000001";
 const ONE: &str = "vpc-00000000000000001";
 const TWO: &str = "vpc-00000000000000002";
-
-fn cidr(text: &str) -> longshore_types::Cidr {
-    text.parse().unwrap()
-}
 
 /// What the region tells of VPCs, made up piece by piece. Each VPC is 10.0.0.0/16 with subnets of /24.
 #[derive(Default)]
@@ -38,37 +34,15 @@ fn digit(vpc: &str) -> char {
     vpc.chars().last().unwrap()
 }
 
-/// An ACL that lets everything pass.
-pub(crate) fn open_acl(vpc: &longshore_types::VpcId) -> NetworkAcl {
-    let all = || vec![entry(100, true, Traffic::All, "0.0.0.0/0")];
-    NetworkAcl {
-        id: "acl-00000001".parse().unwrap(),
-        vpc: vpc.clone(),
-        ingress: all(),
-        egress: all(),
-    }
-}
-
 impl Told {
     fn vpc(mut self, id: &str) -> Self {
-        let id: longshore_types::VpcId = id.parse().unwrap();
-        self.feed.put(Item::Vpc(Vpc {
-            vni: Vni::of(&id),
-            id,
-            ranges: vec![cidr("10.0.0.0/16")],
-            has_dns: true,
-            has_dns_hostnames: true,
-            is_default: false,
-        }));
+        self.feed.put(feeds::vpc(id.parse().unwrap(), "10.0.0.0/16"));
         self
     }
 
     /// The subnet 10.0.`number`.0/24, with a table and an ACL of its own that allows all.
     fn subnet(mut self, vpc: &str, number: u8, routes: &[(&str, Target)]) -> Self {
         let digit = digit(vpc);
-        let routes = routes
-            .iter()
-            .map(|(range, target)| Route { destination: cidr(range), target: target.clone() });
         self.feed.put(Item::Subnet(Subnet {
             id: format!("subnet-{number:07x}{digit}").parse().unwrap(),
             vpc: vpc.parse().unwrap(),
@@ -79,10 +53,11 @@ impl Told {
         self.feed.put(Item::RouteTable(RouteTable {
             id: format!("rtb-{number:07x}{digit}").parse().unwrap(),
             vpc: vpc.parse().unwrap(),
-            routes: routes.collect(),
+            routes: feeds::routes(routes),
         }));
-        let all = || vec![entry(100, true, Traffic::All, "0.0.0.0/0")];
-        self.acl(vpc, number, all(), all())
+        let acl = open_acl(&format!("acl-{number:07x}{digit}"), vpc.parse().unwrap());
+        self.feed.put(Item::NetworkAcl(acl));
+        self
     }
 
     fn acl(mut self, vpc: &str, number: u8, ingress: Vec<AclEntry>, egress: Vec<AclEntry>) -> Self {
@@ -113,44 +88,27 @@ impl Told {
         groups: &[&str],
         public: Option<[u8; 4]>,
     ) -> Self {
-        self.feed.put(Item::Interface(Interface {
-            id: eni_id(vpc, subnet, last).parse().unwrap(),
-            vpc: vpc.parse().unwrap(),
-            subnet: format!("subnet-{subnet:07x}{}", digit(vpc)).parse().unwrap(),
-            address: [10, 0, subnet, last].into(),
-            groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
-            public: public.map(Into::into),
-            place: Place::Here,
-            is_balancers: false,
-            is_logged: false,
-        }));
+        let of =
+            (vpc.parse().unwrap(), format!("subnet-{subnet:07x}{}", digit(vpc)).parse().unwrap());
+        let (id, address) = (eni_id(vpc, subnet, last), [10, 0, subnet, last].into());
+        let interface = feeds::interface(&id, of, address, groups);
+        let public = public.map(Into::into);
+        self.feed.put(Item::Interface(Interface { public, ..interface }));
         self
     }
 
     /// The same on another host, where only these interfaces are.
     fn seen_from(&self, here: &[String], others: Ipv4Addr) -> Self {
-        let mut feed = self.feed.clone();
-        for interface in feed.interfaces.values_mut() {
-            let is_here = here.iter().any(|id| id == interface.id.as_str());
-            interface.place = if is_here { Place::Here } else { Place::At(others) };
-        }
-        Self { feed }
+        Self { feed: feeds::seen_from(&self.feed, here, others) }
     }
 
     fn tell(&self, world: &World, network: &Network, groups: Vec<SecurityGroup>) {
-        let put = self.feed.items().collect();
-        let change = network::feed::Change { put, gone: vec![] };
-        let news = News { groups, network: change, is_whole: true, ..News::default() };
-        world.runtime.block_on(network.learn(news)).unwrap();
+        feeds::tell(world, network, &self.feed, groups);
     }
 }
 
 fn eni_id(vpc: &str, subnet: u8, last: u8) -> String {
     format!("eni-{subnet:04x}{last:03x}{}", digit(vpc))
-}
-
-fn entry(number: u16, is_allowed: bool, traffic: Traffic, peer: &str) -> AclEntry {
-    AclEntry { number, is_allowed, traffic, peer: cidr(peer) }
 }
 
 fn nat_of(vpc: &str) -> Target {
@@ -163,15 +121,7 @@ fn open_group() -> SecurityGroup {
 }
 
 fn spec(vpc: &str, (subnet, last): (u8, u8), groups: &[&str]) -> EniSpec {
-    EniSpec {
-        id: Some(eni_id(vpc, subnet, last).parse().unwrap()),
-        address: [10, 0, subnet, last].into(),
-        prefix: 24,
-        gateway: [10, 0, subnet, 1].into(),
-        mac: MacAddr::new([2, 0, 0, 0, subnet, last]),
-        security_groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
-        assign_public_ip: false,
-    }
+    feeds::spec(&eni_id(vpc, subnet, last), [10, 0, subnet, last].into(), groups)
 }
 
 fn attach(
