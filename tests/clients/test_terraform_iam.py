@@ -70,6 +70,21 @@ resource "aws_iam_access_key" "ci" {
   user = aws_iam_user.ci.name
 }
 
+resource "aws_iam_account_password_policy" "all" {
+  minimum_password_length        = 16
+  require_symbols                = true
+  allow_users_to_change_password = true
+  max_password_age               = 90
+  password_reuse_prevention      = 5
+}
+
+resource "aws_iam_user_login_profile" "ci" {
+  user                    = aws_iam_user.ci.name
+  password_length         = 24
+  password_reset_required = true
+  depends_on              = [aws_iam_account_password_policy.all]
+}
+
 resource "aws_iam_user_policy_attachment" "ci" {
   user       = aws_iam_user.ci.name
   policy_arn = aws_iam_policy.logs.arn
@@ -126,6 +141,9 @@ def test_terraform_makes_changes_and_unmakes_roles_users_and_policies(terraform)
     key = next(each for each in state if each["type"] == "aws_iam_access_key")["instances"][0]["attributes"]
     assert iam.list_access_keys(UserName=f"{name}-ci")["AccessKeyMetadata"][0]["AccessKeyId"] == key["id"]
 
+    assert iam.get_login_profile(UserName=f"{name}-ci")["LoginProfile"]["PasswordResetRequired"] is True
+    assert iam.get_account_password_policy()["PasswordPolicy"]["PasswordReusePrevention"] == 5
+
     made.run("apply", "-auto-approve", action="logs:Get*")
     made.run("plan", "-detailed-exitcode", action="logs:Get*")
     arn = f"arn:aws:iam::000000000000:policy/{name}-logs"
@@ -134,5 +152,6 @@ def test_terraform_makes_changes_and_unmakes_roles_users_and_policies(terraform)
     made.run("destroy", "-auto-approve", action="logs:Get*")
     refused(iam.get_role, "NoSuchEntity", RoleName=f"{name}-task")
     refused(iam.get_user, "NoSuchEntity", UserName=f"{name}-ci")
+    refused(iam.get_account_password_policy, "NoSuchEntity")
     left = [each["RoleName"] for each in iam.list_roles()["Roles"]]
     assert left == ["ecsTaskExecutionRole"]

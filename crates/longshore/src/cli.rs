@@ -4,6 +4,7 @@ mod balancer;
 mod egress;
 mod host;
 mod images;
+mod login;
 mod node;
 mod objects;
 mod region;
@@ -20,6 +21,7 @@ pub(crate) use balancer::{BalancerArgs, BalancerPlaces, ProxyArgs};
 pub(crate) use egress::EgressArgs;
 pub(crate) use host::{AgentArgs, AgentCommand, HostArgs, TaskEndpointUrl};
 pub(crate) use images::{Image, ImageLoad, ImagePack, ImageRm};
+pub(crate) use login::Login;
 pub(crate) use node::{
     AgentAction, JoinArgs, Node, NodeDrain, NodeRm, NodeShow, NodeToken, NodeUpgrade, TokenCreate,
     TokenRevoke, UnitArgs,
@@ -53,6 +55,8 @@ pub(crate) enum Command {
     Env,
     /// Write a profile into the AWS CLI's configuration
     Configure(Configure),
+    /// Sign in as a user with a password: write a profile with keys that are good for twelve hours
+    Login(Login),
     /// Show processes and tasks
     Ps(Ps),
     /// Show what the tasks of all hosts use: CPU, memory and network

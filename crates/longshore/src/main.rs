@@ -167,6 +167,7 @@ async fn run(command: Command, data: &DataDir, environment: &Environment) -> Res
         Command::Down(args) => commands::down::run(data, environment, args).await,
         Command::Env => commands::env::run(data),
         Command::Configure(args) => commands::configure::run(data, environment, &args),
+        Command::Login(args) => commands::login::run(data, environment, &args).await,
         Command::Ps(args) => commands::ps::run(data, &args).await,
         Command::Top(args) => commands::top::run(data, &args).await,
         Command::Audit(args) => commands::audit::run(data, args).await,

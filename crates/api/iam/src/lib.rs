@@ -80,6 +80,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "ChangePassword",
+            input: Some(&schema::CHANGE_PASSWORD_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "CreateAccessKey",
             input: Some(&schema::CREATE_ACCESS_KEY_REQUEST),
             output: Some(&schema::CREATE_ACCESS_KEY_RESPONSE),
@@ -111,6 +120,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             input: Some(&schema::CREATE_INSTANCE_PROFILE_REQUEST),
             output: Some(&schema::CREATE_INSTANCE_PROFILE_RESPONSE),
             result_wrapper: Some("CreateInstanceProfileResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "CreateLoginProfile",
+            input: Some(&schema::CREATE_LOGIN_PROFILE_REQUEST),
+            output: Some(&schema::CREATE_LOGIN_PROFILE_RESPONSE),
+            result_wrapper: Some("CreateLoginProfileResult"),
             method: "POST",
             uri: "/",
             status: 200,
@@ -989,6 +1007,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "UpdateLoginProfile",
+            input: Some(&schema::UPDATE_LOGIN_PROFILE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "UpdateOpenIDConnectProviderThumbprint",
             input: Some(&schema::UPDATE_OPEN_ID_CONNECT_PROVIDER_THUMBPRINT_REQUEST),
             output: None,
@@ -1029,9 +1056,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "AcceptDelegationRequest",
         "AcquireRole",
         "AssociateDelegationRequest",
-        "ChangePassword",
         "CreateDelegationRequest",
-        "CreateLoginProfile",
         "CreateSAMLProvider",
         "CreateServiceSpecificCredential",
         "CreateVirtualMFADevice",
@@ -1086,7 +1111,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "UntagSAMLProvider",
         "UntagServerCertificate",
         "UpdateDelegationRequest",
-        "UpdateLoginProfile",
         "UpdateSAMLProvider",
         "UpdateSSHPublicKey",
         "UpdateServerCertificate",
@@ -1130,6 +1154,11 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: AttachUserPolicyRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn change_password(
+        &self,
+        caller: &Caller,
+        input: ChangePasswordRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn create_access_key(
         &self,
         caller: &Caller,
@@ -1150,6 +1179,11 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: CreateInstanceProfileRequest,
     ) -> impl Future<Output = Result<CreateInstanceProfileResponse, ApiError>> + Send;
+    fn create_login_profile(
+        &self,
+        caller: &Caller,
+        input: CreateLoginProfileRequest,
+    ) -> impl Future<Output = Result<CreateLoginProfileResponse, ApiError>> + Send;
     fn create_open_id_connect_provider(
         &self,
         caller: &Caller,
@@ -1632,6 +1666,11 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: UpdateGroupRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn update_login_profile(
+        &self,
+        caller: &Caller,
+        input: UpdateLoginProfileRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn update_open_id_connect_provider_thumbprint(
         &self,
         caller: &Caller,
@@ -1691,6 +1730,11 @@ pub async fn dispatch<S: Iam + ?Sized>(
             service.attach_user_policy(caller, input).await?;
             Ok(call.empty_answer())
         }
+        "ChangePassword" => {
+            let input = call.input()?;
+            service.change_password(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "CreateAccessKey" => {
             let input = call.input()?;
             let output = service.create_access_key(caller, input).await?;
@@ -1709,6 +1753,11 @@ pub async fn dispatch<S: Iam + ?Sized>(
         "CreateInstanceProfile" => {
             let input = call.input()?;
             let output = service.create_instance_profile(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "CreateLoginProfile" => {
+            let input = call.input()?;
+            let output = service.create_login_profile(caller, input).await?;
             Ok(call.answer(&output))
         }
         "CreateOpenIDConnectProvider" => {
@@ -2193,6 +2242,11 @@ pub async fn dispatch<S: Iam + ?Sized>(
             service.update_group(caller, input).await?;
             Ok(call.empty_answer())
         }
+        "UpdateLoginProfile" => {
+            let input = call.input()?;
+            service.update_login_profile(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "UpdateOpenIDConnectProviderThumbprint" => {
             let input = call.input()?;
             service.update_open_id_connect_provider_thumbprint(caller, input).await?;
@@ -2268,6 +2322,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ change_password $($handler:tt)+) => {
+        async fn change_password(&self, caller: &$crate::Caller, input: $crate::ChangePasswordRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ create_access_key $($handler:tt)+) => {
         async fn create_access_key(&self, caller: &$crate::Caller, input: $crate::CreateAccessKeyRequest)
             -> Result<$crate::CreateAccessKeyResponse, $crate::ApiError>
@@ -2292,6 +2353,13 @@ macro_rules! forward {
     (@ create_instance_profile $($handler:tt)+) => {
         async fn create_instance_profile(&self, caller: &$crate::Caller, input: $crate::CreateInstanceProfileRequest)
             -> Result<$crate::CreateInstanceProfileResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_login_profile $($handler:tt)+) => {
+        async fn create_login_profile(&self, caller: &$crate::Caller, input: $crate::CreateLoginProfileRequest)
+            -> Result<$crate::CreateLoginProfileResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -2970,6 +3038,13 @@ macro_rules! forward {
     };
     (@ update_group $($handler:tt)+) => {
         async fn update_group(&self, caller: &$crate::Caller, input: $crate::UpdateGroupRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_login_profile $($handler:tt)+) => {
+        async fn update_login_profile(&self, caller: &$crate::Caller, input: $crate::UpdateLoginProfileRequest)
             -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))

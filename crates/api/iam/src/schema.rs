@@ -140,6 +140,14 @@ static ATTACHMENT_TYPE: Text = Text {
     json_value: false,
 };
 
+pub(super) static CHANGE_PASSWORD_REQUEST: Structure = Structure::new(
+    "ChangePasswordRequest",
+    &[
+        Member::new("OldPassword", Shape::Text(&PASSWORD_TYPE)).required(),
+        Member::new("NewPassword", Shape::Text(&PASSWORD_TYPE)).required(),
+    ],
+);
+
 pub(super) static CONTEXT_ENTRY: Structure = Structure::new(
     "ContextEntry",
     &[
@@ -239,6 +247,20 @@ pub(super) static CREATE_INSTANCE_PROFILE_REQUEST: Structure = Structure::new(
 pub(super) static CREATE_INSTANCE_PROFILE_RESPONSE: Structure = Structure::new(
     "CreateInstanceProfileResponse",
     &[Member::new("InstanceProfile", Shape::Structure(&INSTANCE_PROFILE)).required()],
+);
+
+pub(super) static CREATE_LOGIN_PROFILE_REQUEST: Structure = Structure::new(
+    "CreateLoginProfileRequest",
+    &[
+        Member::new("UserName", Shape::Text(&USER_NAME_TYPE)),
+        Member::new("Password", Shape::Text(&PASSWORD_TYPE)),
+        Member::new("PasswordResetRequired", Shape::Boolean),
+    ],
+);
+
+pub(super) static CREATE_LOGIN_PROFILE_RESPONSE: Structure = Structure::new(
+    "CreateLoginProfileResponse",
+    &[Member::new("LoginProfile", Shape::Structure(&LOGIN_PROFILE)).required()],
 );
 
 pub(super) static CREATE_OPEN_ID_CONNECT_PROVIDER_REQUEST: Structure = Structure::new(
@@ -2012,6 +2034,15 @@ pub(super) static UPDATE_GROUP_REQUEST: Structure = Structure::new(
     ],
 );
 
+pub(super) static UPDATE_LOGIN_PROFILE_REQUEST: Structure = Structure::new(
+    "UpdateLoginProfileRequest",
+    &[
+        Member::new("UserName", Shape::Text(&USER_NAME_TYPE)).required(),
+        Member::new("Password", Shape::Text(&PASSWORD_TYPE)),
+        Member::new("PasswordResetRequired", Shape::Boolean),
+    ],
+);
+
 pub(super) static UPDATE_OPEN_ID_CONNECT_PROVIDER_THUMBPRINT_REQUEST: Structure = Structure::new(
     "UpdateOpenIDConnectProviderThumbprintRequest",
     &[
@@ -2290,6 +2321,14 @@ static MINIMUM_PASSWORD_LENGTH_TYPE: Number =
 
 static PASSWORD_REUSE_PREVENTION_TYPE: Number =
     Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(24.0) };
+
+static PASSWORD_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(128) },
+    pattern: Some(Pattern::new("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+")),
+    values: &[],
+    sensitive: true,
+    json_value: false,
+};
 
 static PATH_PREFIX_TYPE: Text = Text {
     limits: Limits { min: Some(1), max: Some(512) },

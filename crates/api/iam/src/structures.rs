@@ -105,6 +105,14 @@ pub struct AttachedPolicy {
 aws_wire::structure!(AttachedPolicy, &schema::ATTACHED_POLICY, { 0 policy_name, 1 policy_arn,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ChangePasswordRequest {
+    pub old_password: Option<String>,
+    pub new_password: Option<String>,
+}
+
+aws_wire::structure!(ChangePasswordRequest, &schema::CHANGE_PASSWORD_REQUEST, { 0 old_password, 1 new_password,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ContextEntry {
     pub context_key_name: Option<String>,
     pub context_key_values: Option<Vec<String>>,
@@ -164,6 +172,22 @@ pub struct CreateInstanceProfileResponse {
 }
 
 aws_wire::structure!(CreateInstanceProfileResponse, &schema::CREATE_INSTANCE_PROFILE_RESPONSE, { 0 instance_profile,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateLoginProfileRequest {
+    pub user_name: Option<String>,
+    pub password: Option<String>,
+    pub password_reset_required: Option<bool>,
+}
+
+aws_wire::structure!(CreateLoginProfileRequest, &schema::CREATE_LOGIN_PROFILE_REQUEST, { 0 user_name, 1 password, 2 password_reset_required,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateLoginProfileResponse {
+    pub login_profile: Option<LoginProfile>,
+}
+
+aws_wire::structure!(CreateLoginProfileResponse, &schema::CREATE_LOGIN_PROFILE_RESPONSE, { 0 login_profile,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct CreateOpenIDConnectProviderRequest {
@@ -1784,6 +1808,15 @@ pub struct UpdateGroupRequest {
 }
 
 aws_wire::structure!(UpdateGroupRequest, &schema::UPDATE_GROUP_REQUEST, { 0 group_name, 1 new_path, 2 new_group_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateLoginProfileRequest {
+    pub user_name: Option<String>,
+    pub password: Option<String>,
+    pub password_reset_required: Option<bool>,
+}
+
+aws_wire::structure!(UpdateLoginProfileRequest, &schema::UPDATE_LOGIN_PROFILE_REQUEST, { 0 user_name, 1 password, 2 password_reset_required,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct UpdateOpenIDConnectProviderThumbprintRequest {

@@ -45,6 +45,8 @@ pub struct Session {
     pub source_identity: Option<String>,
     /// The ARN of the identity provider that vouched for whoever it is.
     pub provider: Option<String>,
+    /// Of a user who signed in with a password: the session ends with that password.
+    pub by_password: bool,
 }
 
 /// Where a request came from, and where it leaves its trail.

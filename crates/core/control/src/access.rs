@@ -236,6 +236,11 @@ impl Access {
         let (holder, session, secret) = self.sessions.open(access_key_id, token)?;
         let principal = match holder {
             Holder::Root => Principal::Root,
+            Holder::User { id } if session.by_password => {
+                let Entity::User(row) = entity_of(view, &id)? else { return None };
+                row.login.as_ref().filter(|login| login.set_at <= session.issued_at)?;
+                user_principal(view, &id)?
+            }
             Holder::User { id } => user_principal(view, &id)?,
             Holder::Role { id, session } => match entity_of(view, &id)? {
                 Entity::Role(row) => Principal::Role {

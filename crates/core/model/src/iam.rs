@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use longshore_types::{AccountId, Timestamp};
+use longshore_types::{AccountId, Timestamp, Token};
 use policy::{Policy, PolicyKind, Principal};
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +196,28 @@ pub struct IamUser {
     pub grants: Grants,
     #[serde(default)]
     pub groups: BTreeSet<NameKey>,
+    /// How it signs in, if it has a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginProfile>,
+}
+
+/// A user's password, of which hashes are kept alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginProfile {
+    pub created_at: Timestamp,
+    /// When the password was set that is good now.
+    pub set_at: Timestamp,
+    /// Whoever signs in must set another.
+    #[serde(default)]
+    pub must_change: bool,
+    /// How passwords of this profile are hashed: alike, so that one hash is compared with all former ones.
+    pub salt: Token,
+    pub rounds: u32,
+    pub hash: Token,
+    /// Of the passwords before it, the last one first.
+    #[serde(default)]
+    pub former: Vec<Token>,
 }
 
 arn_of!(IamUser, "user");
@@ -440,12 +462,12 @@ pub struct IamAccount {
     pub created_at: Timestamp,
     #[serde(default)]
     pub alias: Option<Arc<str>>,
-    /// What users' passwords would have to be like. There are none.
+    /// What users' passwords have to be like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_policy: Option<PasswordPolicy>,
 }
 
-/// Rules for passwords, as they are shown again.
+/// Rules for users' passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PasswordPolicy {

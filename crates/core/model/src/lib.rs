@@ -54,8 +54,8 @@ pub use ecr_rules::{EcrPullThroughRule, EcrTemplate, MadeFor, NamePrefix};
 pub use elb::{ElbBalancer, ElbGroup, ElbListener, ElbRule, ElbTarget};
 pub use iam::{
     Grants, IamAccessKey, IamAccount, IamGroup, IamInstanceProfile, IamKeyUse, IamOidcProvider,
-    IamPolicy, IamRole, IamUser, NameKey, PasswordPolicy, PolicyText, PolicyVersion, TheAccount,
-    TrustText,
+    IamPolicy, IamRole, IamUser, LoginProfile, NameKey, PasswordPolicy, PolicyText, PolicyVersion,
+    TheAccount, TrustText,
 };
 pub use idempotency::{ClientToken, ClientTokenId};
 pub use instance::Instance;

@@ -10,9 +10,11 @@
 
 mod cipher;
 mod data_key;
+mod password;
 mod root_key;
 
 pub use cipher::Cipher;
 pub use data_key::{DataKey, SALT_LEN};
+pub use password::PasswordHash;
 pub use root_key::{Fingerprint, NotARootKey, RootKey, Unwrap};
 pub use zeroize::Zeroizing;

@@ -20,27 +20,53 @@ pub(crate) fn run(
 ) -> Result<(), Error> {
     let region = data.region()?;
     let root = root_credentials(data)?;
-    let in_home = |file: &str| environment.home.as_ref().map(|home| home.join(".aws").join(file));
-    let config = environment.aws_config_file.clone().or_else(|| in_home("config"));
-    let credentials = environment.aws_credentials_file.clone().or_else(|| in_home("credentials"));
-    let (config, credentials) = config.zip(credentials).ok_or(Error::NoHome)?;
-    let endpoint = region.told();
-    let authority = region.authority_for_clients().map(|path| path.display().to_string());
-    let section = format!("profile {}", args.profile);
-    let mut settings =
-        vec![("region", region.region.as_str()), ("endpoint_url", endpoint.as_str())];
-    settings.extend(authority.as_deref().map(|path| ("ca_bundle", path)));
-    update(&config, &section, &settings)?;
-    let settings = [
+    let profile = Profile {
+        name: &args.profile,
+        region: region.region.as_str(),
+        endpoint: &region.told(),
+        authority: region.authority_for_clients().map(Path::new),
+    };
+    let keys = [
         ("aws_access_key_id", root.access_key.as_str()),
         ("aws_secret_access_key", root.secret.reveal()),
     ];
-    update(&credentials, &args.profile, &settings)?;
+    profile.write(environment, &keys)?;
     println!(
         "wrote the profile {0}; use it with: aws --profile {0} ecs list-clusters",
         args.profile
     );
     Ok(())
+}
+
+/// A profile of the AWS CLI: where a region is.
+pub(super) struct Profile<'a> {
+    pub(super) name: &'a str,
+    pub(super) region: &'a str,
+    pub(super) endpoint: &'a str,
+    /// The file of whom to believe, unless the system knows it.
+    pub(super) authority: Option<&'a Path>,
+}
+
+impl Profile<'_> {
+    /// Writes it, with keys.
+    pub(super) fn write(
+        &self,
+        environment: &Environment,
+        keys: &[(&str, &str)],
+    ) -> Result<(), Error> {
+        let in_home =
+            |file: &str| environment.home.as_ref().map(|home| home.join(".aws").join(file));
+        let config = environment.aws_config_file.clone().or_else(|| in_home("config"));
+        let credentials =
+            environment.aws_credentials_file.clone().or_else(|| in_home("credentials"));
+        let (config, credentials) = config.zip(credentials).ok_or(Error::NoHome)?;
+        let authority = self.authority.map(|path| path.display().to_string());
+        let section = format!("profile {}", self.name);
+        let mut settings = vec![("region", self.region), ("endpoint_url", self.endpoint)];
+        settings.extend(authority.as_deref().map(|path| ("ca_bundle", path)));
+        update(&config, &section, &settings)?;
+        update(&credentials, self.name, keys)
+    }
 }
 
 fn update(path: &PathBuf, section: &str, settings: &[(&str, &str)]) -> Result<(), Error> {

@@ -9,6 +9,7 @@ pub(crate) mod down;
 pub(crate) mod env;
 pub(crate) mod image;
 mod kept;
+pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod net;
 pub(crate) mod node;

@@ -3,7 +3,7 @@
 use aws_wire::ApiError;
 use longshore_types::AccountId;
 
-use crate::limits::{THUMBPRINTS_MAX, VERSIONS_MAX};
+use crate::limits::{GUESSES_MAX, GUESSES_MS, THUMBPRINTS_MAX, VERSIONS_MAX};
 
 /// The caller's mistake, or a state of the account they may ask about. Codes are those of the IAM API reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub(crate) enum Refusal {
     /// A group, user or role of this name.
     Exists(&'static str, String),
     AliasExists(String),
+    LoginProfileExists(String),
     PolicyExists(String),
     ProfileExists(String),
     ProviderExists(String),
@@ -80,6 +81,17 @@ pub(crate) enum Refusal {
     AmazonsRole(String),
     /// Temporary keys of a user, which may not call IAM.
     TemporaryKeys,
+    /// What a password lacks, or that it was used before.
+    Password(String),
+    /// Somebody has none to change.
+    NotAUser,
+    NoPassword,
+    OldPassword,
+    /// The user's password was changed by another request at the same time.
+    Meanwhile(String),
+    TooManyGuesses,
+    /// More hashes are asked for than are made.
+    TooManyPasswords,
 }
 
 impl Refusal {
@@ -107,6 +119,7 @@ impl Refusal {
             | Self::RoleNotInProfile(..) => ("NoSuchEntity", 404),
             Self::Exists(..)
             | Self::AliasExists(_)
+            | Self::LoginProfileExists(_)
             | Self::PolicyExists(_)
             | Self::ProfileExists(_)
             | Self::ProviderExists(_) => ("EntityAlreadyExists", 409),
@@ -142,6 +155,12 @@ impl Refusal {
             Self::AmazonsPolicy => ("AccessDenied", 403),
             Self::AmazonsRole(_) => ("UnmodifiableEntity", 400),
             Self::TemporaryKeys => ("InvalidClientTokenId", 403),
+            Self::Password(_) => ("PasswordPolicyViolation", 400),
+            Self::NotAUser => ("InvalidUserType", 400),
+            Self::NoPassword => ("ValidationError", 400),
+            Self::OldPassword => ("AccessDenied", 403),
+            Self::Meanwhile(_) => ("EntityTemporarilyUnmodifiable", 409),
+            Self::TooManyGuesses | Self::TooManyPasswords => ("Throttling", 400),
         }
     }
 
@@ -179,6 +198,21 @@ impl Refusal {
             }
             Self::Exists(what, name) => format!("{what} with name {name} already exists."),
             Self::AliasExists(alias) => format!("The account alias {alias} already exists."),
+            Self::LoginProfileExists(user) => {
+                format!("Login Profile for user {user} already exists.")
+            }
+            Self::Password(why) => why.clone(),
+            Self::NotAUser => "Only IAM Users can change their own password".to_owned(),
+            Self::NoPassword => "A user's login profile needs a password.".to_owned(),
+            Self::OldPassword => "The old password was incorrect.".to_owned(),
+            Self::Meanwhile(user) => format!(
+                "The login profile of the user {user} is being changed by another request. Try again."
+            ),
+            Self::TooManyGuesses => format!(
+                "There were {GUESSES_MAX} wrong passwords for this user. Try again in {} minutes.",
+                GUESSES_MS / 60_000
+            ),
+            Self::TooManyPasswords => "Too many passwords are being checked. Try again.".to_owned(),
             Self::PolicyExists(name) => {
                 format!("A policy called {name} already exists. Duplicate names are not allowed.")
             }

@@ -6,9 +6,11 @@
 mod account;
 mod errors;
 mod groups;
+mod hashing;
 mod holder;
 mod limits;
 mod linked;
+mod logins;
 mod operations;
 mod pages;
 mod passwords;
@@ -18,6 +20,7 @@ mod providers;
 mod read;
 mod render;
 mod roles;
+mod sign_in;
 mod simulate;
 mod users;
 mod uses;
@@ -34,18 +37,22 @@ use control::{Control, Permission};
 use longshore_types::{AccountId, IdSource, Timestamp};
 use model::{Tags, View};
 use store::Batch;
+use vault::PasswordHash;
 
 use crate::errors::Refusal;
+use crate::hashing::Hashing;
+pub use crate::sign_in::{MUST_CHANGE, SignIn, SignedIn};
 
 /// The service.
 #[derive(Debug)]
 pub struct Iam {
     pub control: Arc<Control>,
+    hashing: Hashing,
 }
 
 impl Iam {
     pub fn new(control: Arc<Control>) -> Self {
-        Self { control }
+        Self { control, hashing: Hashing::new(PasswordHash::ROUNDS) }
     }
 
     /// Gives an account that is seen for the first time what every account begins with.
@@ -170,10 +177,10 @@ impl RegionService for Iam {
     }
 }
 
-/// What GetSessionToken and GetFederationToken give opens nothing here.
+/// What GetSessionToken and GetFederationToken give opens nothing here; what signing in gives does.
 fn refuse_sessions_of_users(caller: &Caller) -> Result<(), ApiError> {
     let is_refused = match &caller.principal {
-        Principal::User { .. } => caller.session.is_some(),
+        Principal::User { .. } => caller.session.as_ref().is_some_and(|it| !it.by_password),
         Principal::Federated { .. } => true,
         Principal::Root
         | Principal::Role { .. }
@@ -188,3 +195,5 @@ fn refuse_sessions_of_users(caller: &Caller) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_logins;

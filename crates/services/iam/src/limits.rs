@@ -14,3 +14,15 @@ pub(crate) const ATTACHED_MAX: usize = 10;
 pub(crate) const VERSIONS_MAX: usize = 5;
 /// Items of a page that says nothing of its size.
 pub(crate) const PAGE_DEFAULT: usize = 100;
+/// Hashes of passwords that are made at once, and that wait for that: each takes a core for a good part of a second.
+pub(crate) const HASHES_AT_ONCE: usize = 1;
+pub(crate) const HASHES_WAITING_MAX: usize = 32;
+/// Wrong passwords of a name within this time, after which it is not asked any more until the time is over.
+pub(crate) const GUESSES_MAX: u32 = 10;
+pub(crate) const GUESSES_MS: u64 = 15 * 60_000;
+/// Names whose wrong passwords are counted.
+pub(crate) const GUESSED_MAX: usize = 10_000;
+/// Passwords of a user that are remembered, the one of now among them.
+pub(crate) const PASSWORDS_MAX: usize = 24;
+/// How long who signed in may go on, as at AWS's console.
+pub(crate) const SIGNED_IN_MS: u64 = 12 * 60 * 60_000;

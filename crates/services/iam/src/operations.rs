@@ -7,12 +7,16 @@ use model::{IamGroup, IamRole, IamUser};
 
 use crate::pages::paged;
 use crate::{
-    Iam, account, groups, linked, passwords, policies, profiles, providers, roles, simulate, users,
+    Iam, account, groups, linked, logins, passwords, policies, profiles, providers, roles,
+    simulate, users,
 };
 
 iam_api::forward! {
     Iam {
-        delete_login_profile => users::delete_login_profile;
+        change_password => logins::change_password;
+        create_login_profile => logins::create_login_profile;
+        delete_login_profile => logins::delete_login_profile;
+        update_login_profile => logins::update_login_profile;
         list_virtual_mfa_devices => users::list_virtual_mfa_devices;
         add_client_id_to_open_id_connect_provider => providers::add_client_id_to_open_id_connect_provider;
         add_role_to_instance_profile => profiles::add_role_to_instance_profile;
@@ -47,7 +51,7 @@ iam_api::forward! {
         get_context_keys_for_principal_policy => simulate::get_context_keys_for_principal_policy;
         get_group => groups::get_group;
         get_instance_profile => profiles::get_instance_profile;
-        get_login_profile => users::get_login_profile;
+        get_login_profile => logins::get_login_profile;
         get_open_id_connect_provider => providers::get_open_id_connect_provider;
         get_policy => policies::get_policy;
         get_policy_version => policies::get_policy_version;

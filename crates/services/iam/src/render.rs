@@ -69,6 +69,17 @@ pub(crate) fn user(row: &IamUser) -> api::User {
     }
 }
 
+/// When a user signed in last.
+pub(crate) fn password_last_used(
+    control: &Control,
+    view: &View,
+    row: &IamUser,
+) -> Option<Timestamp> {
+    let written = view.iam_key_uses.get(row.account, &row.unique_id).map(|used| used.at);
+    let fresh = control.access.uses.last(&row.unique_id).map(|used| used.at);
+    fresh.or(written).and_then(time)
+}
+
 pub(crate) fn group(row: &IamGroup) -> api::Group {
     api::Group {
         path: Some(row.path.to_string()),

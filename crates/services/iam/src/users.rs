@@ -51,6 +51,7 @@ pub(crate) async fn create_user(
                 boundary: boundary.clone(),
                 grants: Grants::default(),
                 groups: BTreeSet::new(),
+                login: None,
             };
             batch.rely(Key::IamUser(account, NameKey::of(&name))).put(row.clone());
             Ok(row)
@@ -82,7 +83,11 @@ pub(crate) async fn get_user(
     let name = read::user_name(caller, input.user_name)?;
     let view = iam.read(caller, |view| IamUser::permission(view, caller, "iam:GetUser", &name))?;
     let row = IamUser::need(&view, caller.account, &name)?;
-    Ok(api::GetUserResponse { user: Some(render::user(row)) })
+    let user = api::User {
+        password_last_used: render::password_last_used(&iam.control, &view, row),
+        ..render::user(row)
+    };
+    Ok(api::GetUserResponse { user: Some(user) })
 }
 
 pub(crate) async fn list_users(
@@ -94,7 +99,13 @@ pub(crate) async fn list_users(
     let view = iam.read(caller, |_| Permission::to("iam:ListUsers").on(all))?;
     let prefix = input.path_prefix.unwrap_or_default();
     let rows = view.iam_users.of(caller.account).filter(|row| row.path.starts_with(&prefix));
-    let rows = rows.map(|row| (NameKey::of(&row.name).to_string(), render::user_in_list(row)));
+    let rows = rows.map(|row| {
+        let user = api::User {
+            password_last_used: render::password_last_used(&iam.control, &view, row),
+            ..render::user_in_list(row)
+        };
+        (NameKey::of(&row.name).to_string(), user)
+    });
     Ok(paged!(ListUsersResponse, users, page(input.marker, input.max_items, rows)?))
 }
 
@@ -142,6 +153,9 @@ pub(crate) async fn delete_user(
         if 0 < view.member_count(&keys) {
             return Err(Refusal::MustFirst("delete access keys").wire());
         }
+        if row.login.is_some() {
+            return Err(Refusal::MustFirst("delete login profile").wire());
+        }
         if !row.grants.inline.is_empty() {
             return Err(Refusal::MustFirst("delete policies").wire());
         }
@@ -151,7 +165,10 @@ pub(crate) async fn delete_user(
         if !row.groups.is_empty() {
             return Err(Refusal::MustFirst("remove users from group").wire());
         }
-        batch.rely(keys).delete(Key::IamUser(account, NameKey::of(&name)));
+        batch
+            .rely(keys)
+            .delete(Key::IamUser(account, NameKey::of(&name)))
+            .delete(Key::IamKeyUse(account, Arc::clone(&row.unique_id)));
         Ok(())
     })
     .await
@@ -380,31 +397,6 @@ nothing_of_user! {
     list_service_specific_credentials(ListServiceSpecificCredentialsRequest)
         -> ListServiceSpecificCredentialsResponse, service_specific_credentials,
         "iam:ListServiceSpecificCredentials";
-}
-
-/// Nobody has a password here.
-pub(crate) async fn get_login_profile(
-    iam: &Iam,
-    caller: &Caller,
-    input: api::GetLoginProfileRequest,
-) -> Result<api::GetLoginProfileResponse, ApiError> {
-    let name = read::user_name(caller, input.user_name)?;
-    let view =
-        iam.read(caller, |view| IamUser::permission(view, caller, "iam:GetLoginProfile", &name))?;
-    IamUser::need(&view, caller.account, &name)?;
-    Err(Refusal::MissingLoginProfile(name).wire())
-}
-
-pub(crate) async fn delete_login_profile(
-    iam: &Iam,
-    caller: &Caller,
-    input: api::DeleteLoginProfileRequest,
-) -> Result<(), ApiError> {
-    let name = read::user_name(caller, input.user_name)?;
-    let view = iam
-        .read(caller, |view| IamUser::permission(view, caller, "iam:DeleteLoginProfile", &name))?;
-    IamUser::need(&view, caller.account, &name)?;
-    Err(Refusal::MissingLoginProfile(name).wire())
 }
 
 /// Nobody has a device for a second factor here.

@@ -70,6 +70,7 @@ pub(crate) fn handle(
         transitive_tags,
         source_identity: source_identity.clone(),
         provider: None,
+        by_password: false,
     };
     let issued = issue(identity, role, &session_name, session);
     Ok(api::AssumeRoleResponse {

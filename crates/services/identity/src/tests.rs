@@ -95,6 +95,7 @@ fn user() -> IamUser {
         boundary: None,
         grants: grants(text),
         groups: BTreeSet::new(),
+        login: None,
     }
 }
 

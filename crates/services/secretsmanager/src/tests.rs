@@ -142,6 +142,7 @@ impl World {
             boundary: None,
             grants: Grants { inline, ..Grants::default() },
             groups: BTreeSet::new(),
+            login: None,
         };
         self.put(user.clone()).await;
         let principal = Principal::User { name: user.name, path: user.path, id: user.unique_id };

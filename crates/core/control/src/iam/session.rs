@@ -65,6 +65,8 @@ struct Inside {
     source_identity: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     provider: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    by_password: bool,
 }
 
 /// What a client signs with.
@@ -121,6 +123,7 @@ impl Sessions {
             transitive_tags: session.transitive_tags,
             source_identity: session.source_identity,
             provider: session.provider,
+            by_password: session.by_password,
         };
         let inside = serde_json::to_vec(&inside).unwrap_or_default();
         format!("{PREFIX}{}", self.seal.seal(ids, access_key_id, &inside))
@@ -145,6 +148,7 @@ impl Sessions {
             transitive_tags: inside.transitive_tags,
             source_identity: inside.source_identity,
             provider: inside.provider,
+            by_password: inside.by_password,
         };
         Some((inside.holder, session, self.secret_of(access_key_id, token)))
     }

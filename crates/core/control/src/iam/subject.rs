@@ -1,15 +1,26 @@
 //! A caller as policies see it: who it is, the policies that concern it, and the condition keys that every
 //! request of it has.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use aws_wire::{Caller, Principal, Session};
 use longshore_types::AccountId;
-use model::{Grants, IamRole, IamUser, View};
+use model::{Grants, IamRole, IamUser, TheAccount, View};
 use policy::{Context, Policies, Policy, PolicyKind, ResourceKind};
 
 use super::{Entity, entity_of, policy_of};
 use crate::access::{NODE_POLICY, principal_arn};
+
+/// As the password policy calls what all users of an account may do then.
+const OWN_PASSWORD_NAME: &str = "AllowUsersToChangePassword";
+
+/// ChangePassword is about whoever calls it, and nobody else.
+static OWN_PASSWORD: LazyLock<Arc<Policy>> = LazyLock::new(|| {
+    const TEXT: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
+        "Action":["iam:ChangePassword","iam:GetAccountPasswordPolicy"],"Resource":"*"}]}"#;
+    let read = Policy::parse(TEXT, PolicyKind::Identity);
+    Arc::new(read.expect("the policy is one"))
+});
 
 /// What a policy is called in answers and logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +116,7 @@ impl Subject {
         subject.set("aws:PrincipalArn", arn.clone());
         subject.set("aws:PrincipalAccount", account.to_string());
         subject.take_user(view, row);
+        subject.take_account(view, account);
         subject
     }
 
@@ -191,6 +203,17 @@ impl Subject {
         self.limit(view, row.boundary.as_ref());
         for (key, value) in &row.tags {
             self.set_tag(key, value);
+        }
+    }
+
+    /// What an account's password policy may allow all its users.
+    fn take_account(&mut self, view: &View, account: AccountId) {
+        let policy =
+            view.iam_accounts.get(account, &TheAccount).and_then(|row| row.password_policy);
+        if policy.is_some_and(|policy| policy.users_may_change) {
+            self.identity.push(Arc::clone(&OWN_PASSWORD));
+            let owner = format!("arn:aws:iam::{account}:root");
+            self.names.push(PolicyName::Inline { owner, name: OWN_PASSWORD_NAME.to_owned() });
         }
     }
 

@@ -110,6 +110,8 @@ const OWN_SERVICE: &str = "longshore";
 const DESCRIBE_STATUS: &str = "DescribeStatus";
 /// What `longshore secrets rotate-root` asks for.
 const ROTATE_ROOT_KEY: &str = "RotateRootKey";
+/// A user's password for keys: it is what proves who asks.
+const SIGN_IN: &str = "SignIn";
 /// What `longshore net explain` asks.
 const EXPLAIN_REACH: &str = "ExplainReach";
 /// What `longshore top` asks.

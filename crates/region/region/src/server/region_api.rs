@@ -23,7 +23,7 @@ use super::answer::REQUEST_ID;
 use super::watched::Watched;
 use super::{
     Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, LIST_BETWEEN_HOSTS, LIST_TASK_FIGURES,
-    OWN_SERVICE, ROTATE_ROOT_KEY, RegionApi, RequestBody, limits, serve,
+    OWN_SERVICE, ROTATE_ROOT_KEY, RegionApi, RequestBody, SIGN_IN, limits, serve,
 };
 use crate::audit::{Entry, Outcome};
 use crate::nodes;
@@ -140,7 +140,7 @@ impl RegionApi for Region {
         matches!(
             (service, operation),
             ("sts", "AssumeRoleWithWebIdentity")
-                | (OWN_SERVICE, nodes::JOIN | nodes::JOIN_BY_ACTIVATION)
+                | (OWN_SERVICE, nodes::JOIN | nodes::JOIN_BY_ACTIVATION | SIGN_IN)
         )
     }
 
@@ -219,6 +219,11 @@ impl RegionApi for Region {
                 return Some(Box::pin(std::future::ready(listed)));
             }
             LIST_BETWEEN_HOSTS => return self.list_between_hosts(caller),
+            SIGN_IN if caller.principal == Principal::Anonymous => {
+                return Some(Box::pin(async {
+                    nodes::answer(&self.iam.sign_in(caller, nodes::read(body)?).await?)
+                }));
+            }
             REPORT_FLOWS => return Some(Box::pin(self.flows.take_in(caller, body))),
             _ => return self.nodes.dispatch(caller, operation, body),
         }

@@ -249,6 +249,7 @@ async fn user(world: &TestRegion, grants: Grants) -> Principal {
         boundary: None,
         grants,
         groups: BTreeSet::new(),
+        login: None,
     };
     let decided = world.region.control.decide(|view, _| {
         let mut batch = Batch::on(view);

@@ -1,0 +1,226 @@
+//! Signing in: a user's name and password for temporary keys of the user, as AWS's console and `aws login` give them.
+//!
+//! It is an operation of Longshore's own, which needs no signature; `longshore login` calls it. **Invariants:** what
+//! is wrong about a name or a password is not said; a password goes over TLS or stays on the machine; and a session
+//! ends with the password that it was made by.
+
+use std::net::IpAddr;
+
+use aws_wire::{ApiError, Caller, Principal, Question, Session};
+use control::access::{principal_arn, traveller};
+use control::iam::KeyUse;
+use control::iam::session::Holder;
+use longshore_types::{AccountId, Timestamp, Token};
+use model::{IamUser, Index, Key, LoginProfile, NameKey, PasswordPolicy, View};
+use serde::{Deserialize, Serialize};
+use store::Batch;
+use vault::PasswordHash;
+
+use crate::Iam;
+use crate::holder::Holder as _;
+use crate::limits::SIGNED_IN_MS;
+use crate::logins;
+use crate::passwords::check;
+
+/// As what a sign-in stands in the audit log.
+const ACTION: &str = "longshore:SignIn";
+const DAY_MS: u64 = 24 * 60 * 60_000;
+
+/// Who wants in.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignIn {
+    /// Its number or its alias.
+    pub account: String,
+    pub user: String,
+    pub password: Token,
+    /// What the password is to be from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_password: Option<Token>,
+}
+
+/// Keys of the user, for a while.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignedIn {
+    pub region: String,
+    pub account: String,
+    pub arn: String,
+    pub access_key_id: String,
+    pub secret_access_key: Token,
+    pub session_token: Token,
+    pub expires_at: Timestamp,
+}
+
+/// What the error is called that asks for a new password.
+pub const MUST_CHANGE: &str = "PasswordChangeRequiredException";
+
+/// Why nobody comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    InTheClear,
+    Wrong,
+    MustChange,
+    Expired,
+    ExpiredForGood,
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let (code, sentence) = match refusal {
+            Refusal::InTheClear => (
+                "InvalidRequestException",
+                "A password is taken over TLS or from the region's own machine alone.",
+            ),
+            Refusal::Wrong => (
+                "AccessDeniedException",
+                "Your authentication information is incorrect. Please try again.",
+            ),
+            Refusal::MustChange => (MUST_CHANGE, "You must set a new password to sign in."),
+            Refusal::Expired => {
+                (MUST_CHANGE, "Your password has expired: set a new one to sign in.")
+            }
+            Refusal::ExpiredForGood => (
+                "AccessDeniedException",
+                "Your password has expired, and the account's password policy lets an administrator alone set a \
+                 new one.",
+            ),
+        };
+        Self::client(code, sentence).with_status(if code == "InvalidRequestException" {
+            400
+        } else {
+            403
+        })
+    }
+}
+
+impl Iam {
+    /// Lets a user in.
+    pub async fn sign_in(&self, caller: &Caller, asked: SignIn) -> Result<SignedIn, ApiError> {
+        let is_here = caller.origin.address.is_some_and(|from: IpAddr| from.is_loopback());
+        if !caller.origin.is_secure && !is_here {
+            return Err(Refusal::InTheClear.into());
+        }
+        let view = self.control.view();
+        let Some(account) = account_of(&view, &asked.account) else {
+            // As long as it takes with one that is there.
+            self.fresh(None, asked.password).await?;
+            return Err(Refusal::Wrong.into());
+        };
+        let row = IamUser::find(&view, account, &asked.user);
+        let user = row.map(|row| as_user(caller, row));
+        let traced = user.clone().unwrap_or_else(|| Caller { account, ..caller.clone() });
+        caller.origin.trail.is_of(traveller(&traced));
+        let denied = |refusal: Refusal| -> ApiError {
+            caller.origin.trail.denied(ACTION, "*", "the password, or what is asked of it");
+            refusal.into()
+        };
+        self.hashing.may_try(account, &asked.user, caller.now)?;
+        let known = row.and_then(|row| row.login.as_ref());
+        let hash = self.fresh(known, asked.password).await?.hash;
+        let right = row.zip(known).zip(user).filter(|((_, login), _)| hash.is(&login.hash));
+        let Some(((row, login), user)) = right else {
+            self.hashing.was_wrong(account, &asked.user, caller.now);
+            return Err(denied(Refusal::Wrong));
+        };
+        self.hashing.was_right(account, &asked.user);
+        let rules = logins::rules(&view, row);
+        if let Some(refusal) = refusal_of(login, rules.as_ref(), caller.now)
+            && (asked.new_password.is_none() || refusal == Refusal::ExpiredForGood)
+        {
+            return Err(denied(refusal));
+        }
+        let now = match asked.new_password {
+            Some(new) => self.renew(&user, row, &hash, new).await?,
+            None => caller.now,
+        };
+        caller.origin.trail.asked(Question {
+            action: ACTION.to_owned(),
+            resources: vec![],
+            is_allowed: true,
+            decided_by: "the password".to_owned(),
+        });
+        let used =
+            KeyUse { account, at: now, service: "signin", region: caller.region.to_string() };
+        self.control.access.uses.note(&row.unique_id, used);
+        Ok(self.signed_in(&user, row, now))
+    }
+
+    /// Sets another password in the name of the user, who must be allowed to; when it was set.
+    async fn renew(
+        &self,
+        user: &Caller,
+        row: &IamUser,
+        old: &PasswordHash,
+        new: Token,
+    ) -> Result<Timestamp, ApiError> {
+        let (account, name) = (row.account, &*row.name);
+        let permission = |view: &View| IamUser::permission(view, user, "iam:ChangePassword", name);
+        let view = self.read(user, permission)?;
+        check(logins::rules(&view, row).as_ref(), new.reveal())?;
+        let fresh = self.fresh(row.login.as_ref(), new).await?;
+        self.change(user, permission, |view, now, batch: &mut Batch| {
+            let row = view.iam_users.get(account, &NameKey::of(name));
+            let row = row.filter(|row| row.login.as_ref().is_some_and(|it| old.is(&it.hash)));
+            let row = row.ok_or(Refusal::Wrong)?;
+            batch.put(logins::set(view, row, &fresh, false, now)?);
+            Ok(now)
+        })
+        .await
+    }
+
+    fn signed_in(&self, user: &Caller, row: &IamUser, now: Timestamp) -> SignedIn {
+        let session = Session {
+            issued_at: now,
+            expires: now.plus_ms(SIGNED_IN_MS),
+            by_password: true,
+            ..Session::default()
+        };
+        let holder = Holder::User { id: row.unique_id.to_string() };
+        let issued = self.control.access.sessions.issue(self.ids(), row.account, holder, session);
+        SignedIn {
+            region: self.control.config.region.to_string(),
+            account: row.account.to_string(),
+            arn: principal_arn(user),
+            access_key_id: issued.access_key_id,
+            secret_access_key: issued.secret,
+            session_token: issued.session_token,
+            expires_at: issued.expires,
+        }
+    }
+}
+
+fn account_of(view: &View, given: &str) -> Option<AccountId> {
+    if let Ok(account) = given.parse() {
+        return Some(account);
+    }
+    view.members(&Index::IamAlias(given.into())).next().map(Key::account)
+}
+
+fn as_user(caller: &Caller, row: &IamUser) -> Caller {
+    let principal = Principal::User {
+        name: row.name.clone(),
+        path: row.path.clone(),
+        id: row.unique_id.clone(),
+    };
+    let access_key = String::new();
+    Caller { account: row.account, access_key, principal, session: None, ..caller.clone() }
+}
+
+/// Why a password that is right does not do.
+fn refusal_of(
+    login: &LoginProfile,
+    rules: Option<&PasswordPolicy>,
+    now: Timestamp,
+) -> Option<Refusal> {
+    let days = rules.and_then(|rules| rules.age_days_max).and_then(|days| u64::try_from(days).ok());
+    let is_over =
+        days.is_some_and(|days| days.saturating_mul(DAY_MS) <= now.since_ms(login.set_at));
+    let is_for_good = rules.and_then(|rules| rules.hard_expiry) == Some(true);
+    match (is_over, login.must_change) {
+        (true, _) if is_for_good => Some(Refusal::ExpiredForGood),
+        (true, _) => Some(Refusal::Expired),
+        (false, true) => Some(Refusal::MustChange),
+        (false, false) => None,
+    }
+}
