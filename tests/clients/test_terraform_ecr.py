@@ -8,7 +8,7 @@ from conftest import unique
 from services import refused
 from terraforming import Terraform, head
 
-MAIN = head("ecr", "iam", "kms", "sts") + """
+MAIN = head("ecr", "iam", "kms", "sts", asks_account=True) + """
 variable "name" { type = string }
 variable "kept" { type = number }
 
@@ -74,6 +74,17 @@ resource "aws_ecr_lifecycle_policy" "web" {
   })
 }
 
+resource "aws_ecr_registry_scanning_configuration" "all" {
+  scan_type = "BASIC"
+  rule {
+    scan_frequency = "SCAN_ON_PUSH"
+    repository_filter {
+      filter      = "${var.name}*"
+      filter_type = "WILDCARD"
+    }
+  }
+}
+
 resource "aws_ecr_registry_policy" "all" {
   policy = jsonencode({
     Version = "2012-10-17"
@@ -102,6 +113,8 @@ def test_terraform_makes_changes_and_unmakes_policies_of_repositories(terraform)
     made.run("apply", "-auto-approve")
     made.run("plan", "-detailed-exitcode")  # 0: no difference
     assert "pull" in ecr.get_repository_policy(repositoryName=name)["policyText"]
+    scanning, = ecr.batch_get_repository_scanning_configuration(repositoryNames=[name])["scanningConfigurations"]
+    assert (scanning["scanOnPush"], scanning["scanFrequency"]) == (True, "SCAN_ON_PUSH")
     made.run("apply", "-auto-approve", kept=7)
     made.run("plan", "-detailed-exitcode", kept=7)
     rules = json.loads(ecr.get_lifecycle_policy(repositoryName=name)["lifecyclePolicyText"])["rules"]
@@ -111,5 +124,6 @@ def test_terraform_makes_changes_and_unmakes_policies_of_repositories(terraform)
     made.run("destroy", "-auto-approve", kept=7)
     assert ecr.describe_pull_through_cache_rules()["pullThroughCacheRules"] == []
     assert ecr.describe_repository_creation_templates()["repositoryCreationTemplates"] == []
+    assert ecr.get_registry_scanning_configuration()["scanningConfiguration"]["rules"] == []
     refused(ecr.get_registry_policy, "RegistryPolicyNotFoundException")
     refused(ecr.get_lifecycle_policy, "RepositoryNotFoundException", repositoryName=name)

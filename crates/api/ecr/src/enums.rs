@@ -128,6 +128,14 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    ScanFrequency {
+    ScanOnPush = "SCAN_ON_PUSH",
+    ContinuousScan = "CONTINUOUS_SCAN",
+    Manual = "MANUAL",
+    }
+}
+
+aws_wire::enumeration! {
     ScanStatus {
     InProgress = "IN_PROGRESS",
     Complete = "COMPLETE",
@@ -140,6 +148,25 @@ aws_wire::enumeration! {
     LimitExceeded = "LIMIT_EXCEEDED",
     ImageArchived = "IMAGE_ARCHIVED",
     ImageSizeExceeded = "IMAGE_SIZE_EXCEEDED",
+    }
+}
+
+aws_wire::enumeration! {
+    ScanType {
+    Basic = "BASIC",
+    Enhanced = "ENHANCED",
+    }
+}
+
+aws_wire::enumeration! {
+    ScanningConfigurationFailureCode {
+    RepositoryNotFound = "REPOSITORY_NOT_FOUND",
+    }
+}
+
+aws_wire::enumeration! {
+    ScanningRepositoryFilterType {
+    Wildcard = "WILDCARD",
     }
 }
 

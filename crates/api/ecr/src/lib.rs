@@ -53,6 +53,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "BatchGetRepositoryScanningConfiguration",
+            input: Some(&schema::BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_REQUEST),
+            output: Some(&schema::BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "CompleteLayerUpload",
             input: Some(&schema::COMPLETE_LAYER_UPLOAD_REQUEST),
             output: Some(&schema::COMPLETE_LAYER_UPLOAD_RESPONSE),
@@ -242,6 +251,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "GetRegistryScanningConfiguration",
+            input: Some(&schema::GET_REGISTRY_SCANNING_CONFIGURATION_REQUEST),
+            output: Some(&schema::GET_REGISTRY_SCANNING_CONFIGURATION_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "GetRepositoryPolicy",
             input: Some(&schema::GET_REPOSITORY_POLICY_REQUEST),
             output: Some(&schema::GET_REPOSITORY_POLICY_RESPONSE),
@@ -317,6 +335,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "PutRegistryPolicy",
             input: Some(&schema::PUT_REGISTRY_POLICY_REQUEST),
             output: Some(&schema::PUT_REGISTRY_POLICY_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "PutRegistryScanningConfiguration",
+            input: Some(&schema::PUT_REGISTRY_SCANNING_CONFIGURATION_REQUEST),
+            output: Some(&schema::PUT_REGISTRY_SCANNING_CONFIGURATION_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -405,20 +432,17 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         },
     ],
     absent: &[
-        "BatchGetRepositoryScanningConfiguration",
         "DeleteSigningConfiguration",
         "DeregisterPullTimeUpdateExclusion",
         "DescribeImageReplicationStatus",
         "DescribeImageSigningStatus",
         "DescribeReplicationBackfillResults",
         "GetAccountSetting",
-        "GetRegistryScanningConfiguration",
         "GetSigningConfiguration",
         "ListImageReferrers",
         "ListPullTimeUpdateExclusions",
         "ListReplicationBackfills",
         "PutAccountSetting",
-        "PutRegistryScanningConfiguration",
         "PutReplicationConfiguration",
         "PutSigningConfiguration",
         "RegisterPullTimeUpdateExclusion",
@@ -445,6 +469,11 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: BatchGetImageRequest,
     ) -> impl Future<Output = Result<BatchGetImageResponse, ApiError>> + Send;
+    fn batch_get_repository_scanning_configuration(
+        &self,
+        caller: &Caller,
+        input: BatchGetRepositoryScanningConfigurationRequest,
+    ) -> impl Future<Output = Result<BatchGetRepositoryScanningConfigurationResponse, ApiError>> + Send;
     fn complete_layer_upload(
         &self,
         caller: &Caller,
@@ -550,6 +579,11 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: GetRegistryPolicyRequest,
     ) -> impl Future<Output = Result<GetRegistryPolicyResponse, ApiError>> + Send;
+    fn get_registry_scanning_configuration(
+        &self,
+        caller: &Caller,
+        input: GetRegistryScanningConfigurationRequest,
+    ) -> impl Future<Output = Result<GetRegistryScanningConfigurationResponse, ApiError>> + Send;
     fn get_repository_policy(
         &self,
         caller: &Caller,
@@ -595,6 +629,11 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: PutRegistryPolicyRequest,
     ) -> impl Future<Output = Result<PutRegistryPolicyResponse, ApiError>> + Send;
+    fn put_registry_scanning_configuration(
+        &self,
+        caller: &Caller,
+        input: PutRegistryScanningConfigurationRequest,
+    ) -> impl Future<Output = Result<PutRegistryScanningConfigurationResponse, ApiError>> + Send;
     fn set_repository_policy(
         &self,
         caller: &Caller,
@@ -662,6 +701,11 @@ pub async fn dispatch<S: Ecr + ?Sized>(
         "BatchGetImage" => {
             let input = call.input()?;
             let output = service.batch_get_image(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "BatchGetRepositoryScanningConfiguration" => {
+            let input = call.input()?;
+            let output = service.batch_get_repository_scanning_configuration(caller, input).await?;
             Ok(call.answer(&output))
         }
         "CompleteLayerUpload" => {
@@ -769,6 +813,11 @@ pub async fn dispatch<S: Ecr + ?Sized>(
             let output = service.get_registry_policy(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "GetRegistryScanningConfiguration" => {
+            let input = call.input()?;
+            let output = service.get_registry_scanning_configuration(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "GetRepositoryPolicy" => {
             let input = call.input()?;
             let output = service.get_repository_policy(caller, input).await?;
@@ -812,6 +861,11 @@ pub async fn dispatch<S: Ecr + ?Sized>(
         "PutRegistryPolicy" => {
             let input = call.input()?;
             let output = service.put_registry_policy(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "PutRegistryScanningConfiguration" => {
+            let input = call.input()?;
+            let output = service.put_registry_scanning_configuration(caller, input).await?;
             Ok(call.answer(&output))
         }
         "SetRepositoryPolicy" => {
@@ -889,6 +943,13 @@ macro_rules! forward {
     (@ batch_get_image $($handler:tt)+) => {
         async fn batch_get_image(&self, caller: &$crate::Caller, input: $crate::BatchGetImageRequest)
             -> Result<$crate::BatchGetImageResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ batch_get_repository_scanning_configuration $($handler:tt)+) => {
+        async fn batch_get_repository_scanning_configuration(&self, caller: &$crate::Caller, input: $crate::BatchGetRepositoryScanningConfigurationRequest)
+            -> Result<$crate::BatchGetRepositoryScanningConfigurationResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -1040,6 +1101,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ get_registry_scanning_configuration $($handler:tt)+) => {
+        async fn get_registry_scanning_configuration(&self, caller: &$crate::Caller, input: $crate::GetRegistryScanningConfigurationRequest)
+            -> Result<$crate::GetRegistryScanningConfigurationResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ get_repository_policy $($handler:tt)+) => {
         async fn get_repository_policy(&self, caller: &$crate::Caller, input: $crate::GetRepositoryPolicyRequest)
             -> Result<$crate::GetRepositoryPolicyResponse, $crate::ApiError>
@@ -1099,6 +1167,13 @@ macro_rules! forward {
     (@ put_registry_policy $($handler:tt)+) => {
         async fn put_registry_policy(&self, caller: &$crate::Caller, input: $crate::PutRegistryPolicyRequest)
             -> Result<$crate::PutRegistryPolicyResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_registry_scanning_configuration $($handler:tt)+) => {
+        async fn put_registry_scanning_configuration(&self, caller: &$crate::Caller, input: $crate::PutRegistryScanningConfigurationRequest)
+            -> Result<$crate::PutRegistryScanningConfigurationResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

@@ -131,6 +131,20 @@ pub(super) static BATCH_GET_IMAGE_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_REQUEST: Structure = Structure::new(
+    "BatchGetRepositoryScanningConfigurationRequest",
+    &[Member::new("repositoryNames", Shape::List(&SCANNING_CONFIGURATION_REPOSITORY_NAME_LIST))
+        .required()],
+);
+
+pub(super) static BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_RESPONSE: Structure = Structure::new(
+    "BatchGetRepositoryScanningConfigurationResponse",
+    &[
+        Member::new("scanningConfigurations", Shape::List(&REPOSITORY_SCANNING_CONFIGURATION_LIST)),
+        Member::new("failures", Shape::List(&REPOSITORY_SCANNING_CONFIGURATION_FAILURE_LIST)),
+    ],
+);
+
 static BATCHED_OPERATION_LAYER_DIGEST: Text = Text {
     limits: Limits { min: Some(0), max: Some(1000) },
     pattern: None,
@@ -694,6 +708,17 @@ pub(super) static GET_REGISTRY_POLICY_RESPONSE: Structure = Structure::new(
     &[
         Member::new("registryId", Shape::Text(&REGISTRY_ID)),
         Member::new("policyText", Shape::Text(&REGISTRY_POLICY_TEXT)),
+    ],
+);
+
+pub(super) static GET_REGISTRY_SCANNING_CONFIGURATION_REQUEST: Structure =
+    Structure::new("GetRegistryScanningConfigurationRequest", &[]);
+
+pub(super) static GET_REGISTRY_SCANNING_CONFIGURATION_RESPONSE: Structure = Structure::new(
+    "GetRegistryScanningConfigurationResponse",
+    &[
+        Member::new("registryId", Shape::Text(&REGISTRY_ID)),
+        Member::new("scanningConfiguration", Shape::Structure(&REGISTRY_SCANNING_CONFIGURATION)),
     ],
 );
 
@@ -1358,6 +1383,22 @@ pub(super) static PUT_REGISTRY_POLICY_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static PUT_REGISTRY_SCANNING_CONFIGURATION_REQUEST: Structure = Structure::new(
+    "PutRegistryScanningConfigurationRequest",
+    &[
+        Member::new("scanType", Shape::Text(&SCAN_TYPE)),
+        Member::new("rules", Shape::List(&REGISTRY_SCANNING_RULE_LIST)),
+    ],
+);
+
+pub(super) static PUT_REGISTRY_SCANNING_CONFIGURATION_RESPONSE: Structure = Structure::new(
+    "PutRegistryScanningConfigurationResponse",
+    &[Member::new(
+        "registryScanningConfiguration",
+        Shape::Structure(&REGISTRY_SCANNING_CONFIGURATION),
+    )],
+);
+
 static RCT_APPLIED_FOR: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -1410,6 +1451,29 @@ static REGISTRY_POLICY_TEXT: Text = Text {
     values: &[],
     sensitive: false,
     json_value: false,
+};
+
+pub(super) static REGISTRY_SCANNING_CONFIGURATION: Structure = Structure::new(
+    "RegistryScanningConfiguration",
+    &[
+        Member::new("scanType", Shape::Text(&SCAN_TYPE)),
+        Member::new("rules", Shape::List(&REGISTRY_SCANNING_RULE_LIST)),
+    ],
+);
+
+pub(super) static REGISTRY_SCANNING_RULE: Structure = Structure::new(
+    "RegistryScanningRule",
+    &[
+        Member::new("scanFrequency", Shape::Text(&SCAN_FREQUENCY)).required(),
+        Member::new("repositoryFilters", Shape::List(&SCANNING_REPOSITORY_FILTER_LIST)).required(),
+    ],
+);
+
+static REGISTRY_SCANNING_RULE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&REGISTRY_SCANNING_RULE)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(2) },
+    sensitive: false,
 };
 
 static RELATED_VULNERABILITIES_LIST: List = List {
@@ -1575,6 +1639,40 @@ static REPOSITORY_POLICY_TEXT: Text = Text {
     json_value: false,
 };
 
+pub(super) static REPOSITORY_SCANNING_CONFIGURATION: Structure = Structure::new(
+    "RepositoryScanningConfiguration",
+    &[
+        Member::new("repositoryArn", Shape::Text(&shape::TEXT)),
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("scanOnPush", Shape::Boolean),
+        Member::new("scanFrequency", Shape::Text(&SCAN_FREQUENCY)),
+        Member::new("appliedScanFilters", Shape::List(&SCANNING_REPOSITORY_FILTER_LIST)),
+    ],
+);
+
+pub(super) static REPOSITORY_SCANNING_CONFIGURATION_FAILURE: Structure = Structure::new(
+    "RepositoryScanningConfigurationFailure",
+    &[
+        Member::new("repositoryName", Shape::Text(&REPOSITORY_NAME)),
+        Member::new("failureCode", Shape::Text(&SCANNING_CONFIGURATION_FAILURE_CODE)),
+        Member::new("failureReason", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static REPOSITORY_SCANNING_CONFIGURATION_FAILURE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&REPOSITORY_SCANNING_CONFIGURATION_FAILURE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static REPOSITORY_SCANNING_CONFIGURATION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&REPOSITORY_SCANNING_CONFIGURATION)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static REPOSITORY_TEMPLATE_DESCRIPTION: Text = Text {
     limits: Limits { min: None, max: Some(256) },
     pattern: None,
@@ -1605,6 +1703,14 @@ static RESOURCE_LIST: List = List {
     sensitive: false,
 };
 
+static SCAN_FREQUENCY: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["SCAN_ON_PUSH", "CONTINUOUS_SCAN", "MANUAL"],
+    sensitive: false,
+    json_value: false,
+};
+
 static SCAN_STATUS: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -1621,6 +1727,60 @@ static SCAN_STATUS: Text = Text {
         "IMAGE_ARCHIVED",
         "IMAGE_SIZE_EXCEEDED",
     ],
+    sensitive: false,
+    json_value: false,
+};
+
+static SCAN_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["BASIC", "ENHANCED"],
+    sensitive: false,
+    json_value: false,
+};
+
+static SCANNING_CONFIGURATION_FAILURE_CODE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["REPOSITORY_NOT_FOUND"],
+    sensitive: false,
+    json_value: false,
+};
+
+static SCANNING_CONFIGURATION_REPOSITORY_NAME_LIST: List = List {
+    item: Member::new("member", Shape::Text(&REPOSITORY_NAME)),
+    flattened: false,
+    limits: Limits { min: Some(1), max: Some(25) },
+    sensitive: false,
+};
+
+pub(super) static SCANNING_REPOSITORY_FILTER: Structure = Structure::new(
+    "ScanningRepositoryFilter",
+    &[
+        Member::new("filter", Shape::Text(&SCANNING_REPOSITORY_FILTER_VALUE)).required(),
+        Member::new("filterType", Shape::Text(&SCANNING_REPOSITORY_FILTER_TYPE)).required(),
+    ],
+);
+
+static SCANNING_REPOSITORY_FILTER_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SCANNING_REPOSITORY_FILTER)),
+    flattened: false,
+    limits: Limits { min: Some(0), max: Some(100) },
+    sensitive: false,
+};
+
+static SCANNING_REPOSITORY_FILTER_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["WILDCARD"],
+    sensitive: false,
+    json_value: false,
+};
+
+static SCANNING_REPOSITORY_FILTER_VALUE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(255) },
+    pattern: Some(Pattern::new("^[a-z0-9*](?:[._\\-/a-z0-9*]?[a-z0-9*]+)*$")),
+    values: &[],
     sensitive: false,
     json_value: false,
 };

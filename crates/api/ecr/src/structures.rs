@@ -96,6 +96,21 @@ pub struct BatchGetImageResponse {
 aws_wire::structure!(BatchGetImageResponse, &schema::BATCH_GET_IMAGE_RESPONSE, { 0 images, 1 failures,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct BatchGetRepositoryScanningConfigurationRequest {
+    pub repository_names: Option<Vec<String>>,
+}
+
+aws_wire::structure!(BatchGetRepositoryScanningConfigurationRequest, &schema::BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_REQUEST, { 0 repository_names,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct BatchGetRepositoryScanningConfigurationResponse {
+    pub scanning_configurations: Option<Vec<RepositoryScanningConfiguration>>,
+    pub failures: Option<Vec<RepositoryScanningConfigurationFailure>>,
+}
+
+aws_wire::structure!(BatchGetRepositoryScanningConfigurationResponse, &schema::BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION_RESPONSE, { 0 scanning_configurations, 1 failures,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CompleteLayerUploadRequest {
     pub registry_id: Option<String>,
     pub repository_name: Option<String>,
@@ -567,6 +582,23 @@ pub struct GetRegistryPolicyResponse {
 aws_wire::structure!(GetRegistryPolicyResponse, &schema::GET_REGISTRY_POLICY_RESPONSE, { 0 registry_id, 1 policy_text,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct GetRegistryScanningConfigurationRequest {}
+
+aws_wire::structure!(
+    GetRegistryScanningConfigurationRequest,
+    &schema::GET_REGISTRY_SCANNING_CONFIGURATION_REQUEST,
+    {}
+);
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetRegistryScanningConfigurationResponse {
+    pub registry_id: Option<String>,
+    pub scanning_configuration: Option<RegistryScanningConfiguration>,
+}
+
+aws_wire::structure!(GetRegistryScanningConfigurationResponse, &schema::GET_REGISTRY_SCANNING_CONFIGURATION_RESPONSE, { 0 registry_id, 1 scanning_configuration,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct GetRepositoryPolicyRequest {
     pub registry_id: Option<String>,
     pub repository_name: Option<String>,
@@ -919,12 +951,43 @@ pub struct PutRegistryPolicyResponse {
 aws_wire::structure!(PutRegistryPolicyResponse, &schema::PUT_REGISTRY_POLICY_RESPONSE, { 0 registry_id, 1 policy_text,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PutRegistryScanningConfigurationRequest {
+    pub scan_type: Option<ScanType>,
+    pub rules: Option<Vec<RegistryScanningRule>>,
+}
+
+aws_wire::structure!(PutRegistryScanningConfigurationRequest, &schema::PUT_REGISTRY_SCANNING_CONFIGURATION_REQUEST, { 0 scan_type, 1 rules,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutRegistryScanningConfigurationResponse {
+    pub registry_scanning_configuration: Option<RegistryScanningConfiguration>,
+}
+
+aws_wire::structure!(PutRegistryScanningConfigurationResponse, &schema::PUT_REGISTRY_SCANNING_CONFIGURATION_RESPONSE, { 0 registry_scanning_configuration,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Recommendation {
     pub url: Option<String>,
     pub text: Option<String>,
 }
 
 aws_wire::structure!(Recommendation, &schema::RECOMMENDATION, { 0 url, 1 text,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RegistryScanningConfiguration {
+    pub scan_type: Option<ScanType>,
+    pub rules: Option<Vec<RegistryScanningRule>>,
+}
+
+aws_wire::structure!(RegistryScanningConfiguration, &schema::REGISTRY_SCANNING_CONFIGURATION, { 0 scan_type, 1 rules,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RegistryScanningRule {
+    pub scan_frequency: Option<ScanFrequency>,
+    pub repository_filters: Option<Vec<ScanningRepositoryFilter>>,
+}
+
+aws_wire::structure!(RegistryScanningRule, &schema::REGISTRY_SCANNING_RULE, { 0 scan_frequency, 1 repository_filters,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Remediation {
@@ -999,6 +1062,26 @@ pub struct RepositoryFilter {
 aws_wire::structure!(RepositoryFilter, &schema::REPOSITORY_FILTER, { 0 filter, 1 filter_type,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct RepositoryScanningConfiguration {
+    pub repository_arn: Option<String>,
+    pub repository_name: Option<String>,
+    pub scan_on_push: Option<bool>,
+    pub scan_frequency: Option<ScanFrequency>,
+    pub applied_scan_filters: Option<Vec<ScanningRepositoryFilter>>,
+}
+
+aws_wire::structure!(RepositoryScanningConfiguration, &schema::REPOSITORY_SCANNING_CONFIGURATION, { 0 repository_arn, 1 repository_name, 2 scan_on_push, 3 scan_frequency, 4 applied_scan_filters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RepositoryScanningConfigurationFailure {
+    pub repository_name: Option<String>,
+    pub failure_code: Option<ScanningConfigurationFailureCode>,
+    pub failure_reason: Option<String>,
+}
+
+aws_wire::structure!(RepositoryScanningConfigurationFailure, &schema::REPOSITORY_SCANNING_CONFIGURATION_FAILURE, { 0 repository_name, 1 failure_code, 2 failure_reason,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Resource {
     pub details: Option<ResourceDetails>,
     pub id: Option<String>,
@@ -1014,6 +1097,14 @@ pub struct ResourceDetails {
 }
 
 aws_wire::structure!(ResourceDetails, &schema::RESOURCE_DETAILS, { 0 aws_ecr_container_image,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ScanningRepositoryFilter {
+    pub filter: Option<String>,
+    pub filter_type: Option<ScanningRepositoryFilterType>,
+}
+
+aws_wire::structure!(ScanningRepositoryFilter, &schema::SCANNING_REPOSITORY_FILTER, { 0 filter, 1 filter_type,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ScoreDetails {

@@ -97,6 +97,52 @@ impl Record for EcrRegistry {
     }
 }
 
+/// Which repositories of a registry are scanned when images are pushed, besides those that say so themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EcrScanning {
+    pub account: AccountId,
+    pub rules: Vec<ScanningRule>,
+}
+
+/// The repositories whose names match one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScanningRule {
+    /// Otherwise an image is scanned when that is asked for.
+    pub on_push: bool,
+    pub filters: Vec<String>,
+}
+
+impl ScanningRule {
+    /// The filters that a repository's name matches: one without a wildcard is found anywhere in it.
+    pub fn matches<'a>(&'a self, name: &'a RepositoryName) -> impl Iterator<Item = &'a String> {
+        self.filters.iter().filter(|filter| match filter.contains('*') {
+            true => wildcard_matches(filter, name.as_str()),
+            false => name.as_str().contains(filter.as_str()),
+        })
+    }
+}
+
+impl EcrScanning {
+    /// Whether what is pushed to a repository of this name is scanned.
+    pub fn is_on_push(&self, name: &RepositoryName) -> bool {
+        self.rules.iter().any(|rule| rule.on_push && rule.matches(name).next().is_some())
+    }
+}
+
+impl Record for EcrScanning {
+    type Id = TheAccount;
+
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn id(&self) -> TheAccount {
+        TheAccount
+    }
+}
+
 impl EcrRepository {
     /// Whether `tag`, once it is there, may not be moved.
     pub fn is_fixed(&self, tag: &ImageTag) -> bool {
@@ -300,6 +346,26 @@ impl Record for EcrLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_without_a_wildcard_is_found_anywhere_in_a_name() {
+        let is_scanned = |on_push, filter: &str, name: &str| {
+            let rules = vec![ScanningRule { on_push, filters: vec![filter.to_owned()] }];
+            let account = "111122223333".parse().unwrap();
+            EcrScanning { account, rules }.is_on_push(&name.parse().unwrap())
+        };
+        for (filter, name, matches) in [
+            ("*", "web", true),
+            ("prod", "shop/prod-web", true),
+            ("prod*", "shop/prod-web", false),
+            ("*prod*", "shop/prod-web", true),
+            ("shop/*", "shop/web", true),
+            ("shop/*", "web", false),
+        ] {
+            assert_eq!(is_scanned(true, filter, name), matches, "{filter} on {name}");
+            assert!(!is_scanned(false, filter, name), "{filter} on {name}, by hand");
+        }
+    }
 
     #[test]
     fn a_wildcard_stands_for_any_run_of_characters() {

@@ -47,8 +47,8 @@ pub use cluster::{Cluster, ClusterStatus, StrategyItem};
 pub use discovery::{MapInstance, MapInstanceId, MapNamespace, MapOperation, MapService};
 pub use document::Document;
 pub use ecr::{
-    EcrLayer, EcrManifest, EcrRegistry, EcrRepository, EcrTag, ImageScan, ManifestId, ScanState,
-    TagId, TagMutability,
+    EcrLayer, EcrManifest, EcrRegistry, EcrRepository, EcrScanning, EcrTag, ImageScan, ManifestId,
+    ScanState, ScanningRule, TagId, TagMutability,
 };
 pub use ecr_rules::{EcrPullThroughRule, EcrTemplate, MadeFor, NamePrefix};
 pub use elb::{ElbBalancer, ElbGroup, ElbListener, ElbRule, ElbTarget};

@@ -224,6 +224,7 @@ rows! {
     ClientToken(crate::idempotency::ClientToken), client_tokens, "client-token";
     EcrRepository(crate::ecr::EcrRepository), ecr_repositories, "ecr-repository";
     EcrRegistry(crate::ecr::EcrRegistry), ecr_registries, "ecr-registry";
+    EcrScanning(crate::ecr::EcrScanning), ecr_scannings, "ecr-scanning";
     EcrManifest(crate::ecr::EcrManifest), ecr_manifests, "ecr-manifest";
     EcrTag(crate::ecr::EcrTag), ecr_tags, "ecr-tag";
     EcrLayer(crate::ecr::EcrLayer), ecr_layers, "ecr-layer";

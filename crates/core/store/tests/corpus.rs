@@ -147,6 +147,7 @@ const SINCE_THEN: &[Kind] = &[
     Kind::ElbRule,
     Kind::ElbTarget,
     Kind::EcrRegistry,
+    Kind::EcrScanning,
     Kind::EcrPullThroughRule,
     Kind::EcrTemplate,
     Kind::JoinToken,

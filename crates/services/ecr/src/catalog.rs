@@ -287,7 +287,7 @@ impl Catalog for StoreCatalog {
             let mut batch = Batch::on(view);
             batch.rely(Key::EcrRepository(repository.account, repository.name.clone()));
             let is_scanned = self.has_scanner
-                && row.scan_on_push
+                && scanning::is_on_push(view, row)
                 && scanning::is_image(manifest.config_media_type.as_deref());
             let scan = is_scanned.then(|| ImageScan::asked(now));
             put_manifest(view, now, repository, (&manifest, scan), &mut batch)?;

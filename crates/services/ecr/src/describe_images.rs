@@ -99,8 +99,9 @@ pub(super) async fn describe_images(
         repository(caller, input.registry_id.as_ref(), input.repository_name.as_ref())?;
     let view = ecr.control.read(caller, &permission)?;
     let row = need(&view, &repository).map_err(of_catalog)?;
-    let render =
-        |image: &EcrManifest, tags: &ByDigest| render(image, tags, ecr.scan_status(row, image));
+    let render = |image: &EcrManifest, tags: &ByDigest| {
+        render(image, tags, ecr.scan_status(&view, row, image))
+    };
     let filter = input.filter.unwrap_or_default();
     check_status(filter.image_status.as_ref())?;
     let tags = ByDigest::of(&view, &repository);

@@ -99,6 +99,7 @@ ecr_api::forward! {
         batch_check_layer_availability => layers::batch_check_layer_availability;
         batch_delete_image => batch_delete_image::batch_delete_image;
         batch_get_image => batch_get_image::batch_get_image;
+        batch_get_repository_scanning_configuration => scanning::batch_get_repository_scanning_configuration;
         complete_layer_upload => layers::complete_layer_upload;
         create_pull_through_cache_rule => pull_through::create_pull_through_cache_rule;
         create_repository => create_repository::create_repository;
@@ -120,6 +121,7 @@ ecr_api::forward! {
         get_lifecycle_policy => lifecycle::get_lifecycle_policy;
         get_lifecycle_policy_preview => lifecycle::get_lifecycle_policy_preview;
         get_registry_policy => policies::get_registry_policy;
+        get_registry_scanning_configuration => scanning::get_registry_scanning_configuration;
         get_repository_policy => policies::get_repository_policy;
         initiate_layer_upload => layers::initiate_layer_upload;
         list_images => list_images::list_images;
@@ -129,6 +131,7 @@ ecr_api::forward! {
         put_image_tag_mutability => put_image_tag_mutability::put_image_tag_mutability;
         put_lifecycle_policy => lifecycle::put_lifecycle_policy;
         put_registry_policy => policies::put_registry_policy;
+        put_registry_scanning_configuration => scanning::put_registry_scanning_configuration;
         set_repository_policy => policies::set_repository_policy;
         start_image_scan => scanning::start_image_scan;
         start_lifecycle_policy_preview => lifecycle::start_lifecycle_policy_preview;

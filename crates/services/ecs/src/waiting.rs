@@ -549,7 +549,8 @@ impl Reconciler for WaitingTasks {
             | Key::ElbListener(..)
             | Key::ElbRule(..)
             | Key::ElbTarget(..)
-            | Key::EcrRegistry(..) => {}
+            | Key::EcrRegistry(..)
+            | Key::EcrScanning(..) => {}
         }
     }
 

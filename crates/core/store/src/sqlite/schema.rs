@@ -45,6 +45,7 @@ const STEPS: &[Step] = &[
     Step { version: 18, run: take_flow_logs },
     Step { version: 19, run: take_tunnel_secrets },
     Step { version: 20, run: take_vpc_peerings },
+    Step { version: 21, run: take_scanning_rules },
 ];
 
 /// The version that this release writes.
@@ -155,6 +156,11 @@ fn take_flow_logs(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 /// Rows of connections between VPCs come to be, routes by them, and rules that name groups of peers: a release that does
 /// not know them must not write here.
 fn take_vpc_peerings(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of registries' scanning rules come to be: a release that does not know them must not write here.
+fn take_scanning_rules(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 

@@ -1,16 +1,21 @@
 //! Image scanning, by the command that the operator names (`--image-scanner`).
 //!
-//! An image is scanned when it is pushed, if its repository says so, and when that is asked for. [`reconciler`] has it done,
+//! An image is scanned when it is pushed, if its repository or a rule of its registry says so ([`registry`]), and when that is asked for. [`reconciler`] has it done,
 //! [`command`] runs the command, [`report`] reads what it printed. Without a command nothing is scanned, and what is
 //! answered of a scan says so: `FAILED` with a description, and never "no findings".
 
 mod command;
 mod reconciler;
+mod registry;
 mod report;
 #[cfg(test)]
 mod tests;
 
 pub(super) use reconciler::Scans;
+pub(super) use registry::{
+    batch_get_repository_scanning_configuration, get_registry_scanning_configuration, is_on_push,
+    put_registry_scanning_configuration,
+};
 
 use std::path::PathBuf;
 
@@ -24,7 +29,7 @@ use ecr_api::{
 };
 use image::manifest::{DOCKER_CONFIG, OCI_CONFIG};
 use longshore_types::Timestamp;
-use model::{EcrManifest, EcrRepository, ImageScan, ScanState};
+use model::{EcrManifest, EcrRepository, ImageScan, ScanState, View};
 use store::Batch;
 
 use super::describe_images::{find, identify, refuse};
@@ -65,13 +70,14 @@ impl Ecr {
     /// The state of an image's scan, if it was scanned, is to be, or should have been when it was pushed.
     pub(super) fn scan_status(
         &self,
+        view: &View,
         repository: &EcrRepository,
         image: &EcrManifest,
     ) -> Option<ImageScanStatus> {
         match &image.scan {
             Some(scan) => Some(render_status(scan)),
             None if self.has_scanner() => None,
-            None => repository.scan_on_push.then(failed),
+            None => is_on_push(view, repository).then(failed),
         }
     }
 }
@@ -205,7 +211,7 @@ pub(super) async fn describe_image_scan_findings(
     let id = input.image_id.unwrap_or_default();
     let (image, tag) =
         find(&view, &repository, &id).map_err(|why| refuse(why, &repository, &id))?;
-    let Some(status) = ecr.scan_status(row, image) else {
+    let Some(status) = ecr.scan_status(&view, row, image) else {
         let (digest, tag) = (id.image_digest, id.image_tag);
         return Err(Refusal::NoScan { repository, digest, tag }.into());
     };

@@ -17,9 +17,28 @@ struct World {
     id: ManifestId,
 }
 
+fn rules(
+    kind: ScanType,
+    rules: &[(ScanFrequency, &str)],
+) -> PutRegistryScanningConfigurationRequest {
+    let rules = rules.iter().map(|(frequency, filter)| RegistryScanningRule {
+        scan_frequency: Some(frequency.clone()),
+        repository_filters: Some(vec![ScanningRepositoryFilter {
+            filter: Some((*filter).to_owned()),
+            filter_type: Some(ScanningRepositoryFilterType::Wildcard),
+        }]),
+    });
+    PutRegistryScanningConfigurationRequest { scan_type: Some(kind), rules: Some(rules.collect()) }
+}
+
 impl World {
     /// A region with a scanner, and an image that came to a repository that scans on push.
     async fn new(command: &str) -> Self {
+        Self::with(command, true, None).await
+    }
+
+    /// The same with what the repository says of pushes, and a filter of a rule of the registry.
+    async fn with(command: &str, scan_on_push: bool, filter: Option<&str>) -> Self {
         let world = TestEcr::with_config(|config| {
             config.image_scanner = Some(command.to_owned());
         });
@@ -35,10 +54,14 @@ impl World {
         let repository = CreateRepositoryRequest {
             repository_name: Some(NAME.to_owned()),
             image_scanning_configuration: Some(ImageScanningConfiguration {
-                scan_on_push: Some(true),
+                scan_on_push: Some(scan_on_push),
             }),
             ..Default::default()
         };
+        if let Some(filter) = filter {
+            let put = rules(ScanType::Basic, &[(ScanFrequency::ScanOnPush, filter)]);
+            world.ecr.put_registry_scanning_configuration(&root, put).await.unwrap();
+        }
         world.ecr.create_repository(&root, repository).await.unwrap();
         let path = format!("/v2/{NAME}/manifests/1");
         assert_eq!(world.ask(&root, None, "GET", &path).await.0, 200);
@@ -172,4 +195,68 @@ async fn lists_of_images_are_not_scanned_and_what_was_never_scanned_has_no_scan(
     };
     let answer = world.ecr.ecr.describe_image_scan_findings(&world.ecr.root(), none).await;
     assert_eq!(answer.unwrap_err().code, "ScanNotFoundException");
+}
+
+#[tokio::test]
+async fn a_rule_of_the_registry_has_images_scanned_that_are_pushed_to_repositories_of_its_filters()
+{
+    let is_asked = async |filter| {
+        let world = World::with(SCANNER, false, filter).await;
+        let (view, account) = (world.ecr.core.control.view(), world.ecr.root().account);
+        view.ecr_manifests.get(account, &world.id).unwrap().scan.is_some()
+    };
+    assert!(!is_asked(None).await);
+    assert!(!is_asked(Some("shop/*")).await);
+    assert!(is_asked(Some("hub/*")).await);
+}
+
+#[tokio::test]
+async fn what_a_registrys_rules_say_is_shown_of_it_and_of_its_repositories() {
+    let world = World::with(SCANNER, false, None).await;
+    let (ecr, root) = (&world.ecr.ecr, world.ecr.root());
+    let get = async || {
+        let input = GetRegistryScanningConfigurationRequest {};
+        ecr.get_registry_scanning_configuration(&root, input).await.unwrap()
+    };
+    let put = async |input| ecr.put_registry_scanning_configuration(&root, input).await;
+    let nothing = get().await.scanning_configuration.unwrap();
+    assert_eq!((nothing.scan_type, nothing.rules), (Some(ScanType::Basic), Some(vec![])));
+
+    let asked =
+        rules(ScanType::Basic, &[(ScanFrequency::ScanOnPush, "web"), (ScanFrequency::Manual, "*")]);
+    let said = put(asked.clone()).await.unwrap().registry_scanning_configuration.unwrap();
+    assert_eq!(said.rules, asked.rules);
+    assert_eq!(get().await.scanning_configuration, Some(said));
+    let input = BatchGetRepositoryScanningConfigurationRequest {
+        repository_names: Some(vec![NAME.to_owned(), "none".to_owned()]),
+    };
+    let shown = ecr.batch_get_repository_scanning_configuration(&root, input).await.unwrap();
+    let of_it = &shown.scanning_configurations.unwrap()[0];
+    assert_eq!(
+        (of_it.scan_on_push, &of_it.scan_frequency),
+        (Some(true), &Some(ScanFrequency::ScanOnPush))
+    );
+    let filter = of_it.applied_scan_filters.as_ref().unwrap()[0].filter.as_deref();
+    assert_eq!(filter, Some("web"));
+    let failure = &shown.failures.unwrap()[0];
+    assert_eq!(failure.failure_code, Some(ScanningConfigurationFailureCode::RepositoryNotFound));
+
+    for (refused, word) in [
+        (rules(ScanType::Enhanced, &[]), "Inspector"),
+        (rules(ScanType::Basic, &[(ScanFrequency::ContinuousScan, "*")]), "scanFrequency"),
+        (
+            rules(
+                ScanType::Basic,
+                &[(ScanFrequency::ScanOnPush, "a"), (ScanFrequency::ScanOnPush, "b")],
+            ),
+            "one rule",
+        ),
+    ] {
+        let why = put(refused).await.unwrap_err();
+        assert_eq!(why.code, "InvalidParameterException");
+        assert!(why.message.contains(word), "{}", why.message);
+    }
+    assert_eq!(get().await.scanning_configuration.unwrap().rules, asked.rules);
+    put(rules(ScanType::Basic, &[])).await.unwrap();
+    assert_eq!(get().await.scanning_configuration.unwrap().rules, Some(vec![]));
 }

@@ -145,7 +145,8 @@ pub(super) fn row(
         | Key::ElbGroup(..)
         | Key::ElbListener(..)
         | Key::ElbRule(..)
-        | Key::EcrRegistry(..) => {}
+        | Key::EcrRegistry(..)
+        | Key::EcrScanning(..) => {}
     }
 }
 
