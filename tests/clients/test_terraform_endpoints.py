@@ -101,6 +101,10 @@ resource "aws_vpc_endpoint" "s3" {
 resource "aws_vpc_endpoint" "dynamodb" {
   vpc_id       = aws_vpc.this.id
   service_name = "com.amazonaws.${data.aws_region.current.name}.dynamodb"
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{ Effect = "Allow", Principal = "*", Action = "dynamodb:GetItem", Resource = "*" }]
+  })
 }
 
 resource "aws_vpc_endpoint_route_table_association" "dynamodb" {

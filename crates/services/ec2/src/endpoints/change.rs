@@ -11,7 +11,6 @@ use model::vpc::Interface;
 use super::create::check_route_free;
 use super::{
     add_zone, check_addresses, check_private_names, configured, find, policy_of, table_of,
-    unsupported,
 };
 use crate::Ec2;
 use crate::change::{Change, arn, on};
@@ -46,11 +45,6 @@ pub(crate) async fn modify_vpc_endpoint(
         if input.reset_policy == Some(true) {
             after.policy = None;
         } else if let Some(policy) = policy_of(input.policy_document.as_deref())? {
-            if matches!(row.kind, EndpointKind::Gateway { .. }) {
-                return Err(unsupported(
-                    "PolicyDocument is not available for gateways: nothing of this region answers there that would ask it.",
-                ));
-            }
             after.policy = Some(policy);
         }
         if after != *row {

@@ -87,11 +87,6 @@ fn begin(
         }
     };
     let policy = policy_of(input.policy_document.as_deref())?;
-    if policy.is_some() && matches!(kind, EndpointKind::Gateway { .. }) {
-        return Err(unsupported(format!(
-            "PolicyDocument is not available for {service}: nothing of this region answers there that would ask it."
-        )));
-    }
     let (account, created_at) = (it.account, it.now);
     Ok(VpcEndpoint { account, id, vpc: vpc.id.clone(), service, kind, policy, created_at })
 }

@@ -93,7 +93,6 @@ fn all(caller: &Caller, network: &Network<'_>) -> Vec<api::ServiceDetail> {
     });
     let by_gateway = GATEWAY_SERVICES.iter().map(|(name, _)| api::ServiceDetail {
         base_endpoint_dns_names: Some(vec![format!("{name}.{region}.amazonaws.com")]),
-        vpc_endpoint_policy_supported: Some(false),
         ..detail(name, api::ServiceType::Gateway)
     });
     let mut all: Vec<_> = by_interface.chain(by_gateway).collect();

@@ -304,6 +304,39 @@ async fn a_gateways_route_is_in_the_tables_that_it_is_for() {
 }
 
 #[tokio::test]
+async fn a_gateways_policy_is_shown_changed_and_reset() {
+    const READ: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"*"}]}"#;
+    let world = World::new().await;
+    let request = |policy: &str| api::CreateVpcEndpointRequest {
+        vpc_id: Some(world.site.vpc.clone()),
+        service_name: text(S3),
+        policy_document: text(policy),
+        ..Default::default()
+    };
+    assert_eq!(world.make(request("{}")).await.unwrap_err().code, "InvalidPolicyDocument");
+    let made = world.make(request(READ)).await.unwrap();
+    assert_eq!(made.policy_document.as_deref(), Some(READ));
+    let shown = async || {
+        let ids = vec![made.vpc_endpoint_id.clone().unwrap()];
+        let request =
+            api::DescribeVpcEndpointsRequest { vpc_endpoint_ids: Some(ids), ..Default::default() };
+        let found = world.site.world.ec2.describe_vpc_endpoints(&world.site.root, request).await;
+        found.unwrap().vpc_endpoints.unwrap().remove(0).policy_document.unwrap()
+    };
+    let change = |policy: Option<&str>| api::ModifyVpcEndpointRequest {
+        vpc_endpoint_id: made.vpc_endpoint_id.clone(),
+        policy_document: policy.map(str::to_owned),
+        reset_policy: Some(policy.is_none()),
+        ..Default::default()
+    };
+    let other = READ.replace("Get", "Put");
+    world.modify(change(Some(&other))).await.unwrap();
+    assert_eq!(shown().await, other);
+    world.modify(change(None)).await.unwrap();
+    assert!(shown().await.contains(r#""Action":"*""#), "{}", shown().await);
+}
+
+#[tokio::test]
 async fn services_are_described_with_their_types() {
     let world = World::new().await;
     let ec2 = &world.site.world.ec2;
