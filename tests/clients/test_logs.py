@@ -1,11 +1,14 @@
 """CloudWatch Logs as its clients know it."""
 
+import json
+import subprocess
 import time
 
 import pytest
 from botocore.exceptions import ClientError
 
 from conftest import unique
+from services import refused
 
 
 @pytest.fixture
@@ -106,6 +109,44 @@ def test_groups_have_retention_tags_and_pages(logs):
     assert logs.list_tags_for_resource(resourceArn=group["arn"].removesuffix(":*"))["tags"] == {"n": "0"}
     logs.delete_log_group(logGroupName=f"{prefix}/0")
     assert logs.describe_log_groups(logGroupNamePrefix=f"{prefix}/0")["logGroups"] == []
+
+
+def test_a_group_with_a_key_has_its_events_sealed_and_read_while_the_key_allows_it(region, logs):
+    kms, group, secret = region.client("kms"), unique("/sealed"), unique("unheard-of-")
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    create = {"logGroupName": group, "kmsKeyId": key}
+    refused(logs.create_log_group, "AccessDeniedException", "is not allowed to be used with LogGroup", **create)
+    policy = json.loads(kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"])
+    policy["Statement"].append({
+        "Effect": "Allow", "Principal": {"Service": "logs.eu-north-1.amazonaws.com"}, "Resource": "*",
+        "Action": ["kms:Encrypt*", "kms:Decrypt*", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"],
+        "Condition": {"ArnLike": {"kms:EncryptionContext:aws:logs:arn":
+                                  "arn:aws:logs:eu-north-1:000000000000:log-group:/sealed*"}}})
+    kms.put_key_policy(KeyId=key, PolicyName="default", Policy=json.dumps(policy))
+    logs.create_log_group(**create)
+    described, = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    assert described["kmsKeyId"] == key
+    stream = {"logGroupName": group, "logStreamName": "s"}
+    logs.create_log_stream(**stream)
+    put(logs, stream, [secret, "another"])
+    assert [event["message"] for event in logs.get_log_events(**stream)["events"]] == [secret, "another"]
+    found = logs.filter_log_events(logGroupName=group, filterPattern=f'"{secret}"')["events"]
+    assert [event["message"] for event in found] == [secret]
+    on_disk = subprocess.run(["grep", "-rlaF", secret, str(region.data_dir)], capture_output=True, text=True, timeout=60)
+    assert on_disk.stdout == ""
+
+    kms.disable_key(KeyId=key)
+    refused(logs.get_log_events, "AccessDeniedException", "is disabled", **stream)
+    refused(logs.put_log_events, "AccessDeniedException", "is disabled", **stream,
+            logEvents=[{"timestamp": now(), "message": "x"}])
+    kms.enable_key(KeyId=key)
+    logs.disassociate_kms_key(logGroupName=group)
+    put(logs, stream, ["in the clear"])
+    assert len(logs.get_log_events(**stream)["events"]) == 3
+    described, = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    assert "kmsKeyId" not in described
+    logs.associate_kms_key(resourceIdentifier=described["arn"], kmsKeyId=key)
+    refused(logs.associate_kms_key, "InvalidParameterException", "ARN", logGroupName=group, kmsKeyId="alias/none")
 
 
 def test_events_survive_a_restart(start_region):

@@ -34,6 +34,7 @@ provider "aws" {
   endpoints {
     iam            = var.endpoint
     kms            = var.endpoint
+    logs           = var.endpoint
     secretsmanager = var.endpoint
     ssm            = var.endpoint
     sts            = var.endpoint
@@ -47,6 +48,26 @@ resource "aws_kms_key" "own" {
   description             = var.name
   deletion_window_in_days = 7
   enable_key_rotation     = true
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      { Effect = "Allow", Principal = { AWS = "arn:aws:iam::000000000000:root" }, Action = "kms:*", Resource = "*" },
+      {
+        Effect    = "Allow"
+        Principal = { Service = "logs.eu-north-1.amazonaws.com" }
+        Action    = ["kms:Encrypt*", "kms:Decrypt*", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"]
+        Resource  = "*"
+        Condition = {
+          ArnEquals = { "kms:EncryptionContext:aws:logs:arn" = "arn:aws:logs:eu-north-1:000000000000:log-group:/${var.name}" }
+        }
+      },
+    ]
+  })
+}
+
+resource "aws_cloudwatch_log_group" "sealed" {
+  name       = "/${var.name}"
+  kms_key_id = aws_kms_key.own.arn
 }
 
 resource "aws_kms_alias" "own" {
@@ -259,6 +280,8 @@ def test_terraform_makes_changes_and_unmakes_secrets_parameters_and_keys(terrafo
     assert described["Tags"] == [{"Key": "managed-by", "Value": "terraform"}]
     key = kms.describe_key(KeyId=f"alias/{name}")["KeyMetadata"]
     assert described["KmsKeyId"] == key["Arn"]
+    group, = region.client("logs").describe_log_groups(logGroupNamePrefix=f"/{name}")["logGroups"]
+    assert group["kmsKeyId"] == key["Arn"]
     assert ssm.get_parameter(Name=f"/{name}/secure", WithDecryption=True)["Parameter"]["Value"] == "one"
 
     made.run("apply", "-auto-approve", value="two")

@@ -26,6 +26,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     wording: Wording::Standard { code: "InvalidParameterException" },
     operations: &[
         Operation {
+            name: "AssociateKmsKey",
+            input: Some(&schema::ASSOCIATE_KMS_KEY_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "CreateLogGroup",
             input: Some(&schema::CREATE_LOG_GROUP_REQUEST),
             output: None,
@@ -83,6 +92,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DescribeLogStreams",
             input: Some(&schema::DESCRIBE_LOG_STREAMS_REQUEST),
             output: Some(&schema::DESCRIBE_LOG_STREAMS_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DisassociateKmsKey",
+            input: Some(&schema::DISASSOCIATE_KMS_KEY_REQUEST),
+            output: None,
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -207,7 +225,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         },
     ],
     absent: &[
-        "AssociateKmsKey",
         "AssociateSourceToS3TableIntegration",
         "CancelExportTask",
         "CancelImportTask",
@@ -252,7 +269,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeQueryDefinitions",
         "DescribeResourcePolicies",
         "DescribeSubscriptionFilters",
-        "DisassociateKmsKey",
         "DisassociateSourceFromS3TableIntegration",
         "GetDataProtectionPolicy",
         "GetDelivery",
@@ -310,6 +326,11 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
 
 /// The operations of Amazon CloudWatch Logs that are there.
 pub trait Logs: Send + Sync {
+    fn associate_kms_key(
+        &self,
+        caller: &Caller,
+        input: AssociateKmsKeyRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn create_log_group(
         &self,
         caller: &Caller,
@@ -345,6 +366,11 @@ pub trait Logs: Send + Sync {
         caller: &Caller,
         input: DescribeLogStreamsRequest,
     ) -> impl Future<Output = Result<DescribeLogStreamsResponse, ApiError>> + Send;
+    fn disassociate_kms_key(
+        &self,
+        caller: &Caller,
+        input: DisassociateKmsKeyRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn filter_log_events(
         &self,
         caller: &Caller,
@@ -419,6 +445,11 @@ pub async fn dispatch<S: Logs + ?Sized>(
     call: &Call<'_>,
 ) -> Result<Answer, ApiError> {
     match call.operation.name {
+        "AssociateKmsKey" => {
+            let input = call.input()?;
+            service.associate_kms_key(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "CreateLogGroup" => {
             let input = call.input()?;
             service.create_log_group(caller, input).await?;
@@ -453,6 +484,11 @@ pub async fn dispatch<S: Logs + ?Sized>(
             let input = call.input()?;
             let output = service.describe_log_streams(caller, input).await?;
             Ok(call.answer(&output))
+        }
+        "DisassociateKmsKey" => {
+            let input = call.input()?;
+            service.disassociate_kms_key(caller, input).await?;
+            Ok(call.empty_answer())
         }
         "FilterLogEvents" => {
             let input = call.input()?;
@@ -532,6 +568,13 @@ macro_rules! forward {
             $($crate::forward!(@ $method $($now)? $handler);)*
         }
     };
+    (@ associate_kms_key $($handler:tt)+) => {
+        async fn associate_kms_key(&self, caller: &$crate::Caller, input: $crate::AssociateKmsKeyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ create_log_group $($handler:tt)+) => {
         async fn create_log_group(&self, caller: &$crate::Caller, input: $crate::CreateLogGroupRequest)
             -> Result<(), $crate::ApiError>
@@ -577,6 +620,13 @@ macro_rules! forward {
     (@ describe_log_streams $($handler:tt)+) => {
         async fn describe_log_streams(&self, caller: &$crate::Caller, input: $crate::DescribeLogStreamsRequest)
             -> Result<$crate::DescribeLogStreamsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ disassociate_kms_key $($handler:tt)+) => {
+        async fn disassociate_kms_key(&self, caller: &$crate::Caller, input: $crate::DisassociateKmsKeyRequest)
+            -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

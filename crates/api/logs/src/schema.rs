@@ -31,6 +31,15 @@ static AMAZON_RESOURCE_NAME: Text = Text {
     json_value: false,
 };
 
+pub(super) static ASSOCIATE_KMS_KEY_REQUEST: Structure = Structure::new(
+    "AssociateKmsKeyRequest",
+    &[
+        Member::new("logGroupName", Shape::Text(&LOG_GROUP_NAME)),
+        Member::new("kmsKeyId", Shape::Text(&KMS_KEY_ID)).required(),
+        Member::new("resourceIdentifier", Shape::Text(&RESOURCE_IDENTIFIER)),
+    ],
+);
+
 pub(super) static CREATE_LOG_GROUP_REQUEST: Structure = Structure::new(
     "CreateLogGroupRequest",
     &[
@@ -141,6 +150,14 @@ pub(super) static DESCRIBE_LOG_STREAMS_RESPONSE: Structure = Structure::new(
     &[
         Member::new("logStreams", Shape::List(&LOG_STREAMS)),
         Member::new("nextToken", Shape::Text(&NEXT_TOKEN)),
+    ],
+);
+
+pub(super) static DISASSOCIATE_KMS_KEY_REQUEST: Structure = Structure::new(
+    "DisassociateKmsKeyRequest",
+    &[
+        Member::new("logGroupName", Shape::Text(&LOG_GROUP_NAME)),
+        Member::new("resourceIdentifier", Shape::Text(&RESOURCE_IDENTIFIER)),
     ],
 );
 
@@ -624,6 +641,14 @@ pub(super) static REJECTED_LOG_EVENTS_INFO: Structure = Structure::new(
         Member::new("expiredLogEventEndIndex", Shape::Number(&shape::INTEGER)),
     ],
 );
+
+static RESOURCE_IDENTIFIER: Text = Text {
+    limits: Limits { min: Some(1), max: Some(2048) },
+    pattern: Some(Pattern::new("[\\w+=/:,.@\\-\\*]*")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
 
 pub(super) static SEARCHED_LOG_STREAM: Structure = Structure::new(
     "SearchedLogStream",

@@ -8,6 +8,15 @@ use super::enums::*;
 use super::schema;
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AssociateKmsKeyRequest {
+    pub log_group_name: Option<String>,
+    pub kms_key_id: Option<String>,
+    pub resource_identifier: Option<String>,
+}
+
+aws_wire::structure!(AssociateKmsKeyRequest, &schema::ASSOCIATE_KMS_KEY_REQUEST, { 0 log_group_name, 1 kms_key_id, 2 resource_identifier,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateLogGroupRequest {
     pub log_group_name: Option<String>,
     pub kms_key_id: Option<String>,
@@ -98,6 +107,14 @@ pub struct DescribeLogStreamsResponse {
 }
 
 aws_wire::structure!(DescribeLogStreamsResponse, &schema::DESCRIBE_LOG_STREAMS_RESPONSE, { 0 log_streams, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DisassociateKmsKeyRequest {
+    pub log_group_name: Option<String>,
+    pub resource_identifier: Option<String>,
+}
+
+aws_wire::structure!(DisassociateKmsKeyRequest, &schema::DISASSOCIATE_KMS_KEY_REQUEST, { 0 log_group_name, 1 resource_identifier,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Entity {

@@ -12,7 +12,7 @@ use aws_wire::{ApiError, Caller};
 use longshore_types::{AccountId, Timestamp, Uuid};
 use model::kms::{KeyManager, KeyMaterial, KeyState, MaterialCause};
 use model::{Key, KmsAlias, KmsKey, ResourceText, View};
-use policy::ResourceKind;
+use policy::{Context, Policies, Request, ResourceKind, evaluate};
 use store::Batch;
 use vault::{DataKey, Zeroizing};
 
@@ -209,6 +209,44 @@ impl Control {
                 permission.with_list("kms:EncryptionContextKeys", asked.context.keys().cloned());
         }
         permission
+    }
+
+    /// Whether a key's policy lets a service of the region, such as `logs.eu-north-1.amazonaws.com`, do `action` with
+    /// it by itself, for `source`, an ARN of the key's user.
+    pub fn service_may(
+        &self,
+        key: &KmsKey,
+        service: &str,
+        action: &'static str,
+        (source, account): (&str, AccountId),
+        sealed_for: &BTreeMap<String, String>,
+    ) -> bool {
+        let Ok(action) = action.parse() else { return false };
+        let now = self.clock.now();
+        let mut context = Context::new();
+        context.set("aws:SourceArn", source.to_owned());
+        context.set("aws:SourceAccount", account.to_string());
+        context.set("aws:PrincipalIsAWSService", true);
+        context.set("aws:PrincipalServiceName", service.to_owned());
+        context.set("aws:RequestedRegion", self.config.region.to_string());
+        context.set("aws:CurrentTime", now);
+        context.set("aws:EpochTime", i64::try_from(now.seconds()).unwrap_or(i64::MAX));
+        context.set("kms:CallerAccount", account.to_string());
+        for (name, value) in sealed_for {
+            context.set(format!("kms:EncryptionContext:{name}"), value.clone());
+        }
+        context.set_list("kms:EncryptionContextKeys", sealed_for.keys().cloned());
+        let policy = [Arc::clone(key.policy.policy())];
+        let policies =
+            Policies { resource: &policy, resource_kind: ResourceKind::Key, ..Policies::default() };
+        let request = Request {
+            caller: &policy::Caller::Service(service.into()),
+            action: &action,
+            resource: &self.key_arn(key),
+            resource_account: Some(key.account),
+            context: &context,
+        };
+        evaluate(&request, &policies).is_allowed()
     }
 
     /// New material for a version of a key.

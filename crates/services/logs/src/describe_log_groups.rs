@@ -80,6 +80,7 @@ fn to_wire(caller: &Caller, group: &GroupInfo) -> LogGroup {
         stored_bytes: Some(long(group.stored_bytes)),
         log_group_class: Some(class_to_wire(group.class)),
         log_group_arn: Some(arn),
+        kms_key_id: group.settings.key.clone(),
         deletion_protection_enabled: Some(group.settings.deletion_protected),
         ..LogGroup::default()
     }

@@ -19,6 +19,10 @@ pub(super) enum Refusal {
     Negative(&'static str),
     /// A member that nothing here would act on.
     Unavailable(&'static str),
+    /// A key is named by its ARN alone.
+    NotAKey(String),
+    /// What its key keeps a group from having.
+    Key(String),
     PrefixAndPattern,
     Token,
     NotAnOrder(String),
@@ -45,6 +49,8 @@ impl From<Refusal> for ApiError {
             Refusal::NotAClass(text) => format!("'{text}' is not a log group class."),
             Refusal::Negative(member) => format!("{member} must not be negative."),
             Refusal::Unavailable(what) => format!("{what} is not available in Longshore."),
+            Refusal::NotAKey(text) => format!("'{text}' is not the ARN of a KMS key."),
+            Refusal::Key(why) => why,
             Refusal::PrefixAndPattern => {
                 "LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters."
                     .to_owned()

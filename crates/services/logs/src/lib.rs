@@ -13,6 +13,7 @@ mod describe_log_streams;
 mod errors;
 mod filter_log_events;
 mod get_log_events;
+mod keys;
 mod list_log_groups;
 mod permissions;
 mod put_log_events;
@@ -43,6 +44,7 @@ pub struct CloudWatchLogs {
 
 impl CloudWatchLogs {
     pub fn new(control: Arc<Control>, logs: Arc<Logs>) -> Self {
+        logs.seal_with(Arc::new(keys::KeySealer(Arc::clone(&control))));
         Self { control, logs }
     }
 }
@@ -66,6 +68,16 @@ impl RegionService for CloudWatchLogs {
 }
 
 impl api::Logs for CloudWatchLogs {
+    async fn associate_kms_key(
+        &self,
+        caller: &Caller,
+        input: api::AssociateKmsKeyRequest,
+    ) -> Result<(), ApiError> {
+        let group = input.log_group_name.as_ref().or(input.resource_identifier.as_ref());
+        self.check(caller, "logs:AssociateKmsKey", On::Group(group))?;
+        keys::associate_kms_key(&self.control, &self.logs, caller, input).await
+    }
+
     async fn create_log_group(
         &self,
         caller: &Caller,
@@ -76,7 +88,7 @@ impl api::Logs for CloudWatchLogs {
         let (tags, group) = (input.tags.clone().unwrap_or_default(), on.resource(caller));
         let permission = permission.tagging_new(caller, "logs:TagResource", group, &tags);
         self.allow(caller, &permission)?;
-        create_log_group::create_log_group(&self.logs, caller, input).await
+        create_log_group::create_log_group(&self.control, &self.logs, caller, input).await
     }
 
     async fn create_log_stream(
@@ -134,6 +146,16 @@ impl api::Logs for CloudWatchLogs {
         let group = input.log_group_name.as_ref().or(input.log_group_identifier.as_ref());
         self.check(caller, "logs:DescribeLogStreams", On::Group(group))?;
         describe_log_streams::describe_log_streams(&self.logs, caller, input)
+    }
+
+    async fn disassociate_kms_key(
+        &self,
+        caller: &Caller,
+        input: api::DisassociateKmsKeyRequest,
+    ) -> Result<(), ApiError> {
+        let group = input.log_group_name.as_ref().or(input.resource_identifier.as_ref());
+        self.check(caller, "logs:DisassociateKmsKey", On::Group(group))?;
+        keys::disassociate_kms_key(&self.logs, caller, input).await
     }
 
     async fn filter_log_events(

@@ -33,7 +33,7 @@ pub(super) async fn put_log_events(
 fn event(wire: InputLogEvent) -> Result<InputEvent, ApiError> {
     let timestamp = wire.timestamp.ok_or(Refusal::Missing("timestamp"))?;
     let message = wire.message.ok_or(Refusal::Missing("message"))?;
-    Ok(InputEvent { timestamp_ms: ms("timestamp", timestamp)?, message })
+    Ok(InputEvent { timestamp_ms: ms("timestamp", timestamp)?, message: message.into() })
 }
 
 fn rejected(accepted: &Accepted) -> Option<RejectedLogEventsInfo> {

@@ -38,6 +38,9 @@ pub struct GroupSettings {
     pub retention_days: Option<u32>,
     pub tags: BTreeMap<String, String>,
     pub deletion_protected: bool,
+    /// What seals events from now on: the name of a key, which is the store's user's to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 impl GroupSettings {

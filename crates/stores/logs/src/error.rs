@@ -24,6 +24,9 @@ pub enum LogsError {
     TooManyGroups,
     #[error("The resource can have no more than {} tags.", crate::limits::TAGS_MAX)]
     TooManyTags,
+    /// What the group's key is or says keeps its events from being written or read.
+    #[error("{0}")]
+    Key(String),
     #[error("failed to {doing}")]
     Fault { doing: &'static str, source: io::Error },
     #[error("{} is damaged at byte {offset}: {what}", path.display())]

@@ -8,7 +8,8 @@ use bytes::Bytes;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputEvent {
     pub timestamp_ms: u64,
-    pub message: String,
+    /// A text; what is written may be that text sealed.
+    pub message: Bytes,
 }
 
 /// An event as it is read back.

@@ -17,6 +17,7 @@ use crate::limits::{
 use crate::names::StreamName;
 use crate::pattern::Pattern;
 use crate::read::{Direction, Place, Shared, StreamReader};
+use crate::sealing::{self, Opener};
 
 /// Which streams of the group are searched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,6 +113,7 @@ pub(crate) fn run(
     candidates: Vec<Candidate>,
     cutoff_ms: u64,
     query: &FilterQuery,
+    mut opener: Option<Box<dyn Opener>>,
 ) -> Result<Filtered, LogsError> {
     let low = (query.start_ms.unwrap_or(0).max(cutoff_ms), 0);
     let high = (query.end_ms.map_or(u64::MAX, |end| end.saturating_add(1)), 0);
@@ -127,7 +129,8 @@ pub(crate) fn run(
     let mut bytes = 0;
     let mut next = None;
     while let Some((gap, at)) = search.advance()? {
-        let Some(event) = search.cursors[at].event.take() else { continue };
+        let Some(mut event) = search.cursors[at].event.take() else { continue };
+        sealing::open(opener.as_mut(), &mut event)?;
         let name = &search.cursors[at].candidate.name;
         if query.pattern.matches(&String::from_utf8_lossy(&event.message)) {
             bytes += event.message.len();

@@ -81,7 +81,7 @@ pub(crate) fn encode(events: &[InputEvent], first_seq: u64, ingestion_ms: u64) -
     for event in events {
         out.extend_from_slice(&event.timestamp_ms.to_le_bytes());
         out.extend_from_slice(&size(event.message.len()).to_le_bytes());
-        out.extend_from_slice(event.message.as_bytes());
+        out.extend_from_slice(&event.message);
     }
     let crc = crc32fast::hash(&out[8..]);
     out[4..8].copy_from_slice(&crc.to_le_bytes());
@@ -144,7 +144,10 @@ mod tests {
 
     fn events() -> impl Strategy<Value = Vec<InputEvent>> {
         let event = (0u64..1 << 45, ".{1,40}");
-        let event = event.prop_map(|(timestamp_ms, message)| InputEvent { timestamp_ms, message });
+        let event = event.prop_map(|(timestamp_ms, message)| InputEvent {
+            timestamp_ms,
+            message: message.into(),
+        });
         prop::collection::vec(event, 1..20).prop_map(|mut events| {
             events.sort_by_key(|event| event.timestamp_ms);
             events

@@ -34,6 +34,7 @@ mod names;
 pub mod pattern;
 mod put;
 mod read;
+mod sealing;
 mod stream_file;
 mod writer;
 
@@ -46,3 +47,4 @@ pub use logs::{GroupInfo, Logs, StreamInfo, StreamOrder, StreamPlace, StreamsPag
 pub use names::{GroupName, NameError, StreamName};
 pub use put::{Accepted, PutKey};
 pub use read::{Events, GetQuery};
+pub use sealing::{Opener, SealError, SealedGroup, Sealer};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use longshore_types::{AccountId, Clock, Timestamp};
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +22,7 @@ use crate::limits::{QUEUE_MAX, RETENTION_DAYS, TAGS_MAX};
 use crate::names::{GroupName, StreamName};
 use crate::put::{self, Accepted, PutKey};
 use crate::read::{Events, GetQuery, Shared};
+use crate::sealing::{self, Opener, SealedGroup, Sealer};
 use crate::stream_file::StreamFiles;
 use crate::writer::{Ask, Edit, Message, Request, Writer};
 
@@ -36,6 +37,7 @@ struct Inner {
     state: Arc<RwLock<State>>,
     files: StreamFiles,
     clock: Arc<dyn Clock>,
+    sealer: OnceLock<Arc<dyn Sealer>>,
     /// Held for as long as the store is open; released by the kernel if we are killed.
     _lock: File,
 }
@@ -122,7 +124,14 @@ impl Logs {
             .name("logs-writer".to_owned())
             .spawn(run)
             .map_err(LogsError::fault("start the log writer"))?;
-        Ok(Self { writer: sender, inner: Arc::new(Inner { state, files, clock, _lock: lock }) })
+        let sealer = OnceLock::new();
+        let inner = Inner { state, files, clock, sealer, _lock: lock };
+        Ok(Self { writer: sender, inner: Arc::new(inner) })
+    }
+
+    /// Has events of groups that have a key sealed and opened. The first one stays.
+    pub fn seal_with(&self, sealer: Arc<dyn Sealer>) {
+        drop(self.inner.sealer.set(sealer));
     }
 
     pub async fn create_group(
@@ -163,6 +172,20 @@ impl Logs {
     ) -> Result<(), LogsError> {
         let edit: Edit = Box::new(move |settings| {
             settings.deletion_protected = is_protected;
+            Ok(())
+        });
+        self.change(account, name, Ask::EditGroup(edit)).await
+    }
+
+    /// What seals the events that are put from now on; `None`: nothing.
+    pub async fn set_key(
+        &self,
+        account: AccountId,
+        name: GroupName,
+        key: Option<String>,
+    ) -> Result<(), LogsError> {
+        let edit: Edit = Box::new(move |settings| {
+            settings.key = key;
             Ok(())
         });
         self.change(account, name, Ask::EditGroup(edit)).await
@@ -223,7 +246,35 @@ impl Logs {
         key: Option<PutKey>,
     ) -> Result<Accepted, LogsError> {
         put::check(&events)?;
+        let events = self.sealed(account, &group, events).await?;
         self.ask(account, group, Ask::Put { stream, events, key }).await
+    }
+
+    async fn sealed(
+        &self,
+        account: AccountId,
+        group: &GroupName,
+        events: Vec<InputEvent>,
+    ) -> Result<Vec<InputEvent>, LogsError> {
+        let key = {
+            let state = self.read_state();
+            state.group(account, group).and_then(|group| group.settings.key.clone())
+        };
+        let Some(key) = key else { return Ok(events) };
+        let sealer = self.inner.sealer.get().ok_or_else(no_sealer)?;
+        let (sealer, name) = (Arc::clone(sealer), group.clone());
+        let seal =
+            move || sealing::seal(sealer.as_ref(), &SealedGroup { account, name }, &key, events);
+        let failed = |error| LogsError::Fault {
+            doing: "seal log events",
+            source: std::io::Error::other(error),
+        };
+        tokio::task::spawn_blocking(seal).await.map_err(failed)?
+    }
+
+    fn opener(&self, account: AccountId, group: &GroupName) -> Option<Box<dyn Opener>> {
+        let sealer = self.inner.sealer.get()?;
+        Some(sealer.opener(&SealedGroup { account, name: group.clone() }))
     }
 
     /// Gives back the space of events that are older than their group keeps them. Readers do not
@@ -303,7 +354,15 @@ impl Logs {
             let stream = state.stream(group, stream).ok_or(LogsError::StreamNotFound)?;
             (stream.uid, group.settings.cutoff_ms(self.inner.clock.now().0))
         };
-        self.on_the_blocking_pool(move |shared| shared.page(uid, cutoff_ms, &query)).await
+        let mut opener = self.opener(account, group);
+        self.on_the_blocking_pool(move |shared| {
+            let mut page = shared.page(uid, cutoff_ms, &query)?;
+            for event in &mut page.events {
+                sealing::open(opener.as_mut(), event)?;
+            }
+            Ok(page)
+        })
+        .await
     }
 
     /// One page of a search.
@@ -319,7 +378,9 @@ impl Logs {
             let cutoff_ms = group.settings.cutoff_ms(self.inner.clock.now().0);
             (candidates(&state, group, &query)?, cutoff_ms)
         };
-        let run = move |shared: &Shared<'_>| filter::run(shared, candidates, cutoff_ms, &query);
+        let opener = self.opener(account, group);
+        let run =
+            move |shared: &Shared<'_>| filter::run(shared, candidates, cutoff_ms, &query, opener);
         self.on_the_blocking_pool(run).await
     }
 
@@ -376,6 +437,13 @@ fn lock(dir: &Path) -> Result<File, LogsError> {
         Err(std::fs::TryLockError::Error(source)) => {
             Err(LogsError::Fault { doing: "lock the log store", source })
         }
+    }
+}
+
+fn no_sealer() -> LogsError {
+    LogsError::Fault {
+        doing: "seal log events",
+        source: std::io::Error::other("nobody seals events here"),
     }
 }
 

@@ -93,7 +93,7 @@ mod tests {
     const DAY: u64 = 86_400_000;
 
     fn at(times: &[u64]) -> Vec<InputEvent> {
-        let event = |ms: &u64| InputEvent { timestamp_ms: *ms, message: "x".to_owned() };
+        let event = |ms: &u64| InputEvent { timestamp_ms: *ms, message: "x".into() };
         times.iter().map(event).collect()
     }
 
@@ -108,9 +108,9 @@ mod tests {
         assert!(refusal(&at(&[NOW, NOW + DAY + 1])).contains("24 hours"));
         assert!(check(&at(&[NOW, NOW + DAY])).is_ok());
         let mut large = at(&[NOW]);
-        large[0].message = "x".repeat(PUT_BYTES_MAX - EVENT_OVERHEAD_BYTES);
+        large[0].message = "x".repeat(PUT_BYTES_MAX - EVENT_OVERHEAD_BYTES).into();
         assert!(check(&large).is_ok());
-        large[0].message.push('x');
+        large[0].message = "x".repeat(PUT_BYTES_MAX - EVENT_OVERHEAD_BYTES + 1).into();
         assert_eq!(refusal(&large), "Upload too large: 1048577 bytes exceeds limit of 1048576");
         assert!(refusal(&vec![at(&[1])[0].clone(); PUT_EVENTS_MAX + 1]).contains("10001"));
     }

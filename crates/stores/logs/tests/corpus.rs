@@ -65,7 +65,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 async fn put(logs: &Logs, stream: &str, at: u64, text: &str, key: Option<PutKey>) {
-    let event = InputEvent { timestamp_ms: at, message: text.to_owned() };
+    let event = InputEvent { timestamp_ms: at, message: text.to_owned().into() };
     let stream = stream.parse().unwrap();
     logs.put(account(), group("/app"), stream, vec![event], key).await.unwrap();
 }
@@ -87,6 +87,7 @@ async fn keep() {
         retention_days: Some(3653),
         tags: [("team".to_owned(), "blue".to_owned())].into(),
         deletion_protected: true,
+        key: None,
     };
     logs.create_group(account(), group("/app"), GroupClass::InfrequentAccess, settings)
         .await

@@ -79,7 +79,7 @@ impl World {
     async fn put(&self, g: &str, s: &str, events: &[(u64, &str)]) -> Accepted {
         let event = |(ms, text): &(u64, &str)| InputEvent {
             timestamp_ms: *ms,
-            message: (*text).to_owned(),
+            message: (*text).to_owned().into(),
         };
         let events = events.iter().map(event).collect();
         self.logs.put(account(), group(g), stream(s), events, None).await.unwrap()
@@ -133,7 +133,7 @@ async fn a_named_put_is_taken_once_whoever_was_killed_before_the_answer_was_hear
     let mut world = World::new().await;
     world.create("g", &["a", "b"]).await;
     let put = async |world: &World, name: &str, writer: u64, put: u64, text: &str| {
-        let event = InputEvent { timestamp_ms: world.now(), message: text.to_owned() };
+        let event = InputEvent { timestamp_ms: world.now(), message: text.to_owned().into() };
         let key = Some(PutKey { writer, put });
         world.logs.put(account(), group("g"), stream(name), vec![event], key).await.unwrap()
     };
@@ -499,7 +499,8 @@ async fn two_hundred_streams_created_and_written_at_once_all_arrive() {
             let name = stream(&format!("s{n}"));
             logs.create_stream(account(), group("g"), name.clone()).await.unwrap();
             for line in 0..5 {
-                let event = InputEvent { timestamp_ms: now + line, message: format!("{n}.{line}") };
+                let event =
+                    InputEvent { timestamp_ms: now + line, message: format!("{n}.{line}").into() };
                 logs.put(account(), group("g"), name.clone(), vec![event], None).await.unwrap();
             }
         })
