@@ -1,14 +1,20 @@
 """Users' passwords: login profiles with boto3, and `longshore login`, which they are good for."""
 
+import base64
 import configparser
+import hashlib
+import hmac
+import json
 import os
+import struct
 import subprocess
+import time
 
 import boto3
 import botocore.config
 import pytest
 
-from conftest import binary, unique
+from conftest import binary, unique, wait_for
 from services import refused
 
 OLD = "Old passw0rd"
@@ -54,6 +60,14 @@ def client(files, profile, service, home):
                         aws_secret_access_key=keys["aws_secret_access_key"],
                         aws_session_token=keys["aws_session_token"],
                         config=botocore.config.Config(retries={"max_attempts": 0}))
+
+
+def shown_by(seed, off=0):
+    """What a device with this seed shows so many half minutes from now (RFC 6238)."""
+    moment = struct.pack(">Q", int(time.time()) // 30 + off)
+    digest = hmac.new(base64.b32decode(seed), moment, hashlib.sha1).digest()
+    place = digest[-1] & 15
+    return f"{(struct.unpack('>I', digest[place:place + 4])[0] & 0x7FFFFFFF) % 1000000:06}"
 
 
 def test_a_login_profile_is_made_shown_changed_and_deleted(home):
@@ -127,3 +141,43 @@ def test_no_password_is_on_disk_and_who_signed_in_is_in_the_audit_log(home, file
     assert secret not in audit.stdout and "Wr0ng" not in audit.stdout
     found = subprocess.run(["grep", "-rlaF", secret, str(home.data_dir)], capture_output=True, text=True, timeout=60)
     assert found.stdout == "", found.stdout
+
+
+def test_a_second_factor_is_asked_for_and_opens_roles_that_want_one(home, files):
+    iam, sts = home.client("iam"), home.client("sts")
+    name = user_with_password(iam)
+    me = f"arn:aws:iam::000000000000:user/{name}"
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": {"AWS": me}, "Action": "sts:AssumeRole",
+         "Condition": {"Bool": {"aws:MultiFactorAuthPresent": "true"}}}]}))
+    role = {"RoleArn": f"arn:aws:iam::000000000000:role/{name}", "RoleSessionName": "ci"}
+    made = iam.create_virtual_mfa_device(VirtualMFADeviceName=name)["VirtualMFADevice"]
+    serial, seed = made["SerialNumber"], made["Base32StringSeed"]
+    refused(iam.enable_mfa_device, "InvalidAuthenticationCode", UserName=name, SerialNumber=serial,
+            AuthenticationCode1="000000", AuthenticationCode2="000000")
+    # What was shown a while ago, so that what is shown now is still to be used; no other code comes meanwhile.
+    wait_for("time until the next code", lambda: time.time() % 30 < 25)
+    iam.enable_mfa_device(UserName=name, SerialNumber=serial, AuthenticationCode1=shown_by(seed, -2),
+                          AuthenticationCode2=shown_by(seed, -1))
+    assert iam.list_mfa_devices(UserName=name)["MFADevices"][0]["SerialNumber"] == serial
+    without = login(home, files, name, OLD)
+    assert without.returncode == 1 and "a code of the MFA device is needed" in without.stderr, without
+    code = shown_by(seed)
+    done = login(home, files, name, OLD, options=["--code", code])
+    assert done.returncode == 0, done
+    mine = client(files, name, "sts", home)
+    assert mine.assume_role(**role)["AssumedRoleUser"]["Arn"].endswith(f"assumed-role/{name}/ci")
+    again = login(home, files, name, OLD, options=["--code", code])
+    assert again.returncode == 1 and "is not valid, or was used" in again.stderr, again
+
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    plain = boto3.client("sts", endpoint_url=home.endpoint, region_name="eu-north-1",
+                         aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"])
+    refused(plain.assume_role, "AccessDenied", **role)
+    refused(plain.get_session_token, "AccessDenied", "invalid MFA one time pass code", SerialNumber=serial, TokenCode=code)
+    wait_for("the next code", lambda: shown_by(seed) != code, 40)
+    plain.assume_role(**role, SerialNumber=serial, TokenCode=shown_by(seed))
+    assert sts.get_caller_identity()["Account"] == "000000000000"
+    iam.deactivate_mfa_device(UserName=name, SerialNumber=serial)
+    iam.delete_virtual_mfa_device(SerialNumber=serial)
+    assert login(home, files, name, OLD).returncode == 0

@@ -188,6 +188,24 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "CreateVirtualMFADevice",
+            input: Some(&schema::CREATE_VIRTUAL_MFA_DEVICE_REQUEST),
+            output: Some(&schema::CREATE_VIRTUAL_MFA_DEVICE_RESPONSE),
+            result_wrapper: Some("CreateVirtualMFADeviceResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeactivateMFADevice",
+            input: Some(&schema::DEACTIVATE_MFA_DEVICE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DeleteAccessKey",
             input: Some(&schema::DELETE_ACCESS_KEY_REQUEST),
             output: None,
@@ -341,6 +359,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DeleteVirtualMFADevice",
+            input: Some(&schema::DELETE_VIRTUAL_MFA_DEVICE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DetachGroupPolicy",
             input: Some(&schema::DETACH_GROUP_POLICY_REQUEST),
             output: None,
@@ -361,6 +388,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         Operation {
             name: "DetachUserPolicy",
             input: Some(&schema::DETACH_USER_POLICY_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "EnableMFADevice",
+            input: Some(&schema::ENABLE_MFA_DEVICE_REQUEST),
             output: None,
             result_wrapper: None,
             method: "POST",
@@ -453,6 +489,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             input: Some(&schema::GET_LOGIN_PROFILE_REQUEST),
             output: Some(&schema::GET_LOGIN_PROFILE_RESPONSE),
             result_wrapper: Some("GetLoginProfileResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetMFADevice",
+            input: Some(&schema::GET_MFA_DEVICE_REQUEST),
+            output: Some(&schema::GET_MFA_DEVICE_RESPONSE),
+            result_wrapper: Some("GetMFADeviceResult"),
             method: "POST",
             uri: "/",
             status: 200,
@@ -633,6 +678,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             input: Some(&schema::LIST_INSTANCE_PROFILES_FOR_ROLE_REQUEST),
             output: Some(&schema::LIST_INSTANCE_PROFILES_FOR_ROLE_RESPONSE),
             result_wrapper: Some("ListInstanceProfilesForRoleResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ListMFADeviceTags",
+            input: Some(&schema::LIST_MFA_DEVICE_TAGS_REQUEST),
+            output: Some(&schema::LIST_MFA_DEVICE_TAGS_RESPONSE),
+            result_wrapper: Some("ListMFADeviceTagsResult"),
             method: "POST",
             uri: "/",
             status: 200,
@@ -854,6 +908,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "ResyncMFADevice",
+            input: Some(&schema::RESYNC_MFA_DEVICE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "SetDefaultPolicyVersion",
             input: Some(&schema::SET_DEFAULT_POLICY_VERSION_REQUEST),
             output: None,
@@ -883,6 +946,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         Operation {
             name: "TagInstanceProfile",
             input: Some(&schema::TAG_INSTANCE_PROFILE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "TagMFADevice",
+            input: Some(&schema::TAG_MFA_DEVICE_REQUEST),
             output: None,
             result_wrapper: None,
             method: "POST",
@@ -928,6 +1000,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         Operation {
             name: "UntagInstanceProfile",
             input: Some(&schema::UNTAG_INSTANCE_PROFILE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "UntagMFADevice",
+            input: Some(&schema::UNTAG_MFA_DEVICE_REQUEST),
             output: None,
             result_wrapper: None,
             method: "POST",
@@ -1059,18 +1140,14 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateDelegationRequest",
         "CreateSAMLProvider",
         "CreateServiceSpecificCredential",
-        "CreateVirtualMFADevice",
-        "DeactivateMFADevice",
         "DeleteSAMLProvider",
         "DeleteSSHPublicKey",
         "DeleteServerCertificate",
         "DeleteServiceSpecificCredential",
         "DeleteSigningCertificate",
-        "DeleteVirtualMFADevice",
         "DisableOrganizationsRootCredentialsManagement",
         "DisableOrganizationsRootSessions",
         "DisableOutboundWebIdentityFederation",
-        "EnableMFADevice",
         "EnableOrganizationsRootCredentialsManagement",
         "EnableOrganizationsRootSessions",
         "EnableOutboundWebIdentityFederation",
@@ -1081,7 +1158,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "GetCredentialReport",
         "GetDelegationRequest",
         "GetHumanReadableSummary",
-        "GetMFADevice",
         "GetOrganizationsAccessReport",
         "GetOutboundWebIdentityFederationInfo",
         "GetRoleTemplateVersion",
@@ -1091,7 +1167,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "GetServiceLastAccessedDetails",
         "GetServiceLastAccessedDetailsWithEntities",
         "ListDelegationRequests",
-        "ListMFADeviceTags",
         "ListOrganizationsFeatures",
         "ListPoliciesGrantingServiceAccess",
         "ListSAMLProviderTags",
@@ -1101,13 +1176,10 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "PutAccountProperties",
         "RejectDelegationRequest",
         "ResetServiceSpecificCredential",
-        "ResyncMFADevice",
         "SendDelegationToken",
         "SetSecurityTokenServicePreferences",
-        "TagMFADevice",
         "TagSAMLProvider",
         "TagServerCertificate",
-        "UntagMFADevice",
         "UntagSAMLProvider",
         "UntagServerCertificate",
         "UpdateDelegationRequest",
@@ -1214,6 +1286,16 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: CreateUserRequest,
     ) -> impl Future<Output = Result<CreateUserResponse, ApiError>> + Send;
+    fn create_virtual_mfa_device(
+        &self,
+        caller: &Caller,
+        input: CreateVirtualMFADeviceRequest,
+    ) -> impl Future<Output = Result<CreateVirtualMFADeviceResponse, ApiError>> + Send;
+    fn deactivate_mfa_device(
+        &self,
+        caller: &Caller,
+        input: DeactivateMFADeviceRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn delete_access_key(
         &self,
         caller: &Caller,
@@ -1298,6 +1380,11 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: DeleteUserPolicyRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_virtual_mfa_device(
+        &self,
+        caller: &Caller,
+        input: DeleteVirtualMFADeviceRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn detach_group_policy(
         &self,
         caller: &Caller,
@@ -1312,6 +1399,11 @@ pub trait Iam: Send + Sync {
         &self,
         caller: &Caller,
         input: DetachUserPolicyRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn enable_mfa_device(
+        &self,
+        caller: &Caller,
+        input: EnableMFADeviceRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn get_access_key_last_used(
         &self,
@@ -1361,6 +1453,11 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: GetLoginProfileRequest,
     ) -> impl Future<Output = Result<GetLoginProfileResponse, ApiError>> + Send;
+    fn get_mfa_device(
+        &self,
+        caller: &Caller,
+        input: GetMFADeviceRequest,
+    ) -> impl Future<Output = Result<GetMFADeviceResponse, ApiError>> + Send;
     fn get_open_id_connect_provider(
         &self,
         caller: &Caller,
@@ -1461,6 +1558,11 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: ListInstanceProfilesForRoleRequest,
     ) -> impl Future<Output = Result<ListInstanceProfilesForRoleResponse, ApiError>> + Send;
+    fn list_mfa_device_tags(
+        &self,
+        caller: &Caller,
+        input: ListMFADeviceTagsRequest,
+    ) -> impl Future<Output = Result<ListMFADeviceTagsResponse, ApiError>> + Send;
     fn list_mfa_devices(
         &self,
         caller: &Caller,
@@ -1581,6 +1683,11 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: RemoveUserFromGroupRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn resync_mfa_device(
+        &self,
+        caller: &Caller,
+        input: ResyncMFADeviceRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn set_default_policy_version(
         &self,
         caller: &Caller,
@@ -1600,6 +1707,11 @@ pub trait Iam: Send + Sync {
         &self,
         caller: &Caller,
         input: TagInstanceProfileRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn tag_mfa_device(
+        &self,
+        caller: &Caller,
+        input: TagMFADeviceRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn tag_open_id_connect_provider(
         &self,
@@ -1625,6 +1737,11 @@ pub trait Iam: Send + Sync {
         &self,
         caller: &Caller,
         input: UntagInstanceProfileRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn untag_mfa_device(
+        &self,
+        caller: &Caller,
+        input: UntagMFADeviceRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn untag_open_id_connect_provider(
         &self,
@@ -1790,6 +1907,16 @@ pub async fn dispatch<S: Iam + ?Sized>(
             let output = service.create_user(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "CreateVirtualMFADevice" => {
+            let input = call.input()?;
+            let output = service.create_virtual_mfa_device(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DeactivateMFADevice" => {
+            let input = call.input()?;
+            service.deactivate_mfa_device(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "DeleteAccessKey" => {
             let input = call.input()?;
             service.delete_access_key(caller, input).await?;
@@ -1874,6 +2001,11 @@ pub async fn dispatch<S: Iam + ?Sized>(
             service.delete_user_policy(caller, input).await?;
             Ok(call.empty_answer())
         }
+        "DeleteVirtualMFADevice" => {
+            let input = call.input()?;
+            service.delete_virtual_mfa_device(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "DetachGroupPolicy" => {
             let input = call.input()?;
             service.detach_group_policy(caller, input).await?;
@@ -1887,6 +2019,11 @@ pub async fn dispatch<S: Iam + ?Sized>(
         "DetachUserPolicy" => {
             let input = call.input()?;
             service.detach_user_policy(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "EnableMFADevice" => {
+            let input = call.input()?;
+            service.enable_mfa_device(caller, input).await?;
             Ok(call.empty_answer())
         }
         "GetAccessKeyLastUsed" => {
@@ -1935,6 +2072,11 @@ pub async fn dispatch<S: Iam + ?Sized>(
         "GetLoginProfile" => {
             let input = call.input()?;
             let output = service.get_login_profile(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "GetMFADevice" => {
+            let input = call.input()?;
+            let output = service.get_mfa_device(caller, input).await?;
             Ok(call.answer(&output))
         }
         "GetOpenIDConnectProvider" => {
@@ -2035,6 +2177,11 @@ pub async fn dispatch<S: Iam + ?Sized>(
         "ListInstanceProfilesForRole" => {
             let input = call.input()?;
             let output = service.list_instance_profiles_for_role(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ListMFADeviceTags" => {
+            let input = call.input()?;
+            let output = service.list_mfa_device_tags(caller, input).await?;
             Ok(call.answer(&output))
         }
         "ListMFADevices" => {
@@ -2157,6 +2304,11 @@ pub async fn dispatch<S: Iam + ?Sized>(
             service.remove_user_from_group(caller, input).await?;
             Ok(call.empty_answer())
         }
+        "ResyncMFADevice" => {
+            let input = call.input()?;
+            service.resync_mfa_device(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "SetDefaultPolicyVersion" => {
             let input = call.input()?;
             service.set_default_policy_version(caller, input).await?;
@@ -2175,6 +2327,11 @@ pub async fn dispatch<S: Iam + ?Sized>(
         "TagInstanceProfile" => {
             let input = call.input()?;
             service.tag_instance_profile(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "TagMFADevice" => {
+            let input = call.input()?;
+            service.tag_mfa_device(caller, input).await?;
             Ok(call.empty_answer())
         }
         "TagOpenIDConnectProvider" => {
@@ -2200,6 +2357,11 @@ pub async fn dispatch<S: Iam + ?Sized>(
         "UntagInstanceProfile" => {
             let input = call.input()?;
             service.untag_instance_profile(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "UntagMFADevice" => {
+            let input = call.input()?;
+            service.untag_mfa_device(caller, input).await?;
             Ok(call.empty_answer())
         }
         "UntagOpenIDConnectProvider" => {
@@ -2406,6 +2568,20 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ create_virtual_mfa_device $($handler:tt)+) => {
+        async fn create_virtual_mfa_device(&self, caller: &$crate::Caller, input: $crate::CreateVirtualMFADeviceRequest)
+            -> Result<$crate::CreateVirtualMFADeviceResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ deactivate_mfa_device $($handler:tt)+) => {
+        async fn deactivate_mfa_device(&self, caller: &$crate::Caller, input: $crate::DeactivateMFADeviceRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ delete_access_key $($handler:tt)+) => {
         async fn delete_access_key(&self, caller: &$crate::Caller, input: $crate::DeleteAccessKeyRequest)
             -> Result<(), $crate::ApiError>
@@ -2525,6 +2701,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ delete_virtual_mfa_device $($handler:tt)+) => {
+        async fn delete_virtual_mfa_device(&self, caller: &$crate::Caller, input: $crate::DeleteVirtualMFADeviceRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ detach_group_policy $($handler:tt)+) => {
         async fn detach_group_policy(&self, caller: &$crate::Caller, input: $crate::DetachGroupPolicyRequest)
             -> Result<(), $crate::ApiError>
@@ -2541,6 +2724,13 @@ macro_rules! forward {
     };
     (@ detach_user_policy $($handler:tt)+) => {
         async fn detach_user_policy(&self, caller: &$crate::Caller, input: $crate::DetachUserPolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ enable_mfa_device $($handler:tt)+) => {
+        async fn enable_mfa_device(&self, caller: &$crate::Caller, input: $crate::EnableMFADeviceRequest)
             -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
@@ -2612,6 +2802,13 @@ macro_rules! forward {
     (@ get_login_profile $($handler:tt)+) => {
         async fn get_login_profile(&self, caller: &$crate::Caller, input: $crate::GetLoginProfileRequest)
             -> Result<$crate::GetLoginProfileResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_mfa_device $($handler:tt)+) => {
+        async fn get_mfa_device(&self, caller: &$crate::Caller, input: $crate::GetMFADeviceRequest)
+            -> Result<$crate::GetMFADeviceResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -2752,6 +2949,13 @@ macro_rules! forward {
     (@ list_instance_profiles_for_role $($handler:tt)+) => {
         async fn list_instance_profiles_for_role(&self, caller: &$crate::Caller, input: $crate::ListInstanceProfilesForRoleRequest)
             -> Result<$crate::ListInstanceProfilesForRoleResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_mfa_device_tags $($handler:tt)+) => {
+        async fn list_mfa_device_tags(&self, caller: &$crate::Caller, input: $crate::ListMFADeviceTagsRequest)
+            -> Result<$crate::ListMFADeviceTagsResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -2924,6 +3128,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ resync_mfa_device $($handler:tt)+) => {
+        async fn resync_mfa_device(&self, caller: &$crate::Caller, input: $crate::ResyncMFADeviceRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ set_default_policy_version $($handler:tt)+) => {
         async fn set_default_policy_version(&self, caller: &$crate::Caller, input: $crate::SetDefaultPolicyVersionRequest)
             -> Result<(), $crate::ApiError>
@@ -2947,6 +3158,13 @@ macro_rules! forward {
     };
     (@ tag_instance_profile $($handler:tt)+) => {
         async fn tag_instance_profile(&self, caller: &$crate::Caller, input: $crate::TagInstanceProfileRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ tag_mfa_device $($handler:tt)+) => {
+        async fn tag_mfa_device(&self, caller: &$crate::Caller, input: $crate::TagMFADeviceRequest)
             -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
@@ -2982,6 +3200,13 @@ macro_rules! forward {
     };
     (@ untag_instance_profile $($handler:tt)+) => {
         async fn untag_instance_profile(&self, caller: &$crate::Caller, input: $crate::UntagInstanceProfileRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_mfa_device $($handler:tt)+) => {
+        async fn untag_mfa_device(&self, caller: &$crate::Caller, input: $crate::UntagMFADeviceRequest)
             -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))

@@ -140,6 +140,30 @@ static ATTACHMENT_TYPE: Text = Text {
     json_value: false,
 };
 
+static CERTIFICATION_KEY_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(128) },
+    pattern: Some(Pattern::new("[\\u0020-\\u00FF]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static CERTIFICATION_MAP_TYPE: Map = Map {
+    key: Member::new("key", Shape::Text(&CERTIFICATION_KEY_TYPE)),
+    value: Member::new("value", Shape::Text(&CERTIFICATION_VALUE_TYPE)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static CERTIFICATION_VALUE_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(32) },
+    pattern: Some(Pattern::new("[\\u0020-\\u00FF]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static CHANGE_PASSWORD_REQUEST: Structure = Structure::new(
     "ChangePasswordRequest",
     &[
@@ -354,6 +378,28 @@ pub(super) static CREATE_USER_REQUEST: Structure = Structure::new(
 pub(super) static CREATE_USER_RESPONSE: Structure =
     Structure::new("CreateUserResponse", &[Member::new("User", Shape::Structure(&USER))]);
 
+pub(super) static CREATE_VIRTUAL_MFA_DEVICE_REQUEST: Structure = Structure::new(
+    "CreateVirtualMFADeviceRequest",
+    &[
+        Member::new("Path", Shape::Text(&PATH_TYPE)),
+        Member::new("VirtualMFADeviceName", Shape::Text(&VIRTUAL_MFA_DEVICE_NAME)).required(),
+        Member::new("Tags", Shape::List(&TAG_LIST_TYPE)),
+    ],
+);
+
+pub(super) static CREATE_VIRTUAL_MFA_DEVICE_RESPONSE: Structure = Structure::new(
+    "CreateVirtualMFADeviceResponse",
+    &[Member::new("VirtualMFADevice", Shape::Structure(&VIRTUAL_MFA_DEVICE)).required()],
+);
+
+pub(super) static DEACTIVATE_MFA_DEVICE_REQUEST: Structure = Structure::new(
+    "DeactivateMFADeviceRequest",
+    &[
+        Member::new("UserName", Shape::Text(&EXISTING_USER_NAME_TYPE)),
+        Member::new("SerialNumber", Shape::Text(&SERIAL_NUMBER_TYPE)).required(),
+    ],
+);
+
 pub(super) static DELETE_ACCESS_KEY_REQUEST: Structure = Structure::new(
     "DeleteAccessKeyRequest",
     &[
@@ -454,6 +500,11 @@ pub(super) static DELETE_USER_REQUEST: Structure = Structure::new(
     &[Member::new("UserName", Shape::Text(&EXISTING_USER_NAME_TYPE)).required()],
 );
 
+pub(super) static DELETE_VIRTUAL_MFA_DEVICE_REQUEST: Structure = Structure::new(
+    "DeleteVirtualMFADeviceRequest",
+    &[Member::new("SerialNumber", Shape::Text(&SERIAL_NUMBER_TYPE)).required()],
+);
+
 pub(super) static DELETION_TASK_FAILURE_REASON_TYPE: Structure = Structure::new(
     "DeletionTaskFailureReasonType",
     &[
@@ -499,6 +550,16 @@ pub(super) static DETACH_USER_POLICY_REQUEST: Structure = Structure::new(
     &[
         Member::new("UserName", Shape::Text(&USER_NAME_TYPE)).required(),
         Member::new("PolicyArn", Shape::Text(&ARN_TYPE)).required(),
+    ],
+);
+
+pub(super) static ENABLE_MFA_DEVICE_REQUEST: Structure = Structure::new(
+    "EnableMFADeviceRequest",
+    &[
+        Member::new("UserName", Shape::Text(&EXISTING_USER_NAME_TYPE)).required(),
+        Member::new("SerialNumber", Shape::Text(&SERIAL_NUMBER_TYPE)).required(),
+        Member::new("AuthenticationCode1", Shape::Text(&AUTHENTICATION_CODE_TYPE)).required(),
+        Member::new("AuthenticationCode2", Shape::Text(&AUTHENTICATION_CODE_TYPE)).required(),
     ],
 );
 
@@ -670,6 +731,24 @@ pub(super) static GET_LOGIN_PROFILE_REQUEST: Structure = Structure::new(
 pub(super) static GET_LOGIN_PROFILE_RESPONSE: Structure = Structure::new(
     "GetLoginProfileResponse",
     &[Member::new("LoginProfile", Shape::Structure(&LOGIN_PROFILE)).required()],
+);
+
+pub(super) static GET_MFA_DEVICE_REQUEST: Structure = Structure::new(
+    "GetMFADeviceRequest",
+    &[
+        Member::new("SerialNumber", Shape::Text(&SERIAL_NUMBER_TYPE)).required(),
+        Member::new("UserName", Shape::Text(&USER_NAME_TYPE)),
+    ],
+);
+
+pub(super) static GET_MFA_DEVICE_RESPONSE: Structure = Structure::new(
+    "GetMFADeviceResponse",
+    &[
+        Member::new("UserName", Shape::Text(&USER_NAME_TYPE)),
+        Member::new("SerialNumber", Shape::Text(&SERIAL_NUMBER_TYPE)).required(),
+        Member::new("EnableDate", Shape::Timestamp(None)),
+        Member::new("Certifications", Shape::Map(&CERTIFICATION_MAP_TYPE)),
+    ],
 );
 
 pub(super) static GET_OPEN_ID_CONNECT_PROVIDER_REQUEST: Structure = Structure::new(
@@ -1036,6 +1115,24 @@ pub(super) static LIST_INSTANCE_PROFILES_RESPONSE: Structure = Structure::new(
     "ListInstanceProfilesResponse",
     &[
         Member::new("InstanceProfiles", Shape::List(&INSTANCE_PROFILE_LIST_TYPE)).required(),
+        Member::new("IsTruncated", Shape::Boolean),
+        Member::new("Marker", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static LIST_MFA_DEVICE_TAGS_REQUEST: Structure = Structure::new(
+    "ListMFADeviceTagsRequest",
+    &[
+        Member::new("SerialNumber", Shape::Text(&SERIAL_NUMBER_TYPE)).required(),
+        Member::new("Marker", Shape::Text(&MARKER_TYPE)),
+        Member::new("MaxItems", Shape::Number(&MAX_ITEMS_TYPE)),
+    ],
+);
+
+pub(super) static LIST_MFA_DEVICE_TAGS_RESPONSE: Structure = Structure::new(
+    "ListMFADeviceTagsResponse",
+    &[
+        Member::new("Tags", Shape::List(&TAG_LIST_TYPE)).required(),
         Member::new("IsTruncated", Shape::Boolean),
         Member::new("Marker", Shape::Text(&shape::TEXT)),
     ],
@@ -1701,6 +1798,16 @@ static RESOURCE_SPECIFIC_RESULT_LIST_TYPE: List = List {
     sensitive: false,
 };
 
+pub(super) static RESYNC_MFA_DEVICE_REQUEST: Structure = Structure::new(
+    "ResyncMFADeviceRequest",
+    &[
+        Member::new("UserName", Shape::Text(&EXISTING_USER_NAME_TYPE)).required(),
+        Member::new("SerialNumber", Shape::Text(&SERIAL_NUMBER_TYPE)).required(),
+        Member::new("AuthenticationCode1", Shape::Text(&AUTHENTICATION_CODE_TYPE)).required(),
+        Member::new("AuthenticationCode2", Shape::Text(&AUTHENTICATION_CODE_TYPE)).required(),
+    ],
+);
+
 pub(super) static ROLE: Structure = Structure::new(
     "Role",
     &[
@@ -1921,6 +2028,14 @@ pub(super) static TAG_INSTANCE_PROFILE_REQUEST: Structure = Structure::new(
     ],
 );
 
+pub(super) static TAG_MFA_DEVICE_REQUEST: Structure = Structure::new(
+    "TagMFADeviceRequest",
+    &[
+        Member::new("SerialNumber", Shape::Text(&SERIAL_NUMBER_TYPE)).required(),
+        Member::new("Tags", Shape::List(&TAG_LIST_TYPE)).required(),
+    ],
+);
+
 pub(super) static TAG_OPEN_ID_CONNECT_PROVIDER_REQUEST: Structure = Structure::new(
     "TagOpenIDConnectProviderRequest",
     &[
@@ -1957,6 +2072,14 @@ pub(super) static UNTAG_INSTANCE_PROFILE_REQUEST: Structure = Structure::new(
     "UntagInstanceProfileRequest",
     &[
         Member::new("InstanceProfileName", Shape::Text(&INSTANCE_PROFILE_NAME_TYPE)).required(),
+        Member::new("TagKeys", Shape::List(&TAG_KEY_LIST_TYPE)).required(),
+    ],
+);
+
+pub(super) static UNTAG_MFA_DEVICE_REQUEST: Structure = Structure::new(
+    "UntagMFADeviceRequest",
+    &[
+        Member::new("SerialNumber", Shape::Text(&SERIAL_NUMBER_TYPE)).required(),
         Member::new("TagKeys", Shape::List(&TAG_KEY_LIST_TYPE)).required(),
     ],
 );
@@ -2180,6 +2303,14 @@ static ATTACHED_POLICIES_LIST_TYPE: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+static AUTHENTICATION_CODE_TYPE: Text = Text {
+    limits: Limits { min: Some(6), max: Some(6) },
+    pattern: Some(Pattern::new("[\\d]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
 };
 
 static CERTIFICATE_BODY_TYPE: Text = Text {
@@ -2626,4 +2757,12 @@ static VIRTUAL_MFA_DEVICE_LIST_TYPE: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+static VIRTUAL_MFA_DEVICE_NAME: Text = Text {
+    limits: Limits { min: Some(1), max: None },
+    pattern: Some(Pattern::new("[\\w+=,.@-]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
 };

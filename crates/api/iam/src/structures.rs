@@ -295,6 +295,30 @@ pub struct CreateUserResponse {
 aws_wire::structure!(CreateUserResponse, &schema::CREATE_USER_RESPONSE, { 0 user,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CreateVirtualMFADeviceRequest {
+    pub path: Option<String>,
+    pub virtual_mfa_device_name: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(CreateVirtualMFADeviceRequest, &schema::CREATE_VIRTUAL_MFA_DEVICE_REQUEST, { 0 path, 1 virtual_mfa_device_name, 2 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateVirtualMFADeviceResponse {
+    pub virtual_mfa_device: Option<VirtualMFADevice>,
+}
+
+aws_wire::structure!(CreateVirtualMFADeviceResponse, &schema::CREATE_VIRTUAL_MFA_DEVICE_RESPONSE, { 0 virtual_mfa_device,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeactivateMFADeviceRequest {
+    pub user_name: Option<String>,
+    pub serial_number: Option<String>,
+}
+
+aws_wire::structure!(DeactivateMFADeviceRequest, &schema::DEACTIVATE_MFA_DEVICE_REQUEST, { 0 user_name, 1 serial_number,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteAccessKeyRequest {
     pub user_name: Option<String>,
     pub access_key_id: Option<String>,
@@ -419,6 +443,13 @@ pub struct DeleteUserRequest {
 aws_wire::structure!(DeleteUserRequest, &schema::DELETE_USER_REQUEST, { 0 user_name,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DeleteVirtualMFADeviceRequest {
+    pub serial_number: Option<String>,
+}
+
+aws_wire::structure!(DeleteVirtualMFADeviceRequest, &schema::DELETE_VIRTUAL_MFA_DEVICE_REQUEST, { 0 serial_number,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeletionTaskFailureReasonType {
     pub reason: Option<String>,
     pub role_usage_list: Option<Vec<RoleUsageType>>,
@@ -449,6 +480,16 @@ pub struct DetachUserPolicyRequest {
 }
 
 aws_wire::structure!(DetachUserPolicyRequest, &schema::DETACH_USER_POLICY_REQUEST, { 0 user_name, 1 policy_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EnableMFADeviceRequest {
+    pub user_name: Option<String>,
+    pub serial_number: Option<String>,
+    pub authentication_code1: Option<String>,
+    pub authentication_code2: Option<String>,
+}
+
+aws_wire::structure!(EnableMFADeviceRequest, &schema::ENABLE_MFA_DEVICE_REQUEST, { 0 user_name, 1 serial_number, 2 authentication_code1, 3 authentication_code2,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct EvaluationResult {
@@ -600,6 +641,24 @@ pub struct GetLoginProfileResponse {
 }
 
 aws_wire::structure!(GetLoginProfileResponse, &schema::GET_LOGIN_PROFILE_RESPONSE, { 0 login_profile,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetMFADeviceRequest {
+    pub serial_number: Option<String>,
+    pub user_name: Option<String>,
+}
+
+aws_wire::structure!(GetMFADeviceRequest, &schema::GET_MFA_DEVICE_REQUEST, { 0 serial_number, 1 user_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetMFADeviceResponse {
+    pub user_name: Option<String>,
+    pub serial_number: Option<String>,
+    pub enable_date: Option<Timestamp>,
+    pub certifications: Option<BTreeMap<String, String>>,
+}
+
+aws_wire::structure!(GetMFADeviceResponse, &schema::GET_MFA_DEVICE_RESPONSE, { 0 user_name, 1 serial_number, 2 enable_date, 3 certifications,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct GetOpenIDConnectProviderRequest {
@@ -993,6 +1052,24 @@ pub struct ListInstanceProfilesResponse {
 }
 
 aws_wire::structure!(ListInstanceProfilesResponse, &schema::LIST_INSTANCE_PROFILES_RESPONSE, { 0 instance_profiles, 1 is_truncated, 2 marker,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListMFADeviceTagsRequest {
+    pub serial_number: Option<String>,
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+}
+
+aws_wire::structure!(ListMFADeviceTagsRequest, &schema::LIST_MFA_DEVICE_TAGS_REQUEST, { 0 serial_number, 1 marker, 2 max_items,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListMFADeviceTagsResponse {
+    pub tags: Option<Vec<Tag>>,
+    pub is_truncated: Option<bool>,
+    pub marker: Option<String>,
+}
+
+aws_wire::structure!(ListMFADeviceTagsResponse, &schema::LIST_MFA_DEVICE_TAGS_RESPONSE, { 0 tags, 1 is_truncated, 2 marker,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ListMFADevicesRequest {
@@ -1522,6 +1599,16 @@ pub struct ResourceSpecificResult {
 aws_wire::structure!(ResourceSpecificResult, &schema::RESOURCE_SPECIFIC_RESULT, { 0 eval_resource_name, 1 eval_resource_decision, 2 matched_statements, 3 missing_context_values, 4 eval_decision_details, 5 permissions_boundary_decision_detail,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ResyncMFADeviceRequest {
+    pub user_name: Option<String>,
+    pub serial_number: Option<String>,
+    pub authentication_code1: Option<String>,
+    pub authentication_code2: Option<String>,
+}
+
+aws_wire::structure!(ResyncMFADeviceRequest, &schema::RESYNC_MFA_DEVICE_REQUEST, { 0 user_name, 1 serial_number, 2 authentication_code1, 3 authentication_code2,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Role {
     pub path: Option<String>,
     pub role_name: Option<String>,
@@ -1697,6 +1784,14 @@ pub struct TagInstanceProfileRequest {
 aws_wire::structure!(TagInstanceProfileRequest, &schema::TAG_INSTANCE_PROFILE_REQUEST, { 0 instance_profile_name, 1 tags,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct TagMFADeviceRequest {
+    pub serial_number: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(TagMFADeviceRequest, &schema::TAG_MFA_DEVICE_REQUEST, { 0 serial_number, 1 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct TagOpenIDConnectProviderRequest {
     pub open_id_connect_provider_arn: Option<String>,
     pub tags: Option<Vec<Tag>>,
@@ -1735,6 +1830,14 @@ pub struct UntagInstanceProfileRequest {
 }
 
 aws_wire::structure!(UntagInstanceProfileRequest, &schema::UNTAG_INSTANCE_PROFILE_REQUEST, { 0 instance_profile_name, 1 tag_keys,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UntagMFADeviceRequest {
+    pub serial_number: Option<String>,
+    pub tag_keys: Option<Vec<String>>,
+}
+
+aws_wire::structure!(UntagMFADeviceRequest, &schema::UNTAG_MFA_DEVICE_REQUEST, { 0 serial_number, 1 tag_keys,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct UntagOpenIDConnectProviderRequest {

@@ -47,6 +47,8 @@ pub struct Session {
     pub provider: Option<String>,
     /// Of a user who signed in with a password: the session ends with that password.
     pub by_password: bool,
+    /// When a code of a second factor was shown, if one was.
+    pub mfa_at: Option<Timestamp>,
 }
 
 /// Where a request came from, and where it leaves its trail.

@@ -21,6 +21,7 @@ use vault::DataKey;
 use crate::config::Config;
 use crate::errors::not_authorized;
 use crate::iam::access_keys::{self, LONG_TERM};
+use crate::iam::guesses::Guesses;
 use crate::iam::node_keys::{self, holder};
 use crate::iam::session::{Holder, Sessions};
 use crate::iam::{Entity, KeyUses, entity_of, managed_instances};
@@ -140,6 +141,8 @@ pub struct Access {
     pub sessions: Sessions,
     /// When users' keys were last used, as far as it is not written down yet.
     pub uses: Arc<KeyUses>,
+    /// Wrong passwords and codes of late.
+    pub guesses: Arc<Guesses>,
     /// Wraps the keys that users' secrets are sealed by.
     root_keys: RootKeys,
     /// Sealed users' secrets before the root key did.
@@ -163,6 +166,7 @@ impl Access {
             account_keys: config.account_keys.clone(),
             sessions: Sessions::new(secret),
             uses: Arc::default(),
+            guesses: Arc::default(),
             root_keys,
             user_keys: Seal::new(secret, "user keys"),
             node_keys: Seal::new(secret, "node keys"),

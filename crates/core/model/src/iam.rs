@@ -196,6 +196,9 @@ pub struct IamUser {
     pub grants: Grants,
     #[serde(default)]
     pub groups: BTreeSet<NameKey>,
+    /// Its second factors.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub devices: BTreeSet<NameKey>,
     /// How it signs in, if it has a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<LoginProfile>,
@@ -419,6 +422,56 @@ impl Record for IamKeyUse {
 
     fn id(&self) -> Arc<str> {
         Arc::clone(&self.key)
+    }
+}
+
+/// A virtual device that shows one-time codes: a second factor, once it is a user's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IamMfaDevice {
+    pub account: AccountId,
+    pub name: Arc<str>,
+    /// `/`, or begins and ends with one.
+    pub path: Arc<str>,
+    /// What its seed follows from, by a secret that is not in the store.
+    pub unique_id: Arc<str>,
+    pub created_at: Timestamp,
+    #[serde(default)]
+    pub tags: Tags,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned: Option<MfaAssignment>,
+}
+
+/// Whose second factor a device is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MfaAssignment {
+    /// By its unique id.
+    pub user: Arc<str>,
+    pub at: Timestamp,
+    /// How many codes the device's clock is ahead.
+    pub drift: i64,
+    /// The last code that was taken, by its number: none is taken twice.
+    pub last_step: i64,
+}
+
+impl IamMfaDevice {
+    /// Its serial number, as AWS has it for virtual devices.
+    pub fn arn(&self) -> String {
+        format!("arn:aws:iam::{}:mfa{}{}", self.account, self.path, self.name)
+    }
+}
+
+impl Record for IamMfaDevice {
+    /// Path and name.
+    type Id = NameKey;
+
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn id(&self) -> NameKey {
+        NameKey::of(&format!("{}{}", self.path, self.name))
     }
 }
 

@@ -53,9 +53,9 @@ pub use ecr::{
 pub use ecr_rules::{EcrPullThroughRule, EcrTemplate, MadeFor, NamePrefix};
 pub use elb::{ElbBalancer, ElbGroup, ElbListener, ElbRule, ElbTarget};
 pub use iam::{
-    Grants, IamAccessKey, IamAccount, IamGroup, IamInstanceProfile, IamKeyUse, IamOidcProvider,
-    IamPolicy, IamRole, IamUser, LoginProfile, NameKey, PasswordPolicy, PolicyText, PolicyVersion,
-    TheAccount, TrustText,
+    Grants, IamAccessKey, IamAccount, IamGroup, IamInstanceProfile, IamKeyUse, IamMfaDevice,
+    IamOidcProvider, IamPolicy, IamRole, IamUser, LoginProfile, MfaAssignment, NameKey,
+    PasswordPolicy, PolicyText, PolicyVersion, TheAccount, TrustText,
 };
 pub use idempotency::{ClientToken, ClientTokenId};
 pub use instance::Instance;

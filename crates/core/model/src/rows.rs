@@ -238,6 +238,7 @@ rows! {
     IamAccessKey(crate::iam::IamAccessKey), iam_access_keys, "iam-access-key";
     IamKeyUse(crate::iam::IamKeyUse), iam_key_uses, "iam-key-use";
     IamOidcProvider(crate::iam::IamOidcProvider), iam_oidc_providers, "iam-oidc-provider";
+    IamMfaDevice(crate::iam::IamMfaDevice), iam_mfa_devices, "iam-mfa-device";
     IamAccount(crate::iam::IamAccount), iam_accounts, "iam-account";
     AcmCertificate(crate::acm::AcmCertificate), acm_certificates, "acm-certificate";
     MapNamespace(crate::discovery::MapNamespace), map_namespaces, "map-namespace";

@@ -129,6 +129,7 @@ const SINCE_THEN: &[Kind] = &[
     Kind::IamAccessKey,
     Kind::IamKeyUse,
     Kind::IamOidcProvider,
+    Kind::IamMfaDevice,
     Kind::IamAccount,
     Kind::AcmCertificate,
     Kind::MapNamespace,

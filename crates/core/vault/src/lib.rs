@@ -12,6 +12,7 @@ mod cipher;
 mod data_key;
 mod password;
 mod root_key;
+pub mod totp;
 
 pub use cipher::Cipher;
 pub use data_key::{DataKey, SALT_LEN};

@@ -22,6 +22,9 @@ pub(crate) struct Login {
     /// The profile that is written [default: the user's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) profile: Option<String>,
+    /// What the user's MFA device shows [default: it is asked for, if there is one]
+    #[arg(long, value_name = "CODE")]
+    pub(crate) code: Option<String>,
     /// Set a new password
     #[arg(long)]
     pub(crate) change_password: bool,

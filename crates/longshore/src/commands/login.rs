@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use control::{Advertised, Config};
-use iam::{MUST_CHANGE, SignIn, SignedIn};
+use iam::{MUST_CHANGE, NEEDS_CODE, SignIn, SignedIn};
 use longshore_types::Token;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use trust::Trust;
@@ -35,17 +35,29 @@ pub(crate) async fn run(
     let password =
         password.ok_or_else(|| Error::message("there is no password to sign in with"))?;
     let new_password = if args.change_password { Some(reader.ask_new()?) } else { None };
-    let mut asked = SignIn { account, user: args.user.clone(), password, new_password };
-    let mut answered = remote.call::<_, SignedIn>(SIGN_IN, &asked, None).await;
-    if asked.new_password.is_none()
-        && let Err(RemoteError::Answered(ClientError::Api { code, message, .. })) = &answered
-        && code == MUST_CHANGE
-    {
-        eprintln!("{message}");
-        asked.new_password = Some(reader.ask_new()?);
-        answered = remote.call::<_, SignedIn>(SIGN_IN, &asked, None).await;
-    }
-    let signed_in = answered.map_err(Error::other("sign in"))?.value;
+    let (user, code) = (args.user.clone(), args.code.clone());
+    let mut asked = SignIn { account, user, password, code, new_password };
+    let signed_in = loop {
+        let answered = remote.call::<_, SignedIn>(SIGN_IN, &asked, None).await;
+        let wants = |wanted: &str| match &answered {
+            Err(RemoteError::Answered(ClientError::Api { code, message, .. })) => {
+                (code == wanted).then(|| message.clone())
+            }
+            Ok(_) | Err(_) => None,
+        };
+        if asked.new_password.is_none()
+            && let Some(message) = wants(MUST_CHANGE)
+        {
+            eprintln!("{message}");
+            asked.new_password = Some(reader.ask_new()?);
+        } else if asked.code.is_none() && wants(NEEDS_CODE).is_some() {
+            let code = reader.ask("Code of your MFA device: ")?;
+            let missing = || Error::message("a code of the MFA device is needed: --code");
+            asked.code = Some(code.ok_or_else(missing)?.reveal().trim().to_owned());
+        } else {
+            break answered.map_err(Error::other("sign in"))?.value;
+        }
+    };
     let name = args.profile.as_deref().unwrap_or(&args.user);
     let profile = Profile {
         name,

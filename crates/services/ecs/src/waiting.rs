@@ -550,7 +550,8 @@ impl Reconciler for WaitingTasks {
             | Key::ElbRule(..)
             | Key::ElbTarget(..)
             | Key::EcrRegistry(..)
-            | Key::EcrScanning(..) => {}
+            | Key::EcrScanning(..)
+            | Key::IamMfaDevice(..) => {}
         }
     }
 

@@ -140,6 +140,7 @@ pub(crate) async fn get_account_summary(
     let account = caller.account;
     let view = iam.read(caller, |_| Permission::to("iam:GetAccountSummary").on("*"))?;
     let versions: usize = view.iam_policies.of(account).map(|row| row.versions.len()).sum();
+    let in_use = view.iam_mfa_devices.of(account).filter(|row| row.assigned.is_some()).count();
     let figures = [
         ("Users", view.iam_users.of(account).count()),
         ("UsersQuota", limits::USERS_MAX),
@@ -167,8 +168,9 @@ pub(crate) async fn get_account_summary(
         ("AssumeRolePolicySizeQuota", policy::limits::TRUST_POLICY_MAX),
         ("AccountAccessKeysPresent", 1),
         ("AccountMFAEnabled", 0),
-        ("MFADevices", 0),
-        ("MFADevicesInUse", 0),
+        ("AccountPasswordPresent", 0),
+        ("MFADevices", view.iam_mfa_devices.of(account).count()),
+        ("MFADevicesInUse", in_use),
         ("AccountSigningCertificatesPresent", 0),
         ("SigningCertificatesPerUserQuota", 2),
         ("ServerCertificates", 0),

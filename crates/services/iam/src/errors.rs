@@ -1,9 +1,10 @@
 //! What IAM refuses, as data; its code, status and sentence are chosen here and nowhere else.
 
 use aws_wire::ApiError;
+use control::iam::guesses::{GUESSES_MAX, GUESSES_MS};
 use longshore_types::AccountId;
 
-use crate::limits::{GUESSES_MAX, GUESSES_MS, THUMBPRINTS_MAX, VERSIONS_MAX};
+use crate::limits::{THUMBPRINTS_MAX, VERSIONS_MAX};
 
 /// The caller's mistake, or a state of the account they may ask about. Codes are those of the IAM API reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,9 @@ pub(crate) enum Refusal {
     /// What is looked for by its name: a user, group, role, or an inline policy of one.
     Missing(String, String),
     MissingAlias(String),
+    MissingDevice(String),
+    /// A device that is not this user's.
+    NotItsDevice(String, String),
     MissingKey(String),
     MissingLoginProfile(String),
     NoPasswordPolicy(AccountId),
@@ -30,6 +34,8 @@ pub(crate) enum Refusal {
     Exists(&'static str, String),
     AliasExists(String),
     LoginProfileExists(String),
+    DeviceExists,
+    DeviceTaken(String),
     PolicyExists(String),
     ProfileExists(String),
     ProviderExists(String),
@@ -39,6 +45,7 @@ pub(crate) enum Refusal {
     PolicyAttached,
     PolicyHasVersions,
     DefaultVersion,
+    DeviceInUse,
     // LimitExceeded
     Quota(String, usize),
     /// All inline policies of a user, group or role together.
@@ -87,6 +94,8 @@ pub(crate) enum Refusal {
     NotAUser,
     NoPassword,
     OldPassword,
+    /// Codes that the device does not show.
+    Codes,
     /// The user's password was changed by another request at the same time.
     Meanwhile(String),
     TooManyGuesses,
@@ -105,6 +114,8 @@ impl Refusal {
         match self {
             Self::Missing(..)
             | Self::MissingAlias(_)
+            | Self::MissingDevice(_)
+            | Self::NotItsDevice(..)
             | Self::MissingKey(_)
             | Self::MissingLoginProfile(_)
             | Self::NoPasswordPolicy(_)
@@ -120,13 +131,16 @@ impl Refusal {
             Self::Exists(..)
             | Self::AliasExists(_)
             | Self::LoginProfileExists(_)
+            | Self::DeviceExists
+            | Self::DeviceTaken(_)
             | Self::PolicyExists(_)
             | Self::ProfileExists(_)
             | Self::ProviderExists(_) => ("EntityAlreadyExists", 409),
             Self::MustFirst(_)
             | Self::PolicyAttached
             | Self::PolicyHasVersions
-            | Self::DefaultVersion => ("DeleteConflict", 409),
+            | Self::DefaultVersion
+            | Self::DeviceInUse => ("DeleteConflict", 409),
             Self::Quota(..) | Self::InlineSize(..) | Self::Versions => ("LimitExceeded", 409),
             Self::Marker(_)
             | Self::Path
@@ -159,6 +173,7 @@ impl Refusal {
             Self::NotAUser => ("InvalidUserType", 400),
             Self::NoPassword => ("ValidationError", 400),
             Self::OldPassword => ("AccessDenied", 403),
+            Self::Codes => ("InvalidAuthenticationCode", 403),
             Self::Meanwhile(_) => ("EntityTemporarilyUnmodifiable", 409),
             Self::TooManyGuesses | Self::TooManyPasswords => ("Throttling", 400),
         }
@@ -204,12 +219,24 @@ impl Refusal {
             Self::Password(why) => why.clone(),
             Self::NotAUser => "Only IAM Users can change their own password".to_owned(),
             Self::NoPassword => "A user's login profile needs a password.".to_owned(),
+            Self::MissingDevice(serial) => {
+                format!("VirtualMFADevice with serial number {serial} does not exist.")
+            }
+            Self::NotItsDevice(serial, user) => {
+                format!("The MFA device {serial} is not one of the user {user}.")
+            }
+            Self::DeviceExists => {
+                "MFADevice entity at the same path and name already exists.".to_owned()
+            }
+            Self::DeviceTaken(serial) => format!("MFA Device {serial} is already in use."),
+            Self::DeviceInUse => "MFA VirtualDevice in use. Must deactivate first.".to_owned(),
+            Self::Codes => "Authentication code for device is not valid.".to_owned(),
             Self::OldPassword => "The old password was incorrect.".to_owned(),
             Self::Meanwhile(user) => format!(
                 "The login profile of the user {user} is being changed by another request. Try again."
             ),
             Self::TooManyGuesses => format!(
-                "There were {GUESSES_MAX} wrong passwords for this user. Try again in {} minutes.",
+                "There were {GUESSES_MAX} wrong guesses for this user. Try again in {} minutes.",
                 GUESSES_MS / 60_000
             ),
             Self::TooManyPasswords => "Too many passwords are being checked. Try again.".to_owned(),

@@ -4,6 +4,7 @@
 //! home. What was written is in force, and read, with the next request.
 
 mod account;
+mod devices;
 mod errors;
 mod groups;
 mod hashing;
@@ -41,7 +42,7 @@ use vault::PasswordHash;
 
 use crate::errors::Refusal;
 use crate::hashing::Hashing;
-pub use crate::sign_in::{MUST_CHANGE, SignIn, SignedIn};
+pub use crate::sign_in::{MUST_CHANGE, NEEDS_CODE, SignIn, SignedIn};
 
 /// The service.
 #[derive(Debug)]
@@ -177,10 +178,13 @@ impl RegionService for Iam {
     }
 }
 
-/// What GetSessionToken and GetFederationToken give opens nothing here; what signing in gives does.
+/// What GetSessionToken and GetFederationToken give opens nothing here, but for a second factor; what signing in gives does.
 fn refuse_sessions_of_users(caller: &Caller) -> Result<(), ApiError> {
     let is_refused = match &caller.principal {
-        Principal::User { .. } => caller.session.as_ref().is_some_and(|it| !it.by_password),
+        Principal::User { .. } => {
+            let is_less = |it: &Arc<aws_wire::Session>| !it.by_password && it.mfa_at.is_none();
+            caller.session.as_ref().is_some_and(is_less)
+        }
         Principal::Federated { .. } => true,
         Principal::Root
         | Principal::Role { .. }
@@ -195,5 +199,7 @@ fn refuse_sessions_of_users(caller: &Caller) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_devices;
 #[cfg(test)]
 mod tests_of_logins;

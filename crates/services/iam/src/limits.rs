@@ -17,11 +17,12 @@ pub(crate) const PAGE_DEFAULT: usize = 100;
 /// Hashes of passwords that are made at once, and that wait for that: each takes a core for a good part of a second.
 pub(crate) const HASHES_AT_ONCE: usize = 1;
 pub(crate) const HASHES_WAITING_MAX: usize = 32;
-/// Wrong passwords of a name within this time, after which it is not asked any more until the time is over.
-pub(crate) const GUESSES_MAX: u32 = 10;
-pub(crate) const GUESSES_MS: u64 = 15 * 60_000;
-/// Names whose wrong passwords are counted.
-pub(crate) const GUESSED_MAX: usize = 10_000;
+/// Second factors of a user, and devices of an account.
+pub(crate) const DEVICES_OF_USER_MAX: usize = 8;
+pub(crate) const DEVICES_MAX: usize = 5_000;
+/// How many codes a device's clock may be off when it is made a user's, and when it is set again.
+pub(crate) const OFF_ENABLED_MAX: i64 = 10;
+pub(crate) const OFF_RESYNCED_MAX: i64 = 2_880;
 /// Passwords of a user that are remembered, the one of now among them.
 pub(crate) const PASSWORDS_MAX: usize = 24;
 /// How long who signed in may go on, as at AWS's console.

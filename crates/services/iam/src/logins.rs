@@ -6,8 +6,9 @@
 use std::num::NonZeroU32;
 
 use aws_wire::{ApiError, Caller, Principal};
+use control::iam::guesses::Guesses;
 use iam_api as api;
-use longshore_types::{Timestamp, Token};
+use longshore_types::{AccountId, Timestamp, Token};
 use model::{IamUser, LoginProfile, PasswordPolicy, TheAccount, View};
 use store::Batch;
 use vault::PasswordHash;
@@ -32,6 +33,23 @@ pub(crate) fn rounds_of(login: &LoginProfile) -> NonZeroU32 {
 }
 
 impl Iam {
+    pub(crate) fn guesses(&self) -> &Guesses {
+        &self.control.access.guesses
+    }
+
+    /// Refuses who has been wrong too often of late.
+    pub(crate) fn may_guess(
+        &self,
+        account: AccountId,
+        user: &str,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
+        match self.guesses().may_try(account, user, now) {
+            true => Ok(()),
+            false => Err(Refusal::TooManyGuesses.wire()),
+        }
+    }
+
     /// What becomes of a password by the salt of the profile that there is, or by one of its own.
     pub(crate) async fn fresh(
         &self,
@@ -215,11 +233,11 @@ pub(crate) async fn change_password(
     let account = caller.account;
     let row = IamUser::need(&view, account, &name)?;
     let login = need_login(row)?;
-    iam.hashing.may_try(account, &name, caller.now)?;
+    iam.may_guess(account, &name, caller.now)?;
     let old = Token::from_text(input.old_password.unwrap_or_default());
     let old = iam.hashing.hash(old, login.salt.clone(), rounds_of(login)).await?;
     if !old.is(&login.hash) {
-        iam.hashing.was_wrong(account, &name, caller.now);
+        iam.guesses().was_wrong(account, &name, caller.now);
         return Err(Refusal::OldPassword.wire());
     }
     let new = Token::from_text(input.new_password.unwrap_or_default());
@@ -235,6 +253,6 @@ pub(crate) async fn change_password(
         Ok(())
     })
     .await?;
-    iam.hashing.was_right(account, &name);
+    iam.guesses().was_right(account, &name);
     Ok(())
 }

@@ -7,7 +7,7 @@ use model::{IamGroup, IamRole, IamUser};
 
 use crate::pages::paged;
 use crate::{
-    Iam, account, groups, linked, logins, passwords, policies, profiles, providers, roles,
+    Iam, account, devices, groups, linked, logins, passwords, policies, profiles, providers, roles,
     simulate, users,
 };
 
@@ -17,7 +17,16 @@ iam_api::forward! {
         create_login_profile => logins::create_login_profile;
         delete_login_profile => logins::delete_login_profile;
         update_login_profile => logins::update_login_profile;
-        list_virtual_mfa_devices => users::list_virtual_mfa_devices;
+        create_virtual_mfa_device => devices::create_virtual_mfa_device;
+        deactivate_mfa_device => devices::deactivate_mfa_device;
+        delete_virtual_mfa_device => devices::delete_virtual_mfa_device;
+        enable_mfa_device => devices::enable_mfa_device;
+        get_mfa_device => devices::get_mfa_device;
+        list_mfa_device_tags => devices::list_mfa_device_tags;
+        list_virtual_mfa_devices => devices::list_virtual_mfa_devices;
+        resync_mfa_device => devices::resync_mfa_device;
+        tag_mfa_device => devices::tag_mfa_device;
+        untag_mfa_device => devices::untag_mfa_device;
         add_client_id_to_open_id_connect_provider => providers::add_client_id_to_open_id_connect_provider;
         add_role_to_instance_profile => profiles::add_role_to_instance_profile;
         add_user_to_group => groups::add_user_to_group;
@@ -66,7 +75,7 @@ iam_api::forward! {
         list_instance_profile_tags => profiles::list_instance_profile_tags;
         list_instance_profiles => profiles::list_instance_profiles;
         list_instance_profiles_for_role => profiles::list_instance_profiles_for_role;
-        list_mfa_devices => users::list_mfa_devices;
+        list_mfa_devices => devices::list_mfa_devices;
         list_open_id_connect_provider_tags => providers::list_open_id_connect_provider_tags;
         list_open_id_connect_providers => providers::list_open_id_connect_providers;
         list_policies => policies::list_policies;

@@ -30,7 +30,7 @@ pub(crate) fn tags(tags: &Tags) -> Vec<api::Tag> {
 }
 
 /// Tags of an entity that may have none.
-fn some_tags(all: &Tags) -> Option<Vec<api::Tag>> {
+pub(crate) fn some_tags(all: &Tags) -> Option<Vec<api::Tag>> {
     (!all.is_empty()).then(|| tags(all))
 }
 

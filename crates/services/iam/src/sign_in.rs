@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use aws_wire::{ApiError, Caller, Principal, Question, Session};
 use control::access::{principal_arn, traveller};
 use control::iam::KeyUse;
+use control::iam::mfa::CodeRefusal;
 use control::iam::session::Holder;
 use longshore_types::{AccountId, Timestamp, Token};
 use model::{IamUser, Index, Key, LoginProfile, NameKey, PasswordPolicy, View};
@@ -34,6 +35,9 @@ pub struct SignIn {
     pub account: String,
     pub user: String,
     pub password: Token,
+    /// What the user's second factor shows, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// What the password is to be from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_password: Option<Token>,
@@ -55,11 +59,17 @@ pub struct SignedIn {
 /// What the error is called that asks for a new password.
 pub const MUST_CHANGE: &str = "PasswordChangeRequiredException";
 
+/// What the error is called that asks for a code of the user's second factor.
+pub const NEEDS_CODE: &str = "MfaCodeRequiredException";
+
 /// Why nobody comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     InTheClear,
     Wrong,
+    NeedsCode,
+    WrongCode,
+    TooManyCodes,
     MustChange,
     Expired,
     ExpiredForGood,
@@ -75,6 +85,15 @@ impl From<Refusal> for ApiError {
             Refusal::Wrong => (
                 "AccessDeniedException",
                 "Your authentication information is incorrect. Please try again.",
+            ),
+            Refusal::NeedsCode => (NEEDS_CODE, "A code of your MFA device is needed."),
+            Refusal::WrongCode => (
+                "AccessDeniedException",
+                "The code of your MFA device is not valid, or was used. Try the next one.",
+            ),
+            Refusal::TooManyCodes => (
+                "AccessDeniedException",
+                "There were too many wrong codes of your MFA devices. Try again later.",
             ),
             Refusal::MustChange => (MUST_CHANGE, "You must set a new password to sign in."),
             Refusal::Expired => {
@@ -115,21 +134,23 @@ impl Iam {
             caller.origin.trail.denied(ACTION, "*", "the password, or what is asked of it");
             refusal.into()
         };
-        self.hashing.may_try(account, &asked.user, caller.now)?;
+        self.may_guess(account, &asked.user, caller.now)?;
         let known = row.and_then(|row| row.login.as_ref());
         let hash = self.fresh(known, asked.password).await?.hash;
         let right = row.zip(known).zip(user).filter(|((_, login), _)| hash.is(&login.hash));
         let Some(((row, login), user)) = right else {
-            self.hashing.was_wrong(account, &asked.user, caller.now);
+            self.guesses().was_wrong(account, &asked.user, caller.now);
             return Err(denied(Refusal::Wrong));
         };
-        self.hashing.was_right(account, &asked.user);
+        self.guesses().was_right(account, &asked.user);
         let rules = logins::rules(&view, row);
         if let Some(refusal) = refusal_of(login, rules.as_ref(), caller.now)
             && (asked.new_password.is_none() || refusal == Refusal::ExpiredForGood)
         {
             return Err(denied(refusal));
         }
+        let has_code = self.second_factor(row, asked.code.as_deref()).await?;
+        let has_code = has_code.map_err(denied)?;
         let now = match asked.new_password {
             Some(new) => self.renew(&user, row, &hash, new).await?,
             None => caller.now,
@@ -143,7 +164,24 @@ impl Iam {
         let used =
             KeyUse { account, at: now, service: "signin", region: caller.region.to_string() };
         self.control.access.uses.note(&row.unique_id, used);
-        Ok(self.signed_in(&user, row, now))
+        Ok(self.signed_in(&user, row, now, has_code))
+    }
+
+    /// Whether a code was shown, which must be if the user has a device.
+    async fn second_factor(
+        &self,
+        row: &IamUser,
+        code: Option<&str>,
+    ) -> Result<Result<bool, Refusal>, ApiError> {
+        if row.devices.is_empty() {
+            return Ok(Ok(false));
+        }
+        let Some(code) = code else { return Ok(Err(Refusal::NeedsCode)) };
+        let taken = self.control.take_code(row.account, &row.unique_id, None, code).await?;
+        Ok(taken.map(|()| true).map_err(|why| match why {
+            CodeRefusal::Unknown | CodeRefusal::Wrong => Refusal::WrongCode,
+            CodeRefusal::TooMany => Refusal::TooManyCodes,
+        }))
     }
 
     /// Sets another password in the name of the user, who must be allowed to; when it was set.
@@ -169,11 +207,12 @@ impl Iam {
         .await
     }
 
-    fn signed_in(&self, user: &Caller, row: &IamUser, now: Timestamp) -> SignedIn {
+    fn signed_in(&self, user: &Caller, row: &IamUser, now: Timestamp, has_code: bool) -> SignedIn {
         let session = Session {
             issued_at: now,
             expires: now.plus_ms(SIGNED_IN_MS),
             by_password: true,
+            mfa_at: has_code.then_some(now),
             ..Session::default()
         };
         let holder = Holder::User { id: row.unique_id.to_string() };

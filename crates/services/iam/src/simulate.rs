@@ -49,6 +49,7 @@ fn subject_of(view: &View, account: AccountId, arn: &str) -> Result<Subject, Api
         boundary: None,
         grants: group.grants.clone(),
         groups: BTreeSet::new(),
+        devices: BTreeSet::new(),
         login: None,
     };
     Ok(Subject::user(view, &member))
@@ -66,6 +67,7 @@ fn nobody(account: AccountId) -> Subject {
         boundary: None,
         grants: model::Grants::default(),
         groups: BTreeSet::new(),
+        devices: BTreeSet::new(),
         login: None,
     };
     Subject::user(&View::default(), &row)

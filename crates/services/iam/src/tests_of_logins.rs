@@ -133,6 +133,7 @@ impl World {
             account: account.to_owned(),
             user: user.to_owned(),
             password: token(password),
+            code: None,
             new_password: new.map(token),
         };
         self.iam.sign_in(&self.stranger(), asked).await
@@ -273,6 +274,7 @@ async fn a_password_in_the_clear_is_not_taken_from_another_machine() {
         account: "000000000000".to_owned(),
         user: "ann".to_owned(),
         password: Token::from_text(OLD.to_owned()),
+        code: None,
         new_password: None,
     };
     let mut caller = world.stranger();

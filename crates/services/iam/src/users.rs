@@ -51,6 +51,7 @@ pub(crate) async fn create_user(
                 boundary: boundary.clone(),
                 grants: Grants::default(),
                 groups: BTreeSet::new(),
+                devices: BTreeSet::new(),
                 login: None,
             };
             batch.rely(Key::IamUser(account, NameKey::of(&name))).put(row.clone());
@@ -152,6 +153,9 @@ pub(crate) async fn delete_user(
         let keys = Index::IamUserKeys(account, Arc::clone(&row.unique_id));
         if 0 < view.member_count(&keys) {
             return Err(Refusal::MustFirst("delete access keys").wire());
+        }
+        if !row.devices.is_empty() {
+            return Err(Refusal::MustFirst("delete MFA device").wire());
         }
         if row.login.is_some() {
             return Err(Refusal::MustFirst("delete login profile").wire());
@@ -389,7 +393,6 @@ macro_rules! nothing_of_user {
 }
 
 nothing_of_user! {
-    list_mfa_devices(ListMFADevicesRequest) -> ListMFADevicesResponse, mfa_devices, "iam:ListMFADevices";
     list_signing_certificates(ListSigningCertificatesRequest) -> ListSigningCertificatesResponse,
         certificates, "iam:ListSigningCertificates";
     list_ssh_public_keys(ListSSHPublicKeysRequest) -> ListSSHPublicKeysResponse, ssh_public_keys,
@@ -397,20 +400,6 @@ nothing_of_user! {
     list_service_specific_credentials(ListServiceSpecificCredentialsRequest)
         -> ListServiceSpecificCredentialsResponse, service_specific_credentials,
         "iam:ListServiceSpecificCredentials";
-}
-
-/// Nobody has a device for a second factor here.
-pub(crate) async fn list_virtual_mfa_devices(
-    iam: &Iam,
-    caller: &Caller,
-    _: api::ListVirtualMFADevicesRequest,
-) -> Result<api::ListVirtualMFADevicesResponse, ApiError> {
-    iam.read(caller, |_| Permission::to("iam:ListVirtualMFADevices").on("*"))?;
-    Ok(api::ListVirtualMFADevicesResponse {
-        virtual_mfa_devices: Some(vec![]),
-        is_truncated: Some(false),
-        marker: None,
-    })
 }
 
 pub(crate) async fn tag_user(

@@ -12,13 +12,14 @@ use sts_api as api;
 
 use crate::Identity;
 use crate::errors::Refusal;
+use crate::factor;
 use crate::passed::{Passed, end};
 
 /// How long a session lasts that says nothing, and at most one of a role that another role assumed.
 const DEFAULT_S: u32 = 3_600;
 const CHAINED_S_MAX: i32 = 3_600;
 
-pub(crate) fn handle(
+pub(crate) async fn handle(
     identity: &Identity,
     caller: &Caller,
     input: api::AssumeRoleRequest,
@@ -36,9 +37,8 @@ pub(crate) fn handle(
     let chained = chained(caller, &input)?;
     let account = role.map_or(caller.account, |role| role.account);
     let mut passed = Passed::read(&view, account, input.policy, input.policy_arns, input.tags)?;
-    if input.serial_number.is_some() || input.token_code.is_some() {
-        return Err(Refusal::SecondFactor.wire());
-    }
+    let (serial, code) = (input.serial_number.as_deref(), input.token_code.as_deref());
+    let has_code = factor::taken(identity, caller, serial, code).await?;
     let session_name = input.role_session_name.unwrap_or_default();
     let transitive: BTreeSet<String> =
         input.transitive_tag_keys.unwrap_or_default().into_iter().collect();
@@ -49,6 +49,7 @@ pub(crate) fn handle(
         passed: &passed,
         transitive: &transitive,
         source_identity: input.source_identity.as_deref(),
+        has_code,
     };
     identity.control.authorize(&view, caller, &asked.permission(role.map(|role| &**role)))?;
     // Who is not trusted does not learn whether there is such a role.
@@ -71,6 +72,8 @@ pub(crate) fn handle(
         source_identity: source_identity.clone(),
         provider: None,
         by_password: false,
+        // What the code was shown for is the role: its session says nothing of it, as at STS.
+        mfa_at: None,
     };
     let issued = issue(identity, role, &session_name, session);
     Ok(api::AssumeRoleResponse {
@@ -140,6 +143,8 @@ struct Asked<'a> {
     passed: &'a Passed,
     transitive: &'a BTreeSet<String>,
     source_identity: Option<&'a str>,
+    /// Whether a code of a second factor was shown.
+    has_code: bool,
 }
 
 impl Asked<'_> {
@@ -168,6 +173,11 @@ impl Asked<'_> {
         }
         if let Some(id) = self.external_id {
             permission = permission.with("sts:ExternalId", id.to_owned());
+        }
+        if self.has_code {
+            permission = permission
+                .with("aws:MultiFactorAuthPresent", true)
+                .with("aws:MultiFactorAuthAge", 0_i64);
         }
         if let Some(identity) = self.source_identity {
             permission = permission.with("sts:SourceIdentity", identity.to_owned());

@@ -12,7 +12,12 @@ pub(crate) enum Refusal {
     FederatedAssumes,
     /// The role that is to be assumed is not there; who is not trusted is not told so.
     NoRole(String),
+    /// A code that is wrong, was used, or comes after too many wrong ones.
     SecondFactor,
+    /// A device that is not the caller's.
+    NoFactor,
+    /// A device without a code, or the other way round.
+    HalfAFactor,
     SessionKeys,
     /// An operation that temporary keys may not call.
     SessionKeysFor(String),
@@ -58,6 +63,8 @@ impl Refusal {
             | Self::FederatedAssumes
             | Self::NoRole(_)
             | Self::SecondFactor
+            | Self::NoFactor
+            | Self::HalfAFactor
             | Self::SessionKeys
             | Self::SessionKeysFor(_)
             | Self::SourceIdentity
@@ -89,6 +96,13 @@ impl Refusal {
             Self::FederatedAssumes => "Cannot call AssumeRole with federated user credentials",
             Self::SecondFactor => {
                 "MultiFactorAuthentication failed with invalid MFA one time pass code. "
+            }
+            Self::NoFactor => {
+                "MultiFactorAuthentication failed, unable to validate MFA code.  Please verify your MFA serial number is \
+                 valid and associated with this user."
+            }
+            Self::HalfAFactor => {
+                "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code."
             }
             Self::SessionKeys => "Cannot call this operation with session credentials",
             Self::SourceIdentity => "The source identity of a session cannot be changed.",

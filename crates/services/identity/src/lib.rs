@@ -5,6 +5,7 @@
 
 mod assume_role;
 mod errors;
+mod factor;
 mod jwks;
 mod jwt;
 mod passed;
@@ -58,7 +59,7 @@ impl sts_api::Sts for Identity {
         caller: &Caller,
         input: api::AssumeRoleRequest,
     ) -> Result<api::AssumeRoleResponse, ApiError> {
-        assume_role::handle(self, caller, input)
+        assume_role::handle(self, caller, input).await
     }
 
     async fn assume_role_with_web_identity(
@@ -135,7 +136,7 @@ impl sts_api::Sts for Identity {
         caller: &Caller,
         input: api::GetSessionTokenRequest,
     ) -> Result<api::GetSessionTokenResponse, ApiError> {
-        tokens::session(self, caller, &input)
+        tokens::session(self, caller, &input).await
     }
 }
 

@@ -5,9 +5,13 @@ use aws_wire::{Origin, Session};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use control::access::AccessKey;
+use control::iam::mfa::step_of;
 use control::testing::TestControl;
-use longshore_types::Timestamp;
-use model::{Grants, IamOidcProvider, IamRole, IamUser, PolicyText, Row, TrustText};
+use longshore_types::{Clock as _, Timestamp};
+use model::{
+    Grants, IamMfaDevice, IamOidcProvider, IamRole, IamUser, MfaAssignment, NameKey, PolicyText,
+    Row, TrustText,
+};
 use policy::{Policy, PolicyKind};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use store::Batch;
@@ -95,6 +99,7 @@ fn user() -> IamUser {
         boundary: None,
         grants: grants(text),
         groups: BTreeSet::new(),
+        devices: BTreeSet::new(),
         login: None,
     }
 }
@@ -272,6 +277,62 @@ async fn a_users_own_sessions_are_of_the_user_and_open_less() {
     assert!(world.world.control.read(&guest, &permission).is_ok());
     let more = Permission::to("ecs:ListClusters").on("*");
     assert!(world.world.control.read(&guest, &more).is_err(), "the user itself may not");
+}
+
+#[tokio::test]
+async fn a_second_factor_opens_what_asks_for_one() {
+    const SERIAL: &str = "arn:aws:iam::000000000000:mfa/ann";
+    const ASKS: &str = r#""Bool":{"aws:MultiFactorAuthPresent":"true"}"#;
+    let device = IamMfaDevice {
+        account: ACCOUNT.parse().unwrap(),
+        name: "ann".into(),
+        path: "/".into(),
+        unique_id: "AMFA1".into(),
+        created_at: Timestamp(0),
+        tags: BTreeMap::new(),
+        assigned: Some(MfaAssignment {
+            user: "AIDA1".into(),
+            at: Timestamp(0),
+            drift: 0,
+            last_step: 0,
+        }),
+    };
+    let ann = IamUser { devices: BTreeSet::from([NameKey::of("/ann")]), ..user() };
+    let rows = vec![ann.into(), role(&trust(ASKS)).into(), device.clone().into()];
+    let world = World::new(rows).await;
+    let code = || {
+        let seed = world.world.control.mfa_seed(&device);
+        let step = u64::try_from(step_of(world.world.env.now())).unwrap();
+        Some(vault::totp::code(&seed, step))
+    };
+    let asked = |request: &mut api::AssumeRoleRequest, code: Option<String>| {
+        (request.serial_number, request.token_code) = (Some(SERIAL.to_owned()), code);
+    };
+    assert_eq!(
+        world.assume(&world.user(), |_| {}).await.unwrap_err().code,
+        "AccessDeniedException"
+    );
+    let half = world.assume(&world.user(), |request| asked(request, None)).await.unwrap_err();
+    assert!(half.message.contains("must provide both"), "{}", half.message);
+    let opened = world.assume(&world.user(), |request| asked(request, code())).await.unwrap();
+    let session = world.caller(&opened.credentials.unwrap());
+    assert_eq!(session.session.unwrap().mfa_at, None, "a role's session says nothing of it");
+    let again = world.assume(&world.user(), |request| asked(request, code())).await.unwrap_err();
+    assert!(again.message.contains("invalid MFA one time pass code"), "{}", again.message);
+
+    world.world.env.advance_ms(vault::totp::STEP_MS);
+    let request = |serial: &str| api::GetSessionTokenRequest {
+        serial_number: Some(serial.to_owned()),
+        token_code: code(),
+        ..api::GetSessionTokenRequest::default()
+    };
+    let other = format!("{SERIAL}s");
+    let other = world.identity.get_session_token(&world.user(), request(&other)).await.unwrap_err();
+    assert!(other.message.contains("verify your MFA serial number"), "{}", other.message);
+    let issued = world.identity.get_session_token(&world.user(), request(SERIAL)).await.unwrap();
+    let session = world.caller(&issued.credentials.unwrap());
+    assert!(session.session.as_ref().unwrap().mfa_at.is_some());
+    world.assume(&session, |_| {}).await.unwrap();
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use sts_api as api;
 use crate::Identity;
 use crate::assume_role::render;
 use crate::errors::Refusal;
+use crate::factor;
 use crate::passed::{Passed, end};
 
 const DEFAULT_S: u32 = 43_200;
@@ -15,19 +16,19 @@ const DEFAULT_S: u32 = 43_200;
 const ROOT_S_MAX: i32 = 3_600;
 
 /// Needs no permission: who has a lasting key may have one that ends.
-pub(crate) fn session(
+pub(crate) async fn session(
     identity: &Identity,
     caller: &Caller,
     input: &api::GetSessionTokenRequest,
 ) -> Result<api::GetSessionTokenResponse, ApiError> {
     identity.control.let_through(caller, &Permission::to("sts:GetSessionToken").on("*"))?;
     let (holder, asked_s) = holder(caller, input.duration_seconds, "GetSessionToken")?;
-    if input.serial_number.is_some() || input.token_code.is_some() {
-        return Err(Refusal::SecondFactor.wire());
-    }
+    let (serial, code) = (input.serial_number.as_deref(), input.token_code.as_deref());
+    let has_code = factor::taken(identity, caller, serial, code).await?;
     let session = Session {
         issued_at: caller.now,
         expires: end(caller.now, asked_s, DEFAULT_S),
+        mfa_at: has_code.then_some(caller.now),
         ..Session::default()
     };
     let control = &identity.control;

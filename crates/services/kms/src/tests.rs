@@ -91,6 +91,7 @@ impl World {
             boundary: None,
             grants: Grants { inline, ..Grants::default() },
             groups: BTreeSet::new(),
+            devices: BTreeSet::new(),
             login: None,
         };
         let row = Row::from(user.clone());

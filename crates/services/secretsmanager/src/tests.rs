@@ -142,6 +142,7 @@ impl World {
             boundary: None,
             grants: Grants { inline, ..Grants::default() },
             groups: BTreeSet::new(),
+            devices: BTreeSet::new(),
             login: None,
         };
         self.put(user.clone()).await;

@@ -482,6 +482,7 @@ async fn each_operation_asks_for_its_own_action_on_the_parameter() {
         boundary: None,
         grants: Grants { inline, ..Grants::default() },
         groups: BTreeSet::new(),
+        devices: BTreeSet::new(),
         login: None,
     };
     let row = Row::from(user.clone());

@@ -61,6 +61,7 @@ fn user(grants: Grants) -> IamUser {
         boundary: None,
         grants,
         groups: BTreeSet::new(),
+        devices: BTreeSet::new(),
         login: None,
     }
 }

@@ -4,9 +4,11 @@
 
 pub mod access_keys;
 pub mod assume;
+pub mod guesses;
 pub mod linked;
 pub mod managed;
 pub mod managed_instances;
+pub mod mfa;
 pub mod node_keys;
 mod resource_policies;
 pub mod session;

@@ -67,6 +67,8 @@ struct Inside {
     provider: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     by_password: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mfa_at: Option<Timestamp>,
 }
 
 /// What a client signs with.
@@ -124,6 +126,7 @@ impl Sessions {
             source_identity: session.source_identity,
             provider: session.provider,
             by_password: session.by_password,
+            mfa_at: session.mfa_at,
         };
         let inside = serde_json::to_vec(&inside).unwrap_or_default();
         format!("{PREFIX}{}", self.seal.seal(ids, access_key_id, &inside))
@@ -149,6 +152,7 @@ impl Sessions {
             source_identity: inside.source_identity,
             provider: inside.provider,
             by_password: inside.by_password,
+            mfa_at: inside.mfa_at,
         };
         Some((inside.holder, session, self.secret_of(access_key_id, token)))
     }

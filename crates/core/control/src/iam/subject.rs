@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock};
 
 use aws_wire::{Caller, Principal, Session};
-use longshore_types::AccountId;
+use longshore_types::{AccountId, Timestamp};
 use model::{Grants, IamRole, IamUser, TheAccount, View};
 use policy::{Context, Policies, Policy, PolicyKind, ResourceKind};
 
@@ -77,7 +77,7 @@ impl Subject {
             Principal::Anonymous => return None,
         };
         if let Some(session) = &caller.session {
-            subject.pass(view, session);
+            subject.pass(view, session, caller.now);
         }
         subject.circumstances(caller);
         Some(subject)
@@ -242,7 +242,7 @@ impl Subject {
     }
 
     /// What was passed when the session was made.
-    fn pass(&mut self, view: &View, session: &Session) {
+    fn pass(&mut self, view: &View, session: &Session, now: Timestamp) {
         if session.policy.is_some() || !session.policy_arns.is_empty() {
             let inline = session.policy.as_ref();
             let inline = inline.map(|text| match Policy::parse(text, PolicyKind::Session) {
@@ -257,7 +257,11 @@ impl Subject {
             self.set_tag(key, value);
         }
         self.set("aws:TokenIssueTime", session.issued_at);
-        self.set("aws:MultiFactorAuthPresent", false);
+        self.set("aws:MultiFactorAuthPresent", session.mfa_at.is_some());
+        if let Some(at) = session.mfa_at {
+            let age_s = now.since_ms(at) / 1000;
+            self.set("aws:MultiFactorAuthAge", i64::try_from(age_s).unwrap_or(i64::MAX));
+        }
         if let Some(identity) = &session.source_identity {
             self.set("aws:SourceIdentity", identity.clone());
         }

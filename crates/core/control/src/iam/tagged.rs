@@ -59,6 +59,10 @@ pub fn tags_of<'a>(view: &'a View, arn: &str) -> Option<&'a Tags> {
                 "instance-profile" => {
                     view.iam_instance_profiles.get(account, &key).map(|row| &row.tags)
                 }
+                "mfa" => {
+                    let name = rest.strip_prefix("mfa")?;
+                    view.iam_mfa_devices.get(account, &NameKey::of(name)).map(|row| &row.tags)
+                }
                 "oidc-provider" => {
                     let url = rest.strip_prefix("oidc-provider/")?;
                     view.iam_oidc_providers.get(account, &url.into()).map(|row| &row.tags)

@@ -35,6 +35,7 @@ pub async fn user(world: &TestControl, account: &str, name: &str, policy: &str) 
         boundary: None,
         grants: Grants { inline, ..Grants::default() },
         groups: BTreeSet::new(),
+        devices: BTreeSet::new(),
         login: None,
     };
     let row = IamAccessKey {

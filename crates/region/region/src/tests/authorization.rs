@@ -25,6 +25,8 @@ const UNTESTED_MAX: usize = 4;
 
 /// Members without which, or with anything else in which, a request is refused before it is authorized.
 const MEMBERS: &[(&str, &str)] = &[
+    ("AuthenticationCode1", "123456"),
+    ("AuthenticationCode2", "123456"),
     ("DeletionTaskId", "task/aws-service-role/ecs.amazonaws.com/web/01234567"),
     ("Key", "a"),
     ("OpenIDConnectProviderArn", "arn:aws:iam::000000000000:oidc-provider/example.com"),
@@ -249,6 +251,7 @@ async fn user(world: &TestRegion, grants: Grants) -> Principal {
         boundary: None,
         grants,
         groups: BTreeSet::new(),
+        devices: BTreeSet::new(),
         login: None,
     };
     let decided = world.region.control.decide(|view, _| {

@@ -146,7 +146,8 @@ pub(super) fn row(
         | Key::ElbListener(..)
         | Key::ElbRule(..)
         | Key::EcrRegistry(..)
-        | Key::EcrScanning(..) => {}
+        | Key::EcrScanning(..)
+        | Key::IamMfaDevice(..) => {}
     }
 }
 
