@@ -91,6 +91,20 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    ReportFormatType {
+    TextCsv = "text/csv",
+    }
+}
+
+aws_wire::enumeration! {
+    ReportStateType {
+    Started = "STARTED",
+    Inprogress = "INPROGRESS",
+    Complete = "COMPLETE",
+    }
+}
+
+aws_wire::enumeration! {
     AssignmentStatusType {
     Assigned = "Assigned",
     Unassigned = "Unassigned",

@@ -404,6 +404,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "GenerateCredentialReport",
+            input: None,
+            output: Some(&schema::GENERATE_CREDENTIAL_REPORT_RESPONSE),
+            result_wrapper: Some("GenerateCredentialReportResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "GetAccessKeyLastUsed",
             input: Some(&schema::GET_ACCESS_KEY_LAST_USED_REQUEST),
             output: Some(&schema::GET_ACCESS_KEY_LAST_USED_RESPONSE),
@@ -453,6 +462,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             input: Some(&schema::GET_CONTEXT_KEYS_FOR_PRINCIPAL_POLICY_REQUEST),
             output: Some(&schema::GET_CONTEXT_KEYS_FOR_POLICY_RESPONSE),
             result_wrapper: Some("GetContextKeysForPrincipalPolicyResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetCredentialReport",
+            input: None,
+            output: Some(&schema::GET_CREDENTIAL_REPORT_RESPONSE),
+            result_wrapper: Some("GetCredentialReportResult"),
             method: "POST",
             uri: "/",
             status: 200,
@@ -1151,11 +1169,9 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "EnableOrganizationsRootCredentialsManagement",
         "EnableOrganizationsRootSessions",
         "EnableOutboundWebIdentityFederation",
-        "GenerateCredentialReport",
         "GenerateOrganizationsAccessReport",
         "GenerateServiceLastAccessedDetails",
         "GetAccountProperties",
-        "GetCredentialReport",
         "GetDelegationRequest",
         "GetHumanReadableSummary",
         "GetOrganizationsAccessReport",
@@ -1405,6 +1421,10 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: EnableMFADeviceRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn generate_credential_report(
+        &self,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<GenerateCredentialReportResponse, ApiError>> + Send;
     fn get_access_key_last_used(
         &self,
         caller: &Caller,
@@ -1433,6 +1453,10 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: GetContextKeysForPrincipalPolicyRequest,
     ) -> impl Future<Output = Result<GetContextKeysForPolicyResponse, ApiError>> + Send;
+    fn get_credential_report(
+        &self,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<GetCredentialReportResponse, ApiError>> + Send;
     fn get_group(
         &self,
         caller: &Caller,
@@ -2026,6 +2050,10 @@ pub async fn dispatch<S: Iam + ?Sized>(
             service.enable_mfa_device(caller, input).await?;
             Ok(call.empty_answer())
         }
+        "GenerateCredentialReport" => {
+            let output = service.generate_credential_report(caller).await?;
+            Ok(call.answer(&output))
+        }
         "GetAccessKeyLastUsed" => {
             let input = call.input()?;
             let output = service.get_access_key_last_used(caller, input).await?;
@@ -2052,6 +2080,10 @@ pub async fn dispatch<S: Iam + ?Sized>(
         "GetContextKeysForPrincipalPolicy" => {
             let input = call.input()?;
             let output = service.get_context_keys_for_principal_policy(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "GetCredentialReport" => {
+            let output = service.get_credential_report(caller).await?;
             Ok(call.answer(&output))
         }
         "GetGroup" => {
@@ -2736,6 +2768,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ generate_credential_report $($handler:tt)+) => {
+        async fn generate_credential_report(&self, caller: &$crate::Caller)
+            -> Result<$crate::GenerateCredentialReportResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller))
+        }
+    };
     (@ get_access_key_last_used $($handler:tt)+) => {
         async fn get_access_key_last_used(&self, caller: &$crate::Caller, input: $crate::GetAccessKeyLastUsedRequest)
             -> Result<$crate::GetAccessKeyLastUsedResponse, $crate::ApiError>
@@ -2776,6 +2815,13 @@ macro_rules! forward {
             -> Result<$crate::GetContextKeysForPolicyResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_credential_report $($handler:tt)+) => {
+        async fn get_credential_report(&self, caller: &$crate::Caller)
+            -> Result<$crate::GetCredentialReportResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller))
         }
     };
     (@ get_group $($handler:tt)+) => {

@@ -615,6 +615,14 @@ static EVALUATION_RESULTS_LIST_TYPE: List = List {
     sensitive: false,
 };
 
+pub(super) static GENERATE_CREDENTIAL_REPORT_RESPONSE: Structure = Structure::new(
+    "GenerateCredentialReportResponse",
+    &[
+        Member::new("State", Shape::Text(&REPORT_STATE_TYPE)),
+        Member::new("Description", Shape::Text(&shape::TEXT)),
+    ],
+);
+
 pub(super) static GET_ACCESS_KEY_LAST_USED_REQUEST: Structure = Structure::new(
     "GetAccessKeyLastUsedRequest",
     &[Member::new("AccessKeyId", Shape::Text(&ACCESS_KEY_ID_TYPE)).required()],
@@ -674,6 +682,15 @@ pub(super) static GET_CONTEXT_KEYS_FOR_PRINCIPAL_POLICY_REQUEST: Structure = Str
     &[
         Member::new("PolicySourceArn", Shape::Text(&ARN_TYPE)).required(),
         Member::new("PolicyInputList", Shape::List(&SIMULATION_POLICY_LIST_TYPE)),
+    ],
+);
+
+pub(super) static GET_CREDENTIAL_REPORT_RESPONSE: Structure = Structure::new(
+    "GetCredentialReportResponse",
+    &[
+        Member::new("Content", Shape::Blob(&shape::BLOB)),
+        Member::new("ReportFormat", Shape::Text(&REPORT_FORMAT_TYPE)),
+        Member::new("GeneratedTime", Shape::Timestamp(None)),
     ],
 );
 
@@ -1751,6 +1768,22 @@ pub(super) static REMOVE_USER_FROM_GROUP_REQUEST: Structure = Structure::new(
         Member::new("UserName", Shape::Text(&EXISTING_USER_NAME_TYPE)).required(),
     ],
 );
+
+static REPORT_FORMAT_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["text/csv"],
+    sensitive: false,
+    json_value: false,
+};
+
+static REPORT_STATE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["STARTED", "INPROGRESS", "COMPLETE"],
+    sensitive: false,
+    json_value: false,
+};
 
 static RESOURCE_HANDLING_OPTION_TYPE: Text = Text {
     limits: Limits { min: Some(1), max: Some(64) },

@@ -507,6 +507,14 @@ pub struct EvaluationResult {
 aws_wire::structure!(EvaluationResult, &schema::EVALUATION_RESULT, { 0 eval_action_name, 1 eval_resource_name, 2 eval_decision, 3 matched_statements, 4 missing_context_values, 5 organizations_decision_detail, 6 permissions_boundary_decision_detail, 7 eval_decision_details, 8 resource_specific_results,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct GenerateCredentialReportResponse {
+    pub state: Option<ReportStateType>,
+    pub description: Option<String>,
+}
+
+aws_wire::structure!(GenerateCredentialReportResponse, &schema::GENERATE_CREDENTIAL_REPORT_RESPONSE, { 0 state, 1 description,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct GetAccessKeyLastUsedRequest {
     pub access_key_id: Option<String>,
 }
@@ -577,6 +585,15 @@ pub struct GetContextKeysForPrincipalPolicyRequest {
 }
 
 aws_wire::structure!(GetContextKeysForPrincipalPolicyRequest, &schema::GET_CONTEXT_KEYS_FOR_PRINCIPAL_POLICY_REQUEST, { 0 policy_source_arn, 1 policy_input_list,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetCredentialReportResponse {
+    pub content: Option<Bytes>,
+    pub report_format: Option<ReportFormatType>,
+    pub generated_time: Option<Timestamp>,
+}
+
+aws_wire::structure!(GetCredentialReportResponse, &schema::GET_CREDENTIAL_REPORT_RESPONSE, { 0 content, 1 report_format, 2 generated_time,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct GetGroupPolicyRequest {

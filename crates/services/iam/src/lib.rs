@@ -20,6 +20,7 @@ mod profiles;
 mod providers;
 mod read;
 mod render;
+mod report;
 mod roles;
 mod sign_in;
 mod simulate;

@@ -7,8 +7,8 @@ use model::{IamGroup, IamRole, IamUser};
 
 use crate::pages::paged;
 use crate::{
-    Iam, account, devices, groups, linked, logins, passwords, policies, profiles, providers, roles,
-    simulate, users,
+    Iam, account, devices, groups, linked, logins, passwords, policies, profiles, providers,
+    report, roles, simulate, users,
 };
 
 iam_api::forward! {
@@ -113,6 +113,8 @@ iam_api::forward! {
         update_role => roles::update_role;
         update_role_description => roles::update_role_description;
         update_user => users::update_user;
+        generate_credential_report => report::generate_credential_report;
+        get_credential_report => report::get_credential_report;
         get_account_summary => account::get_account_summary;
         get_account_password_policy => passwords::get_account_password_policy;
         attach_group_policy => attach_group_policy;

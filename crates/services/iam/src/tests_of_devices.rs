@@ -226,3 +226,29 @@ async fn who_has_a_device_signs_in_with_a_code_and_the_session_says_so() {
     assert_eq!(session.mfa_at, Some(session.issued_at));
     assert_eq!(code(sign_in(Some(world.shows(0))).await), "AccessDeniedException");
 }
+
+#[tokio::test]
+async fn the_credential_report_says_who_has_what() {
+    let world = World::enabled().await;
+    let (iam, root) = (&world.iam, world.root());
+    let key = api::CreateAccessKeyRequest { user_name: ann() };
+    let key = iam.create_access_key(&root, key).await.unwrap().access_key.unwrap();
+    let state = iam.generate_credential_report(&root).await.unwrap().state;
+    assert_eq!(state, Some(api::ReportStateType::Complete));
+    let report = iam.get_credential_report(&root).await.unwrap();
+    let text = String::from_utf8(report.content.unwrap().to_vec()).unwrap();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    let [header, of_root, of_ann] = &lines[..] else { panic!("{text}") };
+    assert!(header.len() == 22 && of_root.len() == 22 && of_ann.len() == 22, "{text}");
+    let field = |name: &str| {
+        let place = header.iter().position(|it| *it == name).unwrap();
+        (of_root[place], of_ann[place])
+    };
+    assert_eq!(field("user"), ("<root_account>", "ann"));
+    assert_eq!(field("password_enabled"), ("not_supported", "false"));
+    assert_eq!(field("mfa_active"), ("false", "true"));
+    assert_eq!(field("access_key_1_active").1, "true");
+    assert_eq!(field("access_key_2_active").1, "false");
+    assert!(field("access_key_1_last_rotated").1.ends_with("+00:00"));
+    assert!(!text.contains(&key.secret_access_key.unwrap()));
+}

@@ -285,6 +285,7 @@ async fn who_may_read_everything_reads_everything_and_changes_nothing() {
         "Describe",
         "DiscoverInstances",
         "Filter",
+        "GenerateCredentialReport",
         "Get",
         "List",
         "Simulate",
