@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use longshore_types::ClusterName;
 
-pub(crate) use balancer::{BalancerArgs, BalancerPlaces, ProxyArgs};
+pub(crate) use balancer::{BalancerArgs, BalancerPlaces, ProxyArgs, TenureArgs};
 pub(crate) use egress::EgressArgs;
 pub(crate) use host::{AgentArgs, AgentCommand, HostArgs, TaskEndpointUrl};
 pub(crate) use images::{Image, ImageLoad, ImagePack, ImageRm};
@@ -51,6 +51,9 @@ pub(crate) enum Command {
     Up(Box<Up>),
     /// Stop the region of this data directory, its tasks and what they used
     Down(Down),
+    /// Have the region that runs here go on as this program, which lies where that was started from: containers run on, and
+    /// load balancers serve meanwhile
+    Upgrade,
     /// Print `export` lines for the AWS CLI and SDKs
     Env,
     /// Write a profile into the AWS CLI's configuration

@@ -6,11 +6,12 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use files::holder;
 use files::private::Mended;
 use files::whole::{self, Durability, Found};
 use longshore_types::{RegionName, Token};
@@ -100,7 +101,14 @@ impl RegionFile {
 /// Held while a role is taken.
 #[derive(Debug)]
 pub(crate) struct RoleLock {
-    _file: File,
+    file: File,
+}
+
+impl RoleLock {
+    /// For whoever may give it away: it is held for as long as any has the file.
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
 }
 
 impl DataDir {
@@ -177,25 +185,25 @@ impl DataDir {
         let failed = |source| Error::DataDir { path: path.clone(), source };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&path).map_err(failed)?;
+        let file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let path = self.root.clone();
-                return Err(Error::InUse { role, pid: read_pid(&mut file), path });
+                return Err(Error::InUse { role, pid: holder::noted(&file), path });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         // The lock is what counts. A disk without room for a number is no reason not to run.
-        if let Err(source) = write_pid(&mut file) {
+        if let Err(source) = holder::note(&file) {
             warn!(path = %path.display(), error = %source, "could not note the process id");
         }
-        Ok(RoleLock { _file: file })
+        Ok(RoleLock { file })
     }
 
     /// The process that has a role, if it is alive.
     pub(crate) fn holder(&self, role: Role) -> Option<u32> {
-        let mut file = match File::open(self.lock_file(role)) {
+        let file = match File::open(self.lock_file(role)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             // A disk that fails does not say who runs.
@@ -204,7 +212,7 @@ impl DataDir {
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => {
                 // A disk that was full may have kept an older number, or none.
-                let noted = read_pid(&mut file).filter(|pid| procs::is_alive(*pid));
+                let noted = holder::noted(&file).filter(|pid| procs::is_alive(*pid));
                 noted.or_else(|| procs::locker(&file))
             }
             // The pid is an old one; the lock that we took ends with this function.
@@ -275,17 +283,6 @@ fn is_ours(name: &OsStr) -> bool {
         || is_log
         || [".lock", ".unreadable"].iter().any(|end| text.ends_with(end))
         || [".probe", "region.sqlite"].iter().any(|start| text.starts_with(start))
-}
-
-fn write_pid(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    write!(file, "{}", std::process::id())
-}
-
-fn read_pid(file: &mut File) -> Option<u32> {
-    let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
 }
 
 #[cfg(test)]

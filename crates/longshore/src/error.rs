@@ -52,6 +52,9 @@ pub(crate) enum Error {
     /// This process hands over to another program, once all that it holds is let go.
     #[error("{} takes over", .0.display())]
     Successor(PathBuf),
+    /// The same, with children that go on.
+    #[error("{} takes over", .0.display())]
+    Replaced(PathBuf),
 }
 
 impl Error {
@@ -94,7 +97,8 @@ impl Error {
             | Self::Other { .. }
             | Self::Client(_)
             | Self::Message(_)
-            | Self::Successor(_) => 1,
+            | Self::Successor(_)
+            | Self::Replaced(_) => 1,
         }
     }
 }

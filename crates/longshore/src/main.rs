@@ -75,7 +75,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let error = match error {
-                Error::Successor(path) => hand_over(&path),
+                Error::Successor(path) => {
+                    bury_children();
+                    hand_over(&path)
+                }
+                Error::Replaced(path) => hand_over(&path),
                 error => error,
             };
             logging.say(&format!("longshore: {}", Chain(&error)));
@@ -146,9 +150,8 @@ fn start(cli: Cli, is_agent: bool) -> Result<(), Error> {
     }
 }
 
-/// Becomes another program, with the same arguments and the same process id; comes back only if it cannot.
-fn hand_over(path: &Path) -> Error {
-    // What was started by this one and has ended is nobody else's to bury; what has not yet will be the successor's.
+/// What was started by this one and has ended is nobody else's to bury; what has not yet will be the successor's.
+fn bury_children() {
     let until = 100;
     for _ in 0..until {
         match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
@@ -157,6 +160,10 @@ fn hand_over(path: &Path) -> Error {
             Err(_) => break,
         }
     }
+}
+
+/// Becomes another program, with the same arguments and the same process id; comes back only if it cannot.
+fn hand_over(path: &Path) -> Error {
     let error = process::Command::new(path).args(std::env::args_os().skip(1)).exec();
     Error::Io { doing: "hand over to another program", source: error }
 }
@@ -165,6 +172,7 @@ async fn run(command: Command, data: &DataDir, environment: &Environment) -> Res
     match command {
         Command::Up(args) => commands::up::run(data, environment, &args).await,
         Command::Down(args) => commands::down::run(data, environment, args).await,
+        Command::Upgrade => commands::upgrade::run(data, environment).await,
         Command::Env => commands::env::run(data),
         Command::Configure(args) => commands::configure::run(data, environment, &args),
         Command::Login(args) => commands::login::run(data, environment, &args).await,

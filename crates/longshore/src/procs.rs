@@ -9,6 +9,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::Signal;
+
 use crate::data_dir::Role;
 
 /// Who has locked `file`, by `/proc/locks`: `1: FLOCK  ADVISORY  WRITE 4711 fd:01:131 0 EOF`.
@@ -44,6 +46,28 @@ pub(crate) fn find(root: &Path, role: Role) -> Option<u32> {
 
 pub(crate) fn is_alive(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// The processes that one has started and not yet buried.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    all().filter(|it| parent(*it) == Some(pid)).collect()
+}
+
+/// Where the program lies that a process was started from; another may lie there by now.
+pub(crate) fn program(pid: u32) -> Option<PathBuf> {
+    const REPLACED: &[u8] = b" (deleted)";
+    let link = fs::read_link(format!("/proc/{pid}/exe")).ok()?.into_os_string().into_vec();
+    let path = link.strip_suffix(REPLACED).unwrap_or(&link).to_vec();
+    Some(std::ffi::OsString::from_vec(path).into())
+}
+
+/// Whether a process does something of its own at a signal: `SigCgt: 0000000180004a03`.
+pub(crate) fn catches(pid: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let bit = u32::try_from(signal as i32 - 1).unwrap_or(u32::MAX);
+    caught.checked_shr(bit).unwrap_or(0) & 1 == 1
 }
 
 fn all() -> impl Iterator<Item = u32> {
@@ -85,6 +109,19 @@ mod tests {
         assert_eq!(locker(&held), None);
         held.lock().unwrap();
         assert_eq!(locker(&File::open(&path).unwrap()), Some(std::process::id()));
+    }
+
+    #[test]
+    fn a_process_is_looked_at_from_outside() {
+        let own = std::process::id();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(children(own).contains(&child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!children(own).contains(&child.id()));
+        assert_eq!(program(own), std::env::current_exe().ok());
+        // The runtime of tests catches this one, to say where a stack was too small.
+        assert!(catches(own, Signal::SIGSEGV) && !catches(own, Signal::SIGUSR2));
     }
 
     #[test]

@@ -41,6 +41,19 @@ impl Identity {
     }
 }
 
+/// Whether what lies at `path` is the program that runs here.
+pub(crate) fn is_same_program(path: &Path) -> bool {
+    let its = Identity::of(path).ok();
+    its.is_some() && its == Identity::of(Path::new(OWN)).ok()
+}
+
+/// Whether a process runs another program than this one does.
+pub(crate) fn is_of_another_program(pid: u32) -> bool {
+    let of = |path: &Path| Identity::of(path).ok();
+    let theirs = of(&Path::new("/proc").join(pid.to_string()).join("exe"));
+    theirs.is_some() && theirs != of(Path::new(OWN))
+}
+
 /// A program that takes another's place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -252,6 +265,23 @@ mod tests {
 
     fn path(inode: u64) -> Option<PathBuf> {
         Some(PathBuf::from(format!("/{inode}")))
+    }
+
+    #[test]
+    fn a_process_is_of_another_program_if_its_file_is_another() {
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        // Until it is that, it is a copy of this one.
+        for _ in 0..1_000 {
+            if is_of_another_program(other.id()) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(is_of_another_program(other.id()));
+        assert!(!is_of_another_program(std::process::id()));
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(!is_of_another_program(other.id()), "it is none");
     }
 
     #[test]

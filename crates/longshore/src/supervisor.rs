@@ -34,6 +34,17 @@ pub(crate) struct ChildSpec {
     pub(crate) log: Option<PathBuf>,
     /// Whether all end if this one refuses to run.
     pub(crate) is_essential: bool,
+    /// Whether it runs on when the supervisor becomes another program, which has one of its own take over from it.
+    pub(crate) outlives: bool,
+}
+
+/// Why the supervisor ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// All end.
+    Stop,
+    /// It becomes another program.
+    Replace,
 }
 
 /// How patient the supervisor is.
@@ -70,30 +81,28 @@ enum Report {
     Stopped,
 }
 
-/// Keeps `children` running until `stop` completes or an essential one refuses to run. Children are
-/// stopped one after the other, the last first.
+/// Keeps `children` running until `stop` completes, whose answer is given back, or an essential one refuses to run. Children
+/// are stopped one after the other, the last first.
 pub(crate) async fn run(
     children: Vec<ChildSpec>,
     patience: Patience,
-    stop: impl Future<Output = ()>,
-) -> Result<(), Error> {
+    stop: impl Future<Output = Ending>,
+) -> Result<Ending, Error> {
     let (reports, mut inbox) = mpsc::channel(children.len().max(1));
     let mut keepers = Vec::new();
     for spec in children {
-        let (tell, told) = watch::channel(false);
+        let (tell, told) = watch::channel(None);
         #[expect(clippy::disallowed_methods, reason = "waited for below, when it was told to end")]
         let task = tokio::spawn(always(spec, patience, told, reports.clone()));
         keepers.push((tell, task));
     }
-    let mut refusal = None;
     tokio::pin!(stop);
-    loop {
+    let ending = loop {
         tokio::select! {
-            () = &mut stop => break,
+            asked = &mut stop => break Ok(asked),
             report = inbox.recv() => match report {
                 Some(Report::Refused { name, is_essential: true }) => {
-                    refusal = Some(Error::Refused(format!("the {name} cannot run; it says why above")));
-                    break;
+                    break Err(Error::Refused(format!("the {name} cannot run; it says why above")));
                 }
                 Some(Report::Refused { name, .. }) => {
                     warn!(child = name, "going on without it; it is asked again now and then");
@@ -101,19 +110,19 @@ pub(crate) async fn run(
                 Some(Report::Stopped) | None => {}
             },
         }
-    }
+    };
     for (tell, task) in keepers.into_iter().rev() {
-        let _ = tell.send(true);
+        let _ = tell.send(Some(*ending.as_ref().unwrap_or(&Ending::Stop)));
         let _ = task.await;
     }
-    refusal.map_or(Ok(()), Err)
+    ending
 }
 
 /// Keeps one child, even if whoever does panics: nobody else would start it again.
 async fn always(
     spec: ChildSpec,
     patience: Patience,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Option<Ending>>,
     reports: mpsc::Sender<Report>,
 ) {
     loop {
@@ -134,7 +143,7 @@ async fn always(
 async fn keep(
     spec: ChildSpec,
     patience: Patience,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Option<Ending>>,
     reports: mpsc::Sender<Report>,
 ) {
     let mut pause = patience.pause_min;
@@ -146,8 +155,13 @@ async fn keep(
                 info!(child = spec.name, pid = child.id(), "child started");
                 let status = tokio::select! {
                     status = child.wait() => status.ok(),
-                    () = told(&mut stop) => {
-                        end(&spec, &mut child, patience.stop).await;
+                    ending = told(&mut stop) => {
+                        if spec.outlives && ending == Ending::Replace {
+                            // It is a child of this process still, whatever program that becomes.
+                            std::mem::forget(child);
+                        } else {
+                            end(&spec, &mut child, patience.stop).await;
+                        }
                         let _ = reports.try_send(Report::Stopped);
                         return;
                     }
@@ -172,15 +186,15 @@ async fn keep(
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = told(&mut stop) => return,
+            _ = told(&mut stop) => return,
         }
         pause = (pause.min(patience.pause_max) * 2).min(patience.pause_max);
     }
 }
 
 /// Completes once the child is to stop; a supervisor that is gone says the same.
-async fn told(stop: &mut watch::Receiver<bool>) {
-    drop(stop.wait_for(|stop| *stop).await.map(|_| ()));
+async fn told(stop: &mut watch::Receiver<Option<Ending>>) -> Ending {
+    stop.wait_for(Option::is_some).await.ok().and_then(|told| *told).unwrap_or(Ending::Stop)
 }
 
 fn has_refused(status: Option<ExitStatus>) -> bool {
@@ -238,7 +252,13 @@ mod tests {
             without: &[],
             log: None,
             is_essential: true,
+            outlives: false,
         }
+    }
+
+    async fn stopped(stop: impl Future<Output = ()>) -> Ending {
+        stop.await;
+        Ending::Stop
     }
 
     fn hasty() -> Patience {
@@ -273,7 +293,7 @@ mod tests {
         let child = shell("child", &format!("echo $$ >> {}; exit 1", file.display()));
         let seen = file.clone();
         let stop = async move { until("three starts", || lines(&seen).len() >= 3).await };
-        run(vec![child], hasty(), stop).await.unwrap();
+        run(vec![child], hasty(), stopped(stop)).await.unwrap();
         let mut pids = lines(&file);
         pids.sort();
         pids.dedup();
@@ -292,7 +312,7 @@ mod tests {
         child.without = &["CARGO_MANIFEST_DIR"];
         let seen = file.clone();
         let stop = async move { until("a start", || !lines(&seen).is_empty()).await };
-        run(vec![child], hasty(), stop).await.unwrap();
+        run(vec![child], hasty(), stopped(stop)).await.unwrap();
         assert_eq!(lines(&file)[0], format!("{} none", env!("CARGO_PKG_NAME")));
     }
 
@@ -310,8 +330,31 @@ mod tests {
         let children = vec![shell("first", &script("first")), shell("second", &script("second"))];
         let seen = file.clone();
         let stop = async move { until("both up", || lines(&seen).len() >= 2).await };
-        run(children, hasty(), stop).await.unwrap();
+        run(children, hasty(), stopped(stop)).await.unwrap();
         assert_eq!(lines(&file)[2..], ["second ended", "first ended"]);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_outlives_the_program_is_left_running_by_no_other_end() {
+        let dir = tempfile::tempdir().unwrap();
+        for (ending, is_left) in [(Ending::Replace, true), (Ending::Stop, false)] {
+            let file = dir.path().join(format!("{ending:?}"));
+            let mut child =
+                shell("balancer", &format!("echo $$ > {}; exec sleep 1000", file.display()));
+            child.outlives = true;
+            let seen = file.clone();
+            let stop = async move {
+                until("up", || !lines(&seen).is_empty()).await;
+                ending
+            };
+            assert_eq!(run(vec![child], hasty(), stop).await.unwrap(), ending);
+            let pid = Pid::from_raw(lines(&file)[0].parse().unwrap());
+            assert_eq!(kill(pid, None).is_ok(), is_left);
+            if is_left {
+                kill(pid, Signal::SIGKILL).unwrap();
+                nix::sys::wait::waitpid(pid, None).unwrap();
+            }
+        }
     }
 
     #[tokio::test]
@@ -321,7 +364,7 @@ mod tests {
         let script = format!("trap '' TERM; echo $$ > {}; exec sleep 1000", file.display());
         let seen = file.clone();
         let stop = async move { until("up", || !lines(&seen).is_empty()).await };
-        run(vec![shell("stubborn", &script)], hasty(), stop).await.unwrap();
+        run(vec![shell("stubborn", &script)], hasty(), stopped(stop)).await.unwrap();
         let pid: i32 = lines(&file)[0].parse().unwrap();
         assert!(kill(Pid::from_raw(pid), None).is_err(), "it is gone");
     }
@@ -347,7 +390,7 @@ mod tests {
             shell("region", &format!("sleep 0.05; echo up > {}; exec sleep 1000", file.display()));
         let seen = file.clone();
         let stop = async move { until("up", || !lines(&seen).is_empty()).await };
-        run(vec![region, agent], hasty(), stop).await.unwrap();
+        run(vec![region, agent], hasty(), stopped(stop)).await.unwrap();
     }
 
     #[tokio::test]
@@ -359,7 +402,7 @@ mod tests {
         agent.is_essential = false;
         let seen = file.clone();
         let stop = async move { until("three starts", || lines(&seen).len() >= 3).await };
-        run(vec![agent], hasty(), stop).await.unwrap();
+        run(vec![agent], hasty(), stopped(stop)).await.unwrap();
     }
 
     #[tokio::test]
@@ -371,7 +414,7 @@ mod tests {
         patience.healthy = Duration::from_millis(10);
         let seen = file.clone();
         let stop = async move { until("three starts", || lines(&seen).len() >= 3).await };
-        run(vec![shell("region", &script)], patience, stop).await.unwrap();
+        run(vec![shell("region", &script)], patience, stopped(stop)).await.unwrap();
     }
 
     #[tokio::test]
@@ -382,7 +425,7 @@ mod tests {
         child.log = Some(dir.path().join("no/such/directory.log"));
         let seen = file.clone();
         let stop = async move { until("up", || !lines(&seen).is_empty()).await };
-        run(vec![child], hasty(), stop).await.unwrap();
+        run(vec![child], hasty(), stopped(stop)).await.unwrap();
     }
 
     #[tokio::test]
@@ -393,7 +436,7 @@ mod tests {
         child.log = Some(log.clone());
         let seen = log.clone();
         let stop = async move { until("both lines", || lines(&seen).len() >= 2).await };
-        run(vec![child], hasty(), stop).await.unwrap();
+        run(vec![child], hasty(), stopped(stop)).await.unwrap();
         assert_eq!(lines(&log), ["out", "err"]);
     }
 }

@@ -70,7 +70,7 @@ pub(crate) async fn take(
     let path =
         successors.place(&offer.digest).map_err(|why| NotTaken::Note(Chain(&why).to_string()))?;
     fetch(remote, signer, offer, &path).await?;
-    try_out(&path, &offer.release).await?;
+    starts(&path, Some(&offer.release)).await?;
     successors
         .choose(&path, offer.run, program)
         .map_err(|why| NotTaken::Note(Chain(&why).to_string()))?;
@@ -111,15 +111,16 @@ async fn fetch(
     Ok(())
 }
 
-/// It must at least start, and be what the region said.
-async fn try_out(path: &Path, release: &str) -> Result<(), NotTaken> {
+/// It must at least start, and be the release that it is said to be.
+pub(crate) async fn starts(path: &Path, release: Option<&str>) -> Result<(), NotTaken> {
     let mut command = tokio::process::Command::new(path);
     command.arg("--version").env_clear().stdin(Stdio::null()).kill_on_drop(true);
     let said = tokio::time::timeout(TRIAL_MAX, command.output()).await;
     let said = said.map_err(|_| NotTaken::Trial("it says nothing".to_owned()))?;
     let said = said.map_err(|why| NotTaken::Trial(why.to_string()))?;
     let text = String::from_utf8_lossy(&said.stdout);
-    let is_it = said.status.success() && text.split_whitespace().any(|word| word == release);
+    let is_told = |release| text.split_whitespace().any(|word| word == release);
+    let is_it = said.status.success() && release.is_none_or(is_told);
     match is_it {
         true => Ok(()),
         false => {

@@ -223,20 +223,24 @@ struct Load {
     served: Arc<AtomicU32>,
     /// Requests that were sent and not answered with 200.
     lost: Arc<AtomicU32>,
+    /// Connections that nobody took.
+    refused: Arc<AtomicU32>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Load {
     fn new(address: SocketAddr, clients: usize) -> Self {
-        let (stop, served, lost): (Arc<AtomicBool>, Arc<AtomicU32>, Arc<AtomicU32>) =
+        let (stop, [served, lost, refused]): (Arc<AtomicBool>, [Arc<AtomicU32>; 3]) =
             Default::default();
         let threads = (0..clients).map(|_| {
             let (stop, served, lost) = (Arc::clone(&stop), Arc::clone(&served), Arc::clone(&lost));
+            let refused = Arc::clone(&refused);
             std::thread::spawn(move || {
                 let mut kept: Option<Caller> = None;
                 while !stop.load(SeqCst) {
                     let Some(mut caller) = kept.take().or_else(|| Caller::new(address)) else {
                         // Nobody listens at the moment: nothing was sent.
+                        refused.fetch_add(1, SeqCst);
                         std::thread::sleep(Duration::from_millis(1));
                         continue;
                     };
@@ -255,7 +259,7 @@ impl Load {
             })
         });
         let threads = threads.collect();
-        Self { stop, served, lost, threads }
+        Self { stop, served, lost, refused, threads }
     }
 
     fn wait_for_more(&self, count: u32) {
@@ -317,4 +321,36 @@ fn a_balancer_that_is_ended_under_load_loses_no_request_that_it_took() {
     load.wait_for_more(200);
     assert_eq!(load.lost(), 0);
     load.end();
+}
+
+#[test]
+fn a_balancer_takes_over_from_another_under_load_and_every_connection_and_request_is_served() {
+    let world = World::new(target());
+    let mut running = world.start(&["balancer"]);
+    let address = world.address();
+    let load = Load::new(address, 4);
+    load.wait_for_more(200);
+    let lock = world.dir.path().join("balancer.lock");
+    for _ in 0..3 {
+        let next = world.start(&["balancer", "--take-over"]);
+        let mut status = None;
+        wait_for("the end of the one before", || {
+            status = running.0.try_wait().unwrap();
+            status.is_some()
+        });
+        assert!(status.unwrap().success());
+        load.wait_for_more(200);
+        assert_eq!(std::fs::read_to_string(&lock).unwrap(), next.0.id().to_string());
+        running = next;
+    }
+    assert_eq!((load.lost(), load.refused.load(SeqCst)), (0, 0));
+    // Without being told to, none takes the place of another.
+    let mut other = world.start(&["balancer"]);
+    assert_eq!(other.0.wait().unwrap().code(), Some(78));
+    load.wait_for_more(200);
+    assert_eq!((load.lost(), load.refused.load(SeqCst)), (0, 0));
+    assert_eq!(world.address(), address);
+    load.end();
+    running.signal(Signal::SIGTERM);
+    assert!(running.0.wait().unwrap().success());
 }

@@ -6,6 +6,7 @@
 //! * [`Dir`]: a directory held by descriptor. No name in it, whoever made it and whoever changes it
 //!   meanwhile, leads out of it.
 //! * [`copy`]: what is in one such directory laid into another.
+//! * [`holder`]: which process holds a lock file.
 //! * [`reserve`]: room on the disk that is kept for when it is full.
 //! * [`private`]: what is ours is readable by its owner only, from the moment it is made.
 
@@ -14,6 +15,7 @@
 pub mod copy;
 pub mod dir;
 pub mod format;
+pub mod holder;
 pub mod limits;
 pub mod private;
 pub mod reserve;

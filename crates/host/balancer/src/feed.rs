@@ -8,9 +8,12 @@ use files::whole::{self, Durability};
 use futures_util::future::BoxFuture;
 use longshore_types::Chain;
 use routing::{REPORT_INTERVAL_MS, Report, Table, Update};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use crate::handover;
 use crate::limits::{READ_WAIT, REPORT_PAUSE, RETRY_PAUSE};
 use crate::listen::Listeners;
 use crate::live::Snapshot;
@@ -58,14 +61,30 @@ impl Saved {
     }
 }
 
+/// The table that is served by, and the sockets that are opened for it.
+#[derive(Debug)]
+pub(crate) struct ServedTable(Mutex<Arc<Table>>);
+
+impl ServedTable {
+    pub(crate) fn new(table: Table) -> Self {
+        Self(Mutex::new(Arc::new(table)))
+    }
+
+    /// No other is served by while this is held.
+    pub(crate) async fn stays(&self) -> MutexGuard<'_, Arc<Table>> {
+        self.0.lock().await
+    }
+}
+
 /// Reads tables and serves by them, while the process lives.
 pub(crate) async fn follow(
     (shared, missing_wait): (Arc<Shared>, Duration),
     feed: Arc<dyn Feed>,
     listeners: Arc<Listeners>,
     saved: Saved,
-    mut table: Table,
+    served: Arc<ServedTable>,
 ) {
+    let mut table = Arc::clone(&*served.stays().await);
     let mut is_away = false;
     // What was saved is served, but whether it is the region's is yet to be heard: a region that was set up anew
     // counts its versions from the beginning.
@@ -92,6 +111,7 @@ pub(crate) async fn follow(
         is_away = false;
         if update == Update::Unchanged {
             if listeners.is_missing_some(&table) {
+                let _stays = served.stays().await;
                 listeners.follow(&table).await;
                 shared.changed.notify_one();
             }
@@ -103,10 +123,15 @@ pub(crate) async fn follow(
             continue;
         };
         known = next.version;
-        if next != table {
-            table = next;
+        if next != *table {
+            table = Arc::new(next);
+            let mut last = served.stays().await;
             apply(&shared, &listeners, &table).await;
-            saved.save(&table).await;
+            *last = Arc::clone(&table);
+            // Whoever has taken over saves its own.
+            if !listeners.is_handed_over() {
+                saved.save(&table).await;
+            }
         }
     }
 }
@@ -123,30 +148,51 @@ pub(crate) async fn apply(shared: &Arc<Shared>, listeners: &Listeners, table: &T
     shared.changed.notify_one();
 }
 
-/// Tells the region what is seen, whenever that changed and now and then, while the process lives.
-pub(crate) async fn tell(
-    shared: Arc<Shared>,
-    feed: Arc<dyn Feed>,
-    listeners: Arc<Listeners>,
-    node: String,
-) {
-    loop {
-        let pause = Duration::from_millis(REPORT_INTERVAL_MS);
-        let _ = timeout(pause, shared.changed.notified()).await;
-        // What changes at the same time is told at once.
-        tokio::time::sleep(REPORT_PAUSE).await;
-        let snapshot = Arc::clone(&shared.snapshot.borrow());
-        if !snapshot.is_settled() {
-            continue;
+/// Whom a process tells what it sees.
+#[derive(Debug)]
+pub(crate) struct Teller {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) feed: Arc<dyn Feed>,
+    pub(crate) listeners: Arc<Listeners>,
+    pub(crate) node: String,
+    /// What the process before this one still holds.
+    pub(crate) before: watch::Receiver<Option<Report>>,
+    /// The process after it, once there is one: it is told in the region's place.
+    pub(crate) successor: Mutex<Option<OwnedWriteHalf>>,
+}
+
+impl Teller {
+    /// Tells what is seen, whenever that changed and now and then, while the process lives.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            let pause = Duration::from_millis(REPORT_INTERVAL_MS);
+            let _ = timeout(pause, self.shared.changed.notified()).await;
+            // What changes at the same time is told at once.
+            tokio::time::sleep(REPORT_PAUSE).await;
+            let snapshot = Arc::clone(&self.shared.snapshot.borrow());
+            if !snapshot.is_settled() {
+                continue;
+            }
+            let own = snapshot.report(&self.node);
+            let mut report = handover::with_held(own, self.before.borrow().as_ref());
+            report.local = self.listeners.local();
+            report.egress = self.listeners.egress();
+            report.serving = self.listeners.serving();
+            if !self.tell(report).await {
+                tokio::time::sleep(RETRY_PAUSE).await;
+                self.shared.changed.notify_one();
+            }
         }
-        let mut report = snapshot.report(&node);
-        report.local = listeners.local();
-        report.egress = listeners.egress();
-        report.serving = listeners.serving();
-        let sent = timeout(READ_WAIT, feed.report(report)).await;
-        if !matches!(sent, Ok(Ok(()))) {
-            tokio::time::sleep(RETRY_PAUSE).await;
-            shared.changed.notify_one();
+    }
+
+    async fn tell(&self, report: Report) -> bool {
+        if !self.listeners.is_handed_over() {
+            return matches!(timeout(READ_WAIT, self.feed.report(report)).await, Ok(Ok(())));
         }
+        // Of one that has ended too: this one will soon.
+        if let Some(successor) = &mut *self.successor.lock().await {
+            let _ = timeout(READ_WAIT, handover::tell(successor, report)).await;
+        }
+        true
     }
 }

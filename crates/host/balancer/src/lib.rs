@@ -13,6 +13,7 @@
 mod checks;
 pub mod connect;
 mod feed;
+mod handover;
 mod http;
 mod impatient;
 pub mod limits;
@@ -31,28 +32,34 @@ mod tests;
 mod tls;
 mod udp;
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use files::whole::{self, Durability};
-use longshore_types::{Clock, IdSource};
+use longshore_types::{Chain, Clock, IdSource};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use tracing::info;
+use tracing::{info, warn};
 
 pub use feed::{Feed, FeedError};
+pub use handover::Predecessor;
 pub use listen::{Listening, listening};
 pub use relay::{Doors, RegionDoor};
 pub use sockets::Interfaces;
 
-use crate::feed::Saved;
+use crate::feed::{Saved, ServedTable, Teller};
+use crate::handover::Handover;
 use crate::http::CookieKey;
-use crate::limits::GRACE_MAX;
+use crate::limits::{GRACE_MAX, HANDED_OVER_LOOK, HANDED_OVER_MAX};
 use crate::listen::Listeners;
-use crate::shared::Shared;
+use crate::shared::{Phase, Shared};
 use crate::sockets::Sockets;
 
 /// In the state directory: the table that was last given, to serve by while the region is away. Keys of certificates are in it.
@@ -79,12 +86,24 @@ pub struct Config {
     pub missing_wait: Duration,
 }
 
-/// Serves until `ended`, then finishes what is open.
+/// How a process comes to its role.
+#[derive(Debug)]
+pub enum Tenure {
+    /// Nobody has it; with the lock that says who does.
+    First(File),
+    /// Another process has, which goes on until this one serves.
+    After(Predecessor),
+}
+
+/// Serves until `ended`, or until another process has taken this one's place, then finishes what is open.
+///
+/// # Errors
+/// It cannot begin, or the process before it goes on.
 pub async fn run(
     config: Config,
+    tenure: Tenure,
     feed: Arc<dyn Feed>,
-    clock: Arc<dyn Clock>,
-    ids: Arc<dyn IdSource>,
+    (clock, ids): (Arc<dyn Clock>, Arc<dyn IdSource>),
     ended: impl Future<Output = ()>,
 ) -> io::Result<()> {
     files::private::make_dirs(&config.state_dir)?;
@@ -93,39 +112,117 @@ pub async fn run(
         log::channel(config.logs_dir.clone(), config.region.clone(), Arc::clone(&clock));
     let sockets = Sockets::start(Arc::clone(&config.interfaces))?;
     let shared = Arc::new(Shared::new(clock, ids, key, logs, (sockets, Arc::clone(&config.doors))));
-    let state_dir = config.state_dir.clone();
-    let listeners = Arc::new(Listeners::new(Arc::clone(&shared), config.local, state_dir));
-    let saved = Saved(config.state_dir.join(TABLE_FILE));
-    let (table, missing_wait) = (saved.load(), config.missing_wait);
-    if !table.balancers.is_empty() || !table.egress.is_empty() {
-        info!(version = table.version, "serving by the saved table");
-    }
-    feed::apply(&shared, &listeners, &table).await;
-
-    let mut tasks = JoinSet::new();
-    let line = || (Arc::clone(&shared), Arc::clone(&feed), Arc::clone(&listeners));
-    let (a, b, c) = line();
-    tasks.spawn(feed::follow((a, missing_wait), b, c, saved, table));
-    let (a, b, c) = line();
-    tasks.spawn(feed::tell(a, b, c, config.node.clone()));
-    tasks.spawn(checks::run(Arc::clone(&shared)));
-    tasks.spawn(checks::mitigate(Arc::clone(&shared)));
     let mut logging = JoinSet::new();
     let (end_log, log_ended) = tokio::sync::oneshot::channel::<()>();
     logging.spawn(writer.run(async move { drop(log_ended.await) }));
+    let served = serve(&config, tenure, feed, &shared, ended).await;
+    shared.phase.send_replace(Phase::Over);
+    drop(end_log);
+    while logging.join_next().await.is_some() {}
+    served
+}
 
-    ended.await;
+async fn serve(
+    config: &Config,
+    tenure: Tenure,
+    feed: Arc<dyn Feed>,
+    shared: &Arc<Shared>,
+    ended: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let saved = Saved(config.state_dir.join(TABLE_FILE));
+    let (lock, table, given, link) = match tenure {
+        Tenure::First(lock) => (lock, saved.load(), BTreeMap::new(), None),
+        Tenure::After(before) => {
+            let (lock, table, given, link) = before.parts();
+            (lock, table, given, Some(link))
+        }
+    };
+    let state_dir = config.state_dir.clone();
+    let listeners = Arc::new(Listeners::new(Arc::clone(shared), config.local, state_dir, given));
+    if !table.balancers.is_empty() || !table.egress.is_empty() {
+        info!(version = table.version, "serving by the saved table");
+    }
+    feed::apply(shared, &listeners, &table).await;
+    listeners.drop_given();
+    let mut tasks = JoinSet::new();
+    let before = match link {
+        None => watch::channel(None).1,
+        Some(link) => match link.serving().await {
+            Ok((held, link)) => {
+                info!("the place of another process is taken");
+                let (send, before) = watch::channel(Some(held));
+                tasks.spawn(handover::hear(link, send, Arc::clone(shared)));
+                before
+            }
+            Err(error) => {
+                // It goes on, and what came here meanwhile is finished.
+                finish(shared, &listeners).await;
+                return Err(error);
+            }
+        },
+    };
+    if let Err(error) = files::holder::note(&lock) {
+        warn!(error = %Chain(&error), "could not note the process id");
+    }
+    let table = Arc::new(ServedTable::new(table));
+    let teller = Arc::new(Teller {
+        shared: Arc::clone(shared),
+        feed: Arc::clone(&feed),
+        listeners: Arc::clone(&listeners),
+        node: config.node.clone(),
+        before,
+        successor: Mutex::default(),
+    });
+    let followed = (Arc::clone(shared), config.missing_wait);
+    tasks.spawn(feed::follow(followed, feed, Arc::clone(&listeners), saved, Arc::clone(&table)));
+    tasks.spawn(Arc::clone(&teller).run());
+    tasks.spawn(checks::run(Arc::clone(shared)));
+    tasks.spawn(checks::mitigate(Arc::clone(shared)));
+
+    let handover = Handover::begin(&config.state_dir, (shared, &listeners), &table, lock);
+    let ended = pin!(ended);
+    serve_until(handover, &teller, ended).await;
     info!("ending: no new connections, what is open is finished");
+    finish(shared, &listeners).await;
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Completes once the process is to end soon.
+async fn serve_until(
+    handover: Handover,
+    teller: &Teller,
+    mut ended: Pin<&mut impl Future<Output = ()>>,
+) {
+    let successor = tokio::select! {
+        () = &mut ended => return,
+        successor = handover.done() => successor,
+    };
+    info!("another process has taken over, what is open is finished");
+    let (link, gone) = successor.split();
+    *teller.successor.lock().await = link;
+    teller.shared.changed.notify_one();
+    let finished = async {
+        while !teller.shared.is_empty() {
+            sleep(HANDED_OVER_LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = finished => {}
+        () = &mut ended => {}
+        () = gone => {}
+        () = sleep(HANDED_OVER_MAX) => {}
+    }
+}
+
+/// Takes nothing new and finishes what is open, for as long as that may take.
+async fn finish(shared: &Shared, listeners: &Listeners) {
     listeners.close().await;
-    shared.closing.send_replace(true);
+    shared.phase.send_replace(Phase::Ending);
     let deadline = Instant::now() + GRACE_MAX;
     while shared.connections.count() > 0 && Instant::now() < deadline {
         sleep(Duration::from_millis(5)).await;
     }
-    tasks.shutdown().await;
-    drop(end_log);
-    while logging.join_next().await.is_some() {}
-    Ok(())
 }
 
 /// The key that stickiness cookies are sealed with; made once, so that clients stay where they are over restarts.

@@ -60,6 +60,16 @@ pub const CHECK_ANSWER_BYTES_MAX: usize = 64 << 10;
 pub const GRACE_MAX: Duration = Duration::from_secs(15);
 /// How long a kept connection may wait for its last request then.
 pub const IDLE_GRACE: Duration = Duration::from_secs(1);
+/// How long what is open may go on with a process whose place another has taken.
+pub const HANDED_OVER_MAX: Duration = Duration::from_secs(3_600);
+/// How long a kept connection may wait for its last request there: most clients let go of it by then.
+pub const HANDED_OVER_IDLE: Duration = Duration::from_secs(60);
+/// How often it is looked whether something is still open.
+pub const HANDED_OVER_LOOK: Duration = Duration::from_millis(20);
+/// How long the other may take to serve; then this one goes on as before.
+pub const TAKE_OVER_MAX: Duration = Duration::from_secs(20);
+/// Bytes of what the two say to each other at once. A report of all targets is the largest.
+pub const WORD_BYTES_MAX: usize = 64 << 20;
 /// How long the region may let a read of the table wait.
 pub const READ_WAIT: Duration = Duration::from_secs(20);
 /// The same while a socket is missing, which may come to be there at any moment.

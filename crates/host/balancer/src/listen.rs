@@ -1,109 +1,34 @@
 //! Sockets: one for each address and port that a table names, kept over tables as long as they are named.
 
+mod open;
 mod places;
+mod served;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use files::whole::{self, Durability};
-use futures_util::FutureExt as _;
 use longshore_types::Chain;
-use routing::{EndpointId, InterfaceRef, ListenerId, ListenerProtocol, Table, egress_listener};
+use routing::{InterfaceRef, ListenerId, ListenerProtocol, Table};
 use serde::{Deserialize, Serialize};
-use socket2::{SockRef, Socket};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use crate::http::connection::{Client, Times, serve};
-use crate::limits::{EGRESS_WAIT_MAX, EGRESS_WAITING_MAX, HANDSHAKE_WAIT_MAX};
-use crate::live::{LiveListener, Snapshot};
-use crate::relay;
 use crate::retries::Retries;
 use crate::shared::Shared;
 use crate::sockets::{NamespaceId, Transport};
-use crate::tcp;
-use crate::tls::TlsFacts;
-use crate::udp;
-use places::{Place, interfaces, places};
+pub(crate) use open::{GivenSocket, Stop};
+pub(crate) use places::Place;
+pub(crate) use served::Door;
 
-const BACKLOG: i32 = 4096;
-/// How long after an error of `accept` the next is tried: it is most often the limit of open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-
-/// What somebody comes to.
-#[derive(Clone, Debug)]
-enum Served {
-    Listener(Door),
-    Endpoint(EndpointId),
-}
-
-/// A listener, and at which of its sockets somebody comes.
-#[derive(Clone, Debug)]
-pub(crate) struct Door {
-    pub(crate) listener: ListenerId,
-    /// At the machine's own address, where nobody but the balancer itself judges by its groups.
-    is_local: bool,
-    /// Which listener is meant says where the connection was going.
-    egress: Option<Egress>,
-}
-
-/// The way out of the network of an interface.
-#[derive(Clone, Debug)]
-struct Egress {
-    interface: InterfaceRef,
-    /// For connections of which nobody knows yet where they go, and so whose they are.
-    waiting: Arc<Semaphore>,
-}
-
-impl Egress {
-    fn new(interface: &InterfaceRef) -> Self {
-        let waiting = Arc::new(Semaphore::new(EGRESS_WAITING_MAX));
-        Self { interface: interface.clone(), waiting }
-    }
-
-    /// None: as many wait as may.
-    fn wait(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.waiting).try_acquire_owned().ok()
-    }
-}
-
-impl Door {
-    /// Whether a client may come in. Whoever is on the machine itself may: it reaches everything there.
-    pub(crate) fn lets_in(
-        &self,
-        live: &LiveListener,
-        (client, local): (SocketAddr, SocketAddr),
-        is_datagram: bool,
-    ) -> bool {
-        let client = client.ip().to_canonical();
-        !self.is_local
-            || client.is_loopback()
-            || client == local.ip().to_canonical()
-            || live.balancer.lets_in(client, live.listener.port, is_datagram)
-    }
-}
-
-/// An open socket that is not yet served.
-enum Bound {
-    Stream(TcpListener),
-    Datagram(UdpSocket),
-}
-
-impl Bound {
-    fn listening(socket: Socket) -> io::Result<(SocketAddr, Self)> {
-        socket.listen(BACKLOG)?;
-        let listener = TcpListener::from_std(socket.into())?;
-        Ok((listener.local_addr()?, Self::Stream(listener)))
-    }
-}
+use open::{Bound, Open};
+use places::{interfaces, places};
+use served::work;
 
 const PORTS_FILE: &str = "ports.json";
 const LISTENING_FILE: &str = "listening.json";
@@ -141,29 +66,20 @@ pub(crate) struct Listeners {
     refused: Retries<Place>,
     /// What the files say.
     saved: Mutex<BTreeMap<&'static str, Vec<u8>>>,
-}
-
-#[derive(Debug)]
-struct Open {
-    address: SocketAddr,
-    /// Where it was opened; none: in the machine's own network.
-    namespace: Option<NamespaceId>,
-    /// Dropped to have it closed.
-    stop: oneshot::Sender<()>,
-    work: JoinHandle<()>,
-}
-
-impl Open {
-    /// Closes it, once the connections that wait in it are taken.
-    async fn close(self) {
-        drop(self.stop);
-        // It panicked, or has ended.
-        let _ = self.work.await;
-    }
+    /// Sockets of the process before, until all places are looked after that it served.
+    given: Mutex<BTreeMap<Place, GivenSocket>>,
+    /// Whether another process has them all: nothing is opened here any more.
+    is_handed_over: AtomicBool,
 }
 
 impl Listeners {
-    pub(crate) fn new(shared: Arc<Shared>, local: Option<IpAddr>, state_dir: PathBuf) -> Self {
+    /// `given` are the sockets of the process before, if there was one.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        local: Option<IpAddr>,
+        state_dir: PathBuf,
+        given: BTreeMap<Place, GivenSocket>,
+    ) -> Self {
         Self {
             shared,
             local,
@@ -172,11 +88,54 @@ impl Listeners {
             serving: Mutex::default(),
             refused: Retries::default(),
             saved: Mutex::default(),
+            given: Mutex::new(given),
+            is_handed_over: AtomicBool::new(false),
         }
+    }
+
+    /// The sockets that are open, for another process.
+    pub(crate) fn sockets(&self) -> Vec<(Place, Option<NamespaceId>, impl AsFd + Send + use<>)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = open.iter().map(|(place, it)| (place.clone(), it.namespace, it.socket.clone()));
+        all.collect()
+    }
+
+    /// Another process serves them from now on.
+    pub(crate) fn let_go(&self) {
+        self.is_handed_over.store(true, SeqCst);
+        let all = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *open)
+        };
+        for open in all.into_values() {
+            open.let_go();
+        }
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.is_handed_over.load(SeqCst)
+    }
+
+    /// What the process before listened at and the table does not name is closed.
+    pub(crate) fn drop_given(&self) {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The socket of the process before at a place, unless its namespace is gone.
+    fn take_given(&self, place: &Place) -> Option<Bound> {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let GivenSocket { namespace, socket } = given.remove(place)?;
+        let made = (namespace == self.namespace_of(place)).then(|| Bound::of(socket))?;
+        made.inspect_err(|error| debug!(place = ?place, %error, "a socket cannot be taken over"))
+            .ok()
     }
 
     /// Opens what a table names and closes what it names no more. Connections go on.
     pub(crate) async fn follow(self: &Listeners, table: &Table) {
+        if self.is_handed_over() {
+            return;
+        }
         let wanted = self.places(table);
         let (missing, gone) = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,7 +157,11 @@ impl Listeners {
         for place in self.refused.due(missing) {
             // Before it is opened: one that is made anew meanwhile is noticed.
             let namespace = self.namespace_of(&place);
-            match self.open(&place, &remembered).await {
+            let opened = match self.take_given(&place) {
+                Some(socket) => Ok(socket),
+                None => self.open(&place, &remembered).await,
+            };
+            match opened.and_then(|socket| Ok((socket.address()?, socket))) {
                 Ok((address, socket)) => {
                     info!(place = place.name(), %address, "listening");
                     if let Place::Local(listener, ..) = &place {
@@ -206,12 +169,12 @@ impl Listeners {
                     }
                     let shared = Arc::clone(&self.shared);
                     let (stop, stopped) = oneshot::channel();
-                    let work = work(shared, place.served(), socket, stopped);
+                    let work = work(shared, place.served(), socket.clone(), stopped);
                     #[expect(clippy::disallowed_methods, reason = "ends when `stop` is dropped")]
                     let work = tokio::spawn(work);
                     self.refused.done(&place);
                     let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-                    open.insert(place, Open { address, namespace, stop, work });
+                    open.insert(place, Open { address, namespace, socket, stop, work });
                 }
                 // The interface is not on this machine, at least not yet.
                 Err(error)
@@ -263,6 +226,9 @@ impl Listeners {
     /// Whether some place of a table is not listened at, or no longer: an interface that was made anew has another
     /// namespace.
     pub(crate) fn is_missing_some(&self, table: &Table) -> bool {
+        if self.is_handed_over() {
+            return false;
+        }
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let is_missing =
             |place: &Place| open.get(place).is_none_or(|open| self.is_elsewhere(place, open));
@@ -319,7 +285,7 @@ impl Listeners {
         &self,
         place: &Place,
         remembered: &BTreeMap<ListenerId, u16>,
-    ) -> io::Result<(SocketAddr, Bound)> {
+    ) -> io::Result<Bound> {
         match place {
             Place::Interface(_, transport, interface, address) => {
                 self.bind(*transport, Some(interface), *address).await
@@ -352,7 +318,7 @@ impl Listeners {
         transport: Transport,
         by: Option<&InterfaceRef>,
         address: SocketAddr,
-    ) -> io::Result<(SocketAddr, Bound)> {
+    ) -> io::Result<Bound> {
         let socket = self.shared.sockets.open(by, transport, address).await?;
         match transport {
             Transport::Stream => {
@@ -363,8 +329,7 @@ impl Listeners {
             }
             Transport::Datagram => {
                 socket.bind(&address.into())?;
-                let socket = UdpSocket::from_std(socket.into())?;
-                Ok((socket.local_addr()?, Bound::Datagram(socket)))
+                Bound::datagram(socket)
             }
         }
     }
@@ -409,218 +374,5 @@ impl Listeners {
             warn!(error = %Chain(&error), "what is listened at could not be saved");
             self.saved.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         }
-    }
-}
-
-impl Place {
-    fn served(&self) -> Served {
-        let door = |listener: &ListenerId, is_local| {
-            Served::Listener(Door { listener: listener.clone(), is_local, egress: None })
-        };
-        match self {
-            Self::Interface(listener, ..) => door(listener, false),
-            Self::Local(listener, ..) => door(listener, true),
-            Self::Endpoint(endpoint, ..) => Served::Endpoint(endpoint.clone()),
-            Self::Egress(interface) => Served::Listener(Door {
-                listener: ListenerId(interface.eni.clone()),
-                is_local: false,
-                egress: Some(Egress::new(interface)),
-            }),
-        }
-    }
-}
-
-async fn work(
-    shared: Arc<Shared>,
-    served: Served,
-    socket: Bound,
-    mut stopped: oneshot::Receiver<()>,
-) {
-    match socket {
-        Bound::Stream(socket) => {
-            tokio::select! {
-                () = accept(&shared, &served, &socket) => {}
-                _ = &mut stopped => {}
-            }
-            // Connections that the kernel has made already are served too.
-            while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
-                served.take(&shared, stream, peer);
-            }
-        }
-        Bound::Datagram(socket) => {
-            // Endpoints have none.
-            let Served::Listener(door) = served else { return };
-            tokio::select! {
-                () = udp::serve(shared, door, socket) => {}
-                _ = &mut stopped => {}
-            }
-        }
-    }
-}
-
-impl Served {
-    fn take(&self, shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
-        match self {
-            Self::Listener(door) => take(shared, door, stream, peer),
-            Self::Endpoint(endpoint) => relay::take(shared, endpoint, stream, peer),
-        }
-    }
-}
-
-async fn accept(shared: &Arc<Shared>, served: &Served, socket: &TcpListener) {
-    loop {
-        match socket.accept().await {
-            Ok((stream, peer)) => served.take(shared, stream, peer),
-            Err(error) => {
-                debug!(?served, %error, "connection could not be taken");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-fn take(shared: &Arc<Shared>, door: &Door, stream: TcpStream, peer: SocketAddr) {
-    let mut door = door.clone();
-    let Some(egress) = &door.egress else { return serve_at(shared, door, stream, peer) };
-    // Whoever comes without having been led here means nobody.
-    let meant = SockRef::from(&stream).original_dst_v4().ok().and_then(|it| it.as_socket());
-    let Some(meant) = meant else { return };
-    door.listener = egress_listener(&egress.interface, meant);
-    if shared.snapshot.borrow().listeners.contains_key(&door.listener) {
-        return serve_at(shared, door, stream, peer);
-    }
-    let Some(place) = egress.wait() else { return };
-    let shared = Arc::clone(shared);
-    #[expect(clippy::disallowed_methods, reason = "ends with the wait")]
-    tokio::spawn(async move {
-        let _place = place;
-        // Who was told what the name means may be a moment ahead of us.
-        let mut snapshots = shared.snapshot.subscribe();
-        let is_there = |snapshot: &Arc<Snapshot>| snapshot.listeners.contains_key(&door.listener);
-        let found = timeout(EGRESS_WAIT_MAX, snapshots.wait_for(is_there)).await.is_ok();
-        if found {
-            serve_at(&shared, door, stream, peer);
-        }
-    });
-}
-
-fn serve_at(shared: &Arc<Shared>, door: Door, stream: TcpStream, peer: SocketAddr) {
-    let snapshot = Arc::clone(&shared.snapshot.borrow());
-    let Some(live) = snapshot.listeners.get(&door.listener) else { return };
-    let Some(connection) = shared.connections.take(&live.balancer.account) else { return };
-    let shared = Arc::clone(shared);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "ends with the client, or with the grace of the process"
-    )]
-    tokio::spawn(async move {
-        let _connection = connection;
-        connected(shared, door, stream, peer).await;
-    });
-}
-
-async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: SocketAddr) {
-    let Ok(local) = stream.local_addr() else { return };
-    // It delays small writes only.
-    let _ = stream.set_nodelay(true);
-    let snapshot = Arc::clone(&shared.snapshot.borrow());
-    let id = door.listener.clone();
-    let Some(live) = snapshot.listeners.get(&id).cloned() else { return };
-    let ends = (peer, local);
-    if !door.lets_in(&live, ends, false) {
-        return;
-    }
-    let times = times(&live);
-    // What serves is large, and made once the client says something; a table that is replaced is not kept for it.
-    match live.listener.protocol {
-        ListenerProtocol::Http => {
-            let is_h2 = live.listener.attributes.h2_prior_knowledge;
-            drop((snapshot, live));
-            if !speaks(&shared, &stream, times.idle).await {
-                return;
-            }
-            let mut client = Client::new(shared, id, ends, None, times);
-            client.is_h2 = is_h2;
-            Box::pin(serve(client, stream)).await;
-        }
-        ListenerProtocol::Https => {
-            let shaken = Box::pin(shaken(&live, stream)).await;
-            drop((snapshot, live));
-            let Some(stream) = shaken else { return };
-            let facts = TlsFacts::of(stream.get_ref().1);
-            Box::pin(serve(Client::new(shared, id, ends, Some(facts), times), stream)).await;
-        }
-        ListenerProtocol::Tcp | ListenerProtocol::TcpUdp => {
-            Box::pin(tcp::pass(&shared, (snapshot, live), stream, ends)).await;
-        }
-        ListenerProtocol::Tls => {
-            let Some(stream) = Box::pin(shaken(&live, stream)).await else { return };
-            Box::pin(tcp::pass(&shared, (snapshot, live), stream, ends)).await;
-        }
-        // Nothing accepts for it.
-        ListenerProtocol::Udp => {}
-    }
-}
-
-/// Waits until the client sends something, or the process is to end; false: it was silent for too long.
-async fn speaks(shared: &Shared, stream: &TcpStream, patience: Duration) -> bool {
-    let mut closing = shared.closing.subscribe();
-    let something = async {
-        tokio::select! {
-            () = first_byte(stream) => {}
-            _ = closing.wait_for(|closing| *closing) => {}
-        }
-    };
-    timeout(patience, something).await.is_ok()
-}
-
-/// Waits for the first byte, or for the end of what the client sends. That a socket is readable says nothing before it was
-/// tried: one that was just taken counts as readable.
-async fn first_byte(stream: &TcpStream) {
-    let _ = stream.peek(&mut [0]).await;
-}
-
-async fn shaken(
-    live: &LiveListener,
-    stream: TcpStream,
-) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-    let config = live.tls.clone()?;
-    let shaken = TlsAcceptor::from(config).accept(stream);
-    timeout(HANDSHAKE_WAIT_MAX, shaken).await.ok()?.ok()
-}
-
-fn times(live: &LiveListener) -> Times {
-    let attributes = &live.balancer.attributes;
-    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds.max(1)));
-    Times {
-        keep_alive: seconds(attributes.client_keep_alive_s),
-        idle: seconds(attributes.idle_timeout_s),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_silent_connection_is_not_served_until_its_first_byte() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (taken, _) = listener.accept().await.unwrap();
-        let silence = timeout(Duration::from_millis(100), first_byte(&taken)).await;
-        assert!(silence.is_err(), "nothing was said");
-        client.try_write(b"G").unwrap();
-        first_byte(&taken).await;
-    }
-
-    #[test]
-    fn a_network_has_so_many_connections_wait_and_no_more_whatever_others_have() {
-        let interface = |eni: &str| InterfaceRef { eni: eni.to_owned(), own_vpc: None };
-        let (greedy, other) = (Egress::new(&interface("1")), Egress::new(&interface("2")));
-        let held: Vec<_> = (0..EGRESS_WAITING_MAX).map(|_| greedy.wait().unwrap()).collect();
-        assert!(greedy.clone().wait().is_none(), "each connection has a door of its own");
-        assert!(other.wait().is_some());
-        drop(held);
-        assert!(greedy.wait().is_some());
     }
 }

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::http::tunnel;
-use crate::limits::{CONNECT_WAIT_MAX, ENDPOINT_IDLE, GRACE_MAX};
-use crate::shared::Shared;
+use crate::limits::{CONNECT_WAIT_MAX, ENDPOINT_IDLE};
+use crate::shared::{Phase, Shared};
 
 /// At which port of its interfaces an endpoint is reached.
 pub(crate) const PORT: u16 = 443;
@@ -58,13 +58,9 @@ pub(crate) fn take(
     )]
     tokio::spawn(async move {
         let _held = (counted, connection);
-        let mut closing = shared.closing.subscribe();
         tokio::select! {
             () = pass(&shared, endpoint, stream, client) => {}
-            () = async {
-                let _ = closing.wait_for(|closing| *closing).await;
-                tokio::time::sleep(GRACE_MAX).await;
-            } => {}
+            () = shared.until(Phase::Over) => {}
         }
     });
 }

@@ -6,17 +6,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_types::{Clock, IdSource};
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 use crate::http::CookieKey;
 use crate::limits::{
     ACCOUNT_CONNECTIONS_MAX, ACCOUNT_FLOWS_MAX, ALL_FLOWS_MAX, CONNECTIONS_MAX,
-    ENDPOINT_CONNECTIONS_MAX,
+    ENDPOINT_CONNECTIONS_MAX, HANDED_OVER_IDLE, IDLE_GRACE,
 };
 use crate::live::Snapshot;
 use crate::log::LogSink;
 use crate::relay::Doors;
 use crate::sockets::Sockets;
 use crate::tls::ToTargets;
+
+/// How far the process is, in the order of its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Serving,
+    /// Another has taken its place: it finishes what is open, and there is time.
+    HandedOver,
+    /// It was told to end, and finishes what is open soon.
+    Ending,
+    /// What is still open is cut.
+    Over,
+}
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -28,8 +41,7 @@ pub(crate) struct Shared {
     pub(crate) sockets: Sockets,
     pub(crate) doors: Arc<dyn Doors>,
     pub(crate) logs: LogSink,
-    /// True once the process is to end: what is open is finished, and nothing new is taken.
-    pub(crate) closing: watch::Sender<bool>,
+    pub(crate) phase: watch::Sender<Phase>,
     /// Rung when the region is to be told something.
     pub(crate) changed: Arc<Notify>,
     /// Connections of clients that are open.
@@ -60,7 +72,7 @@ impl Shared {
             sockets,
             doors,
             logs,
-            closing: watch::Sender::new(false),
+            phase: watch::Sender::new(Phase::Serving),
             changed: Arc::default(),
             connections: Counts::new(CONNECTIONS_MAX, ACCOUNT_CONNECTIONS_MAX),
             endpoint_clients: Counts::new(CONNECTIONS_MAX, ENDPOINT_CONNECTIONS_MAX),
@@ -69,8 +81,28 @@ impl Shared {
         }
     }
 
+    /// Whether what is open is finished, and nothing new is taken.
     pub(crate) fn is_closing(&self) -> bool {
-        *self.closing.borrow()
+        Phase::Serving < *self.phase.borrow()
+    }
+
+    /// Completes once the process is so far.
+    pub(crate) async fn until(&self, phase: Phase) {
+        // It cannot end before this does, which borrows it.
+        let _ = self.phase.subscribe().wait_for(|now| phase <= *now).await;
+    }
+
+    /// Completes once a kept connection has waited long enough for its last request.
+    pub(crate) async fn idle_grace(&self) {
+        self.until(Phase::HandedOver).await;
+        if timeout(HANDED_OVER_IDLE, self.until(Phase::Ending)).await.is_ok() {
+            tokio::time::sleep(IDLE_GRACE).await;
+        }
+    }
+
+    /// Whether nothing of clients is open any more.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.connections.count() == 0 && self.flows.count() == 0
     }
 
     /// Another number each time, spread over all of `u64`; nobody's secret depends on it.

@@ -15,6 +15,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 use routing::InterfaceRef;
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
@@ -31,7 +32,7 @@ pub trait Interfaces: Send + Sync + fmt::Debug {
     fn namespace(&self, interface: &InterfaceRef) -> PathBuf;
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Transport {
     Stream,
     Datagram,
@@ -45,7 +46,7 @@ pub(crate) struct Sockets {
 }
 
 /// Tells namespaces apart that had the same name one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NamespaceId(u64, u64);
 
 struct Ask {

@@ -15,10 +15,10 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::http::tunnel;
-use crate::limits::{CONNECT_WAIT_MAX, GRACE_MAX, PATIENCE_PAUSE, TRIES_MAX};
+use crate::limits::{CONNECT_WAIT_MAX, PATIENCE_PAUSE, TRIES_MAX};
 use crate::live::{LiveGroup, LiveListener, Snapshot};
 use crate::pool;
-use crate::shared::Shared;
+use crate::shared::{Phase, Shared};
 use crate::target::{Lease, LiveTarget, until_cut};
 
 /// Passes a client's connection through to a target of the listener's default action. It may go on for as long as it likes:
@@ -57,14 +57,10 @@ pub(crate) async fn pass<S>(
             | TargetProtocol::Https => drop(tunnel::relay(stream, to_target, idle).await),
         }
     };
-    let mut closing = shared.closing.subscribe();
     tokio::select! {
         () = joined => {}
         () = until_cut(cut) => {}
-        () = async {
-            let _ = closing.wait_for(|closing| *closing).await;
-            tokio::time::sleep(GRACE_MAX).await;
-        } => {}
+        () = shared.until(Phase::Over) => {}
     }
 }
 

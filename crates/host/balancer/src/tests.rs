@@ -3,6 +3,7 @@
 mod bad_targets;
 mod connect;
 mod draining;
+mod handover;
 mod interfaces;
 mod protocols;
 mod requests;

@@ -9,19 +9,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
 use crate::limits::{DATAGRAM_BYTES_MAX, FLOW_DATAGRAMS_MAX, FLOW_IDLE, FLOWS_MAX};
-use crate::listen::Door;
-use crate::shared::{Counted, Shared};
+use crate::listen::{Door, Stop};
+use crate::shared::{Counted, Phase, Shared};
 use crate::target::{Lease, until_cut};
 use crate::tcp;
 
-/// Serves one socket until it is dropped; its flows end with it.
-pub(crate) async fn serve(shared: Arc<Shared>, door: Door, socket: UdpSocket) {
-    let socket = Arc::new(socket);
+/// Serves one socket until it is stopped. Its flows end with it: but where another process takes what comes, answers that
+/// are still to come are passed on.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    door: Door,
+    socket: Arc<UdpSocket>,
+    mut stopped: oneshot::Receiver<Stop>,
+) {
     let mut flows: BTreeMap<SocketAddr, mpsc::Sender<Bytes>> = BTreeMap::new();
     let mut tasks: JoinSet<SocketAddr> = JoinSet::new();
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
@@ -37,6 +43,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Door, socket: UdpSocket) {
                 Ok(received) => received,
                 // An earlier answer could not be delivered; the socket is as it was.
                 Err(_) => continue,
+            },
+            stop = &mut stopped => match stop {
+                Ok(Stop::HandedOver) => break,
+                Err(_) => return,
             },
         };
         let datagram = Bytes::copy_from_slice(&buffer[..size]);
@@ -65,6 +75,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Door, socket: UdpSocket) {
             }
             peer
         });
+    }
+    tokio::select! {
+        () = async { while tasks.join_next().await.is_some() {} } => {}
+        () = shared.until(Phase::Ending) => {}
     }
 }
 

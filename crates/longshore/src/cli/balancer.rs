@@ -10,6 +10,8 @@ use clap::Args;
 pub(crate) struct BalancerArgs {
     #[command(flatten)]
     pub(crate) places: BalancerPlaces,
+    #[command(flatten)]
+    pub(crate) tenure: TenureArgs,
     /// End when the process that started this one does
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
@@ -21,9 +23,19 @@ pub(crate) struct BalancerArgs {
 /// What the process of Service Connect is told.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ProxyArgs {
+    #[command(flatten)]
+    pub(crate) tenure: TenureArgs,
     /// The file that standard output and error go to, which is rotated
     #[arg(long, hide = true, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
+}
+
+/// What becomes of the process that is there already.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct TenureArgs {
+    /// Take over from the process that serves here, which finishes what is open
+    #[arg(long)]
+    pub(crate) take_over: bool,
 }
 
 /// Where load balancers are reached on this machine, and where they write.

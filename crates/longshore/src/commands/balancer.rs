@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_wire::sigv4::Credentials;
-use balancer::{Config, Doors, Feed, FeedError, Interfaces, RegionDoor};
+use balancer::{Config, Doors, Feed, FeedError, Interfaces, RegionDoor, Tenure};
 use futures_util::future::BoxFuture;
 use longshore_types::{Chain, OsIds, RegionName, SystemClock};
 use network::{balancer_namespace, has_balancers};
@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use crate::cli::BalancerArgs;
 use crate::client::Client;
-use crate::commands::{agent, region as region_command};
+use crate::commands::{agent, kept, region as region_command};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::membership::Membership;
@@ -49,7 +49,7 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
     if let Some(membership) = Membership::load(data.root())? {
         return run_on_host(data, args, membership).await;
     }
-    let _lock = data.take(Role::Balancer)?;
+    let tenure = tenure(data, args)?;
     let Some(region) = region_name(data).await else { return Ok(()) };
     let keys = region_command::load_keys(data)?;
     let doors = Arc::new(Door(data.clone()));
@@ -70,9 +70,13 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
     };
     let line = Arc::new(Line { data: data.clone(), credentials });
     info!(%region, "balancer ready");
-    balancer::run(config, line, Arc::new(SystemClock), Arc::new(OsIds), signals::stop())
+    balancer::run(config, tenure, line, (Arc::new(SystemClock), Arc::new(OsIds)), signals::stop())
         .await
         .map_err(Error::io("run the balancer"))
+}
+
+fn tenure(data: &DataDir, args: &BalancerArgs) -> Result<Tenure, Error> {
+    kept::tenure(data, (Role::Balancer, args.tenure), &data.root().join(BALANCER_DIR))
 }
 
 /// Beside the agent of a host that joined.
@@ -83,7 +87,7 @@ async fn run_on_host(
 ) -> Result<(), Error> {
     // Not with the session of the agent that started it.
     let _ = setsid();
-    let _lock = data.take(Role::Balancer)?;
+    let tenure = tenure(data, args)?;
     let run_dir = agent::run_dir(data)?;
     let config = Config {
         state_dir: data.root().join(BALANCER_DIR),
@@ -103,7 +107,7 @@ async fn run_on_host(
             () = idle(&run_dir) => info!("no balancer has an interface here any more"),
         }
     };
-    balancer::run(config, line, Arc::new(SystemClock), Arc::new(OsIds), ended)
+    balancer::run(config, tenure, line, (Arc::new(SystemClock), Arc::new(OsIds)), ended)
         .await
         .map_err(Error::io("run the balancer"))
 }

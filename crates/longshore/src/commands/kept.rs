@@ -1,20 +1,27 @@
 //! Processes beside an agent, which it has run while they are wanted: neither ends with the other.
+//!
+//! One that is of another program than the agent, which has become a newer one, has a process of the agent's program take over
+//! from it ([`balancer::Predecessor`]): no connection is refused meanwhile. One that does not give its place away goes on.
 
+use std::collections::BTreeSet;
 use std::future::pending;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use balancer::{Predecessor, Tenure};
 use longshore_types::Chain;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::sync::watch;
-use tokio::time::timeout;
-use tracing::warn;
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
 
+use crate::cli::TenureArgs;
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::logging::open_log;
+use crate::successor::{Successors, is_of_another_program};
 
 /// How often it is looked whether a process has ended.
 const LOOK: Duration = Duration::from_millis(50);
@@ -22,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const UNWANTED_LOOK: Duration = Duration::from_millis(250);
 /// How often a process is looked after that an earlier agent started.
 const ADOPTED_LOOK: Duration = Duration::from_secs(1);
+/// How soon one that did not give its place away is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// How soon one that ended is started again.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
@@ -43,9 +52,9 @@ impl Kept {
         mut changes: watch::Receiver<()>,
         mut is_wanted: impl FnMut() -> bool,
     ) {
-        let (data, role, mut adopted): (_, _, Option<u32>) = (&self.data, self.role, None);
+        let mut adopted = Adopted::default();
         loop {
-            adopted = adopted.filter(|pid| data.holder(role) == Some(*pid) || !is_buried(*pid));
+            adopted.bury();
             if !is_wanted() {
                 let heard = async {
                     if changes.changed().await.is_err() {
@@ -57,15 +66,19 @@ impl Kept {
                 let _ = timeout(UNWANTED_LOOK, heard).await;
                 continue;
             }
-            if let Some(pid) = data.holder(role) {
-                adopted = Some(pid);
-                tokio::time::sleep(ADOPTED_LOOK).await;
-                continue;
+            if let Some(pid) = self.data.holder(self.role) {
+                adopted.pids.insert(pid);
+                if !adopted.is_to_be_replaced(pid, &self.data) {
+                    tokio::time::sleep(ADOPTED_LOOK).await;
+                    continue;
+                }
+                info!(process = self.name, pid, "a process of this program takes over");
             }
             match self.start() {
                 Ok(mut child) => {
                     while let Ok(None) = child.try_wait() {
                         tokio::time::sleep(LOOK).await;
+                        adopted.bury();
                     }
                 }
                 Err(error) => {
@@ -82,15 +95,57 @@ impl Kept {
         let log = log.map_err(|source| Error::DataDir { path: path.clone(), source })?;
         let second = log.try_clone().map_err(Error::io("open the log twice"))?;
         let mut command = Command::new(&self.program);
-        command.arg(self.name).arg("--data-dir").arg(self.data.root()).arg("--log").arg(&path);
+        command.arg(self.name).arg("--take-over");
+        command.arg("--data-dir").arg(self.data.root()).arg("--log").arg(&path);
         command.current_dir(self.data.root()).stdin(Stdio::null()).stdout(log).stderr(second);
         command.spawn().map_err(Error::io("start a process of the host"))
     }
 }
 
+/// Processes that an earlier agent started, or the program that this one was before.
+#[derive(Debug, Default)]
+struct Adopted {
+    pids: BTreeSet<u32>,
+    /// Which was asked last for its place, and when.
+    asked: Option<(u32, Instant)>,
+}
+
+impl Adopted {
+    fn bury(&mut self) {
+        self.pids.retain(|pid| !is_buried(*pid));
+    }
+
+    fn is_to_be_replaced(&mut self, pid: u32, data: &DataDir) -> bool {
+        let is_early = self.asked.is_some_and(|(of, at)| of == pid && at.elapsed() < ASK_AGAIN);
+        // Whether the agent's program works is yet to be seen where it is on trial: the one before may come back.
+        let is_due =
+            !is_early && is_of_another_program(pid) && !Successors::of(data.root()).is_on_trial();
+        if is_due {
+            self.asked = Some((pid, Instant::now()));
+        }
+        is_due
+    }
+}
+
+/// The role of a process that another may take over from: from the one that has it, where that is asked for.
+pub(super) fn tenure(
+    data: &DataDir,
+    (role, args): (Role, TenureArgs),
+    state_dir: &Path,
+) -> Result<Tenure, Error> {
+    let error = match data.take(role) {
+        Ok(lock) => return Ok(Tenure::First(lock.into_file())),
+        Err(error) if args.take_over && matches!(error, Error::InUse { .. }) => error,
+        Err(error) => return Err(error),
+    };
+    let asked = Predecessor::ask(state_dir);
+    let before = asked.map_err(Error::io("take over from the process that serves here"))?;
+    before.map(Tenure::After).ok_or(error)
+}
+
 /// Whether nothing is left of a process that has ended: it is this one's to bury if the program before it, which had the
 /// same process id, started it.
-fn is_buried(pid: u32) -> bool {
+pub(super) fn is_buried(pid: u32) -> bool {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
     !matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
 }

@@ -23,6 +23,7 @@ pub(crate) mod status;
 pub(crate) mod task;
 pub(crate) mod top;
 pub(crate) mod up;
+pub(crate) mod upgrade;
 
 use std::path::PathBuf;
 

@@ -22,7 +22,7 @@ use tracing::info;
 use traffic::connect::ConnectTable;
 
 use crate::cli::ProxyArgs;
-use crate::commands::agent;
+use crate::commands::{agent, kept};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::signals;
@@ -38,14 +38,15 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked whether there is still such a task.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run(data: &DataDir, _: &ProxyArgs) -> Result<(), Error> {
+pub(crate) async fn run(data: &DataDir, args: &ProxyArgs) -> Result<(), Error> {
     // Not with the session of the agent that started it, nor of the shell that started that.
     let _ = setsid();
-    let _lock = data.take(Role::Proxy)?;
+    let state_dir = data.root().join(PROXY_DIR);
+    let tenure = kept::tenure(data, (Role::Proxy, args.tenure), &state_dir)?;
     let run_dir = agent::run_dir(data)?;
     let config = Config {
-        state_dir: data.root().join(PROXY_DIR),
-        logs_dir: data.root().join(PROXY_DIR).join("access-logs"),
+        logs_dir: state_dir.join("access-logs"),
+        state_dir,
         region: String::new(),
         node: "proxy".to_owned(),
         local: None,
@@ -61,7 +62,7 @@ pub(crate) async fn run(data: &DataDir, _: &ProxyArgs) -> Result<(), Error> {
             () = idle(&run_dir) => info!("no task is in a namespace any more"),
         }
     };
-    balancer::run(config, line, Arc::new(SystemClock), Arc::new(OsIds), ended)
+    balancer::run(config, tenure, line, (Arc::new(SystemClock), Arc::new(OsIds)), ended)
         .await
         .map_err(Error::io("run the proxy"))
 }

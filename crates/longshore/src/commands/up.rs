@@ -17,12 +17,12 @@ use tracing::{info, warn};
 
 use crate::cli::{ACCESS_KEY, HostArgs, SECRET_KEY, Up};
 use crate::client::Client;
-use crate::commands::{Environment, connect};
+use crate::commands::{Environment, connect, upgrade};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::logging::{open_log, tell};
 use crate::signals;
-use crate::supervisor::{self, ChildSpec, Patience};
+use crate::supervisor::{self, ChildSpec, Ending, Patience};
 
 /// How long `--detach` waits.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -47,15 +47,21 @@ pub(crate) async fn run(data: &DataDir, environment: &Environment, args: &Up) ->
         let _ = nix::unistd::setsid();
     }
     let _lock = data.take(Role::Supervisor)?;
+    let replacements = signals::Replacements::new();
+    upgrade::bury_children();
     if !environment.is_root {
         say(args, &no_root_text(data));
     }
     #[expect(clippy::disallowed_methods, reason = "aborted below")]
     let announce = tokio::spawn(announce(data.clone(), args.clone(), environment.is_root));
     let children = children(data, environment, args);
-    let ended = supervisor::run(children, Patience::default(), signals::stop()).await;
+    let ending = upgrade::ending(&environment.program, replacements);
+    let ended = supervisor::run(children, Patience::default(), ending).await;
     announce.abort();
-    ended
+    match ended? {
+        Ending::Stop => Ok(()),
+        Ending::Replace => Err(Error::Replaced(environment.program.clone())),
+    }
 }
 
 /// To whoever started us, or to the log: that may be on a disk that keeps one waiting.
@@ -130,9 +136,11 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         without: &[],
         log: log("region"),
         is_essential: true,
+        outlives: false,
     }];
     let mut balancer_args: Vec<OsString> = vec!["balancer".into(), "--data-dir".into(), root()];
     balancer_args.extend(args.balancer.to_args());
+    balancer_args.push("--take-over".into());
     balancer_args.push("--supervised".into());
     if let Some(log) = log("balancer") {
         balancer_args.extend(["--log".into(), log.into()]);
@@ -145,6 +153,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         without: SECRETS,
         log: log("balancer"),
         is_essential: false,
+        outlives: true,
     });
     if environment.is_root {
         let mut agent_args: Vec<OsString> = vec!["agent".into(), "--data-dir".into(), root()];
@@ -164,6 +173,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
             without: SECRETS,
             log: log("agent"),
             is_essential: false,
+            outlives: false,
         });
     }
     children

@@ -16,10 +16,8 @@ use tokio::time::{Instant, timeout};
 
 use super::handle;
 use crate::impatient::Impatient;
-use crate::limits::{
-    GRACE_MAX, H2_REQUESTS_MAX, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADERS_MAX, IDLE_GRACE,
-};
-use crate::shared::Shared;
+use crate::limits::{H2_REQUESTS_MAX, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::shared::{Phase, Shared};
 use crate::tls::TlsFacts;
 
 /// A connection of a client, and what its requests share.
@@ -144,10 +142,9 @@ where
         }
     });
     let mut connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let mut closing = client.shared.closing.subscribe();
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
-        _ = closing.wait_for(|closing| *closing) => None,
+        () = client.shared.until(Phase::HandedOver) => None,
     };
     match ended {
         Some(Err(error)) if error.is_timeout() => {
@@ -164,9 +161,14 @@ where
         None => {
             // A kept connection is closed with its next answer, which says so: closed while it is idle, it could
             // cross with a request that is on its way.
-            if timeout(IDLE_GRACE, &mut connection).await.is_err() {
-                Pin::new(&mut connection).graceful_shutdown();
-                let _ = timeout(GRACE_MAX, connection).await;
+            tokio::select! {
+                _ = &mut connection => return,
+                () = client.shared.idle_grace() => {}
+            }
+            Pin::new(&mut connection).graceful_shutdown();
+            tokio::select! {
+                _ = connection => {}
+                () = client.shared.until(Phase::Over) => {}
             }
         }
     }
@@ -193,16 +195,19 @@ where
         }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut closing = client.shared.closing.subscribe();
     loop {
         let look = client.idle.min(Duration::from_secs(1));
         tokio::select! {
             _ = &mut connection => return,
-            _ = closing.wait_for(|closing| *closing) => break,
+            () = client.shared.until(Phase::HandedOver) => break,
             () = tokio::time::sleep(look) => if client.is_over() { break },
         }
     }
     connection.as_mut().graceful_shutdown();
-    let grace = if client.shared.is_closing() { GRACE_MAX } else { client.keep_alive };
-    let _ = timeout(grace, connection).await;
+    let is_closing = client.shared.is_closing();
+    tokio::select! {
+        _ = connection => {}
+        () = client.shared.until(Phase::Over) => {}
+        () = tokio::time::sleep(client.keep_alive), if !is_closing => {}
+    }
 }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::connection::Client;
 use crate::limits::{HANDSHAKE_WAIT_MAX, TUNNEL_BUFFER_BYTES};
 use crate::log::Entry;
+use crate::shared::Phase;
 use crate::target::{Lease, until_cut};
 
 /// Joins a client's and a target's connection once both have switched.
@@ -27,7 +28,7 @@ pub(super) fn spawn(
     idle: Duration,
     entry: Option<Box<Entry>>,
 ) {
-    let mut closing = client.shared.closing.subscribe();
+    let shared = Arc::clone(&client.shared);
     // The client's connection ends as such with the switch.
     let snapshot = Arc::clone(&client.shared.snapshot.borrow());
     let account = snapshot.listeners.get(&client.listener).map(|it| &*it.balancer.account);
@@ -42,10 +43,7 @@ pub(super) fn spawn(
         let (sent, received) = tokio::select! {
             ended = joined => ended.unwrap_or_default(),
             () = until_cut(cut) => (0, 0),
-            () = async {
-                let _ = closing.wait_for(|closing| *closing).await;
-                tokio::time::sleep(crate::limits::GRACE_MAX).await;
-            } => (0, 0),
+            () = shared.until(Phase::Over) => (0, 0),
         };
         if let Some(mut entry) = entry {
             entry.tunnelled(sent, received);

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use routing::{EndpointId, InterfaceRef, ListenerId, ListenerProtocol, Scheme, Table};
+use serde::{Deserialize, Serialize};
 
 use crate::relay;
 use crate::sockets::Transport;
 
 /// Where a listener is to be reached.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Place {
     /// At an interface of the balancer.
     Interface(ListenerId, Transport, InterfaceRef, SocketAddr),
     /// A VPC endpoint, at one of its interfaces.

@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::{Config, Doors, Feed, FeedError, Interfaces};
+use crate::{Config, Doors, Feed, FeedError, Interfaces, Predecessor, Tenure};
 
 /// How long anything may take before a test has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -100,16 +100,34 @@ impl World {
             given: Mutex::default(),
         };
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        Self::start(Arc::new(region), dir, interfaces, doors).await
+        Self::start(Arc::new(region), dir, first(), interfaces, doors).await
     }
 
     pub(super) async fn with(region: Arc<Region>, dir: Arc<tempfile::TempDir>) -> Self {
-        Self::start(region, dir, Arc::new(super::Nowhere), Arc::new(super::Nowhere)).await
+        let nowhere = Arc::new(super::Nowhere);
+        Self::start(region, dir, first(), Arc::<super::Nowhere>::clone(&nowhere), nowhere).await
+    }
+
+    /// Another process, which takes over from this one.
+    pub(super) async fn next(&self) -> Self {
+        let state = self.dir.path().join("state");
+        let ask = move || Predecessor::ask(&state);
+        let before = tokio::task::spawn_blocking(ask).await.unwrap().unwrap().unwrap();
+        let (region, dir) = (Arc::clone(&self.region), Arc::clone(&self.dir));
+        let nowhere = Arc::new(super::Nowhere);
+        let tenure = Tenure::After(before);
+        Self::start(region, dir, tenure, Arc::<super::Nowhere>::clone(&nowhere), nowhere).await
+    }
+
+    /// Waits for its end, which nobody asks for.
+    pub(super) async fn ended(mut self) {
+        timeout(PATIENCE, &mut self.running).await.unwrap().unwrap().unwrap();
     }
 
     async fn start(
         region: Arc<Region>,
         dir: Arc<tempfile::TempDir>,
+        tenure: Tenure,
         interfaces: Arc<dyn Interfaces>,
         doors: Arc<dyn Doors>,
     ) -> Self {
@@ -127,9 +145,9 @@ impl World {
         let feed = Arc::clone(&region) as Arc<dyn Feed>;
         let running = tokio::spawn(crate::run(
             config,
+            tenure,
             feed,
-            Arc::new(SystemClock),
-            Arc::new(OsIds),
+            (Arc::new(SystemClock), Arc::new(OsIds)),
             async move { drop(ended.await) },
         ));
         Self { region, dir, end: Some(end), running }
@@ -175,6 +193,10 @@ impl World {
         let _ = self.running.await;
         (self.region, self.dir)
     }
+}
+
+fn first() -> Tenure {
+    Tenure::First(tempfile::tempfile().unwrap())
 }
 
 pub(super) fn now() -> Timestamp {

@@ -1,0 +1,293 @@
+//! Whoever comes to a socket, from the first byte to what serves it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use routing::{EndpointId, InterfaceRef, ListenerId, ListenerProtocol, egress_listener};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tracing::debug;
+
+use super::open::{Bound, Stop};
+use super::places::Place;
+use crate::http::connection::{Client, Times, serve};
+use crate::limits::{EGRESS_WAIT_MAX, EGRESS_WAITING_MAX, HANDSHAKE_WAIT_MAX};
+use crate::live::{LiveListener, Snapshot};
+use crate::relay;
+use crate::shared::{Phase, Shared};
+use crate::tcp;
+use crate::tls::TlsFacts;
+use crate::udp;
+
+/// How long after an error of `accept` the next is tried: it is most often the limit of open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What somebody comes to.
+#[derive(Clone, Debug)]
+pub(super) enum Served {
+    Listener(Door),
+    Endpoint(EndpointId),
+}
+
+/// A listener, and at which of its sockets somebody comes.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pub(crate) listener: ListenerId,
+    /// At the machine's own address, where nobody but the balancer itself judges by its groups.
+    is_local: bool,
+    /// Which listener is meant says where the connection was going.
+    egress: Option<Egress>,
+}
+
+/// The way out of the network of an interface.
+#[derive(Clone, Debug)]
+struct Egress {
+    interface: InterfaceRef,
+    /// For connections of which nobody knows yet where they go, and so whose they are.
+    waiting: Arc<Semaphore>,
+}
+
+impl Egress {
+    fn new(interface: &InterfaceRef) -> Self {
+        let waiting = Arc::new(Semaphore::new(EGRESS_WAITING_MAX));
+        Self { interface: interface.clone(), waiting }
+    }
+
+    /// None: as many wait as may.
+    fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.waiting).try_acquire_owned().ok()
+    }
+}
+
+impl Door {
+    /// Whether a client may come in. Whoever is on the machine itself may: it reaches everything there.
+    pub(crate) fn lets_in(
+        &self,
+        live: &LiveListener,
+        (client, local): (SocketAddr, SocketAddr),
+        is_datagram: bool,
+    ) -> bool {
+        let client = client.ip().to_canonical();
+        !self.is_local
+            || client.is_loopback()
+            || client == local.ip().to_canonical()
+            || live.balancer.lets_in(client, live.listener.port, is_datagram)
+    }
+}
+
+impl Place {
+    pub(super) fn served(&self) -> Served {
+        let door = |listener: &ListenerId, is_local| {
+            Served::Listener(Door { listener: listener.clone(), is_local, egress: None })
+        };
+        match self {
+            Self::Interface(listener, ..) => door(listener, false),
+            Self::Local(listener, ..) => door(listener, true),
+            Self::Endpoint(endpoint, ..) => Served::Endpoint(endpoint.clone()),
+            Self::Egress(interface) => Served::Listener(Door {
+                listener: ListenerId(interface.eni.clone()),
+                is_local: false,
+                egress: Some(Egress::new(interface)),
+            }),
+        }
+    }
+}
+
+pub(super) async fn work(
+    shared: Arc<Shared>,
+    served: Served,
+    socket: Bound,
+    mut stopped: oneshot::Receiver<Stop>,
+) {
+    match socket {
+        Bound::Stream(socket) => {
+            let stop = tokio::select! {
+                () = accept(&shared, &served, &socket) => return,
+                stop = &mut stopped => stop,
+            };
+            if let Ok(Stop::HandedOver) = stop {
+                return;
+            }
+            // Connections that the kernel has made already are served too.
+            while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
+                served.take(&shared, stream, peer);
+            }
+        }
+        Bound::Datagram(socket) => {
+            // Endpoints have none.
+            let Served::Listener(door) = served else { return };
+            udp::serve(shared, door, socket, stopped).await;
+        }
+    }
+}
+
+impl Served {
+    fn take(&self, shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+        match self {
+            Self::Listener(door) => take(shared, door, stream, peer),
+            Self::Endpoint(endpoint) => relay::take(shared, endpoint, stream, peer),
+        }
+    }
+}
+
+async fn accept(shared: &Arc<Shared>, served: &Served, socket: &TcpListener) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => served.take(shared, stream, peer),
+            Err(error) => {
+                debug!(?served, %error, "connection could not be taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn take(shared: &Arc<Shared>, door: &Door, stream: TcpStream, peer: SocketAddr) {
+    let mut door = door.clone();
+    let Some(egress) = &door.egress else { return serve_at(shared, door, stream, peer) };
+    // Whoever comes without having been led here means nobody.
+    let meant = SockRef::from(&stream).original_dst_v4().ok().and_then(|it| it.as_socket());
+    let Some(meant) = meant else { return };
+    door.listener = egress_listener(&egress.interface, meant);
+    if shared.snapshot.borrow().listeners.contains_key(&door.listener) {
+        return serve_at(shared, door, stream, peer);
+    }
+    let Some(place) = egress.wait() else { return };
+    let shared = Arc::clone(shared);
+    #[expect(clippy::disallowed_methods, reason = "ends with the wait")]
+    tokio::spawn(async move {
+        let _place = place;
+        // Who was told what the name means may be a moment ahead of us.
+        let mut snapshots = shared.snapshot.subscribe();
+        let is_there = |snapshot: &Arc<Snapshot>| snapshot.listeners.contains_key(&door.listener);
+        let found = timeout(EGRESS_WAIT_MAX, snapshots.wait_for(is_there)).await.is_ok();
+        if found {
+            serve_at(&shared, door, stream, peer);
+        }
+    });
+}
+
+fn serve_at(shared: &Arc<Shared>, door: Door, stream: TcpStream, peer: SocketAddr) {
+    let snapshot = Arc::clone(&shared.snapshot.borrow());
+    let Some(live) = snapshot.listeners.get(&door.listener) else { return };
+    let Some(connection) = shared.connections.take(&live.balancer.account) else { return };
+    let shared = Arc::clone(shared);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends with the client, or with the grace of the process"
+    )]
+    tokio::spawn(async move {
+        let _connection = connection;
+        connected(shared, door, stream, peer).await;
+    });
+}
+
+async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: SocketAddr) {
+    let Ok(local) = stream.local_addr() else { return };
+    // It delays small writes only.
+    let _ = stream.set_nodelay(true);
+    let snapshot = Arc::clone(&shared.snapshot.borrow());
+    let id = door.listener.clone();
+    let Some(live) = snapshot.listeners.get(&id).cloned() else { return };
+    let ends = (peer, local);
+    if !door.lets_in(&live, ends, false) {
+        return;
+    }
+    let times = times(&live);
+    // What serves is large, and made once the client says something; a table that is replaced is not kept for it.
+    match live.listener.protocol {
+        ListenerProtocol::Http => {
+            let is_h2 = live.listener.attributes.h2_prior_knowledge;
+            drop((snapshot, live));
+            if !speaks(&shared, &stream, times.idle).await {
+                return;
+            }
+            let mut client = Client::new(shared, id, ends, None, times);
+            client.is_h2 = is_h2;
+            Box::pin(serve(client, stream)).await;
+        }
+        ListenerProtocol::Https => {
+            let shaken = Box::pin(shaken(&live, stream)).await;
+            drop((snapshot, live));
+            let Some(stream) = shaken else { return };
+            let facts = TlsFacts::of(stream.get_ref().1);
+            Box::pin(serve(Client::new(shared, id, ends, Some(facts), times), stream)).await;
+        }
+        ListenerProtocol::Tcp | ListenerProtocol::TcpUdp => {
+            Box::pin(tcp::pass(&shared, (snapshot, live), stream, ends)).await;
+        }
+        ListenerProtocol::Tls => {
+            let Some(stream) = Box::pin(shaken(&live, stream)).await else { return };
+            Box::pin(tcp::pass(&shared, (snapshot, live), stream, ends)).await;
+        }
+        // Nothing accepts for it.
+        ListenerProtocol::Udp => {}
+    }
+}
+
+/// Waits until the client sends something, or the process is to end; false: it was silent for too long.
+async fn speaks(shared: &Shared, stream: &TcpStream, patience: Duration) -> bool {
+    let something = async {
+        tokio::select! {
+            () = first_byte(stream) => {}
+            () = shared.until(Phase::HandedOver) => {}
+        }
+    };
+    timeout(patience, something).await.is_ok()
+}
+
+/// Waits for the first byte, or for the end of what the client sends. That a socket is readable says nothing before it was
+/// tried: one that was just taken counts as readable.
+async fn first_byte(stream: &TcpStream) {
+    let _ = stream.peek(&mut [0]).await;
+}
+
+async fn shaken(
+    live: &LiveListener,
+    stream: TcpStream,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    let config = live.tls.clone()?;
+    let shaken = TlsAcceptor::from(config).accept(stream);
+    timeout(HANDSHAKE_WAIT_MAX, shaken).await.ok()?.ok()
+}
+
+fn times(live: &LiveListener) -> Times {
+    let attributes = &live.balancer.attributes;
+    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds.max(1)));
+    Times {
+        keep_alive: seconds(attributes.client_keep_alive_s),
+        idle: seconds(attributes.idle_timeout_s),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_silent_connection_is_not_served_until_its_first_byte() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (taken, _) = listener.accept().await.unwrap();
+        let silence = timeout(Duration::from_millis(100), first_byte(&taken)).await;
+        assert!(silence.is_err(), "nothing was said");
+        client.try_write(b"G").unwrap();
+        first_byte(&taken).await;
+    }
+
+    #[test]
+    fn a_network_has_so_many_connections_wait_and_no_more_whatever_others_have() {
+        let interface = |eni: &str| InterfaceRef { eni: eni.to_owned(), own_vpc: None };
+        let (greedy, other) = (Egress::new(&interface("1")), Egress::new(&interface("2")));
+        let held: Vec<_> = (0..EGRESS_WAITING_MAX).map(|_| greedy.wait().unwrap()).collect();
+        assert!(greedy.clone().wait().is_none(), "each connection has a door of its own");
+        assert!(other.wait().is_some());
+        drop(held);
+        assert!(greedy.wait().is_some());
+    }
+}
