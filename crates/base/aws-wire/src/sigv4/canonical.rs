@@ -147,6 +147,18 @@ pub(super) fn decode(raw: &str) -> Vec<u8> {
     out
 }
 
+/// A key of S3 as it stands in a path, which slashes stay apart in.
+pub fn encoded_key(key: &str) -> String {
+    let mut out = String::with_capacity(key.len());
+    for (number, part) in key.split('/').enumerate() {
+        if number > 0 {
+            out.push('/');
+        }
+        encode(&mut out, part.as_bytes());
+    }
+    out
+}
+
 pub(super) fn encode(out: &mut String, bytes: &[u8]) {
     for &byte in bytes {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

@@ -10,11 +10,14 @@ mod refusal;
 mod sign;
 mod verify;
 
+pub use canonical::encoded_key;
 pub use keys::{Credentials, SigningKeys};
 pub use refusal::SignatureError;
 pub use sign::{presign, sign};
 pub use verify::{Head, KeyMaterial, Received, Verified, verify, verify_hashed, verify_head};
 
+/// The SHA-256 of nothing, as S3 is told that a request has no body.
+pub const EMPTY_HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 /// The only algorithm there is.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// The last part of every credential scope.

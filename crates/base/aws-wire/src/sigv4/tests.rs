@@ -82,11 +82,16 @@ fn the_published_example_has_the_published_signature() {
 }
 
 #[test]
+fn a_key_stands_in_a_path_with_all_but_its_slashes_encoded() {
+    assert_eq!(encoded_key("a b/ä+.env"), "a%20b/%C3%A4%2B.env");
+    assert_eq!(encoded_key("/a//b~/"), "/a//b~/");
+}
+
+#[test]
 fn a_path_of_s3_is_signed_once_encoded_and_otherwise_as_it_is() {
     // Amazon S3's API reference, "Signature calculations": GET object of `examplebucket`, at its own host.
     let mut headers = HeaderMap::new();
-    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    headers.insert("x-amz-content-sha256", HeaderValue::from_static(empty));
+    headers.insert("x-amz-content-sha256", HeaderValue::from_static(EMPTY_HASH));
     let uri: Uri = "https://examplebucket.s3.amazonaws.com/?lifecycle".parse().unwrap();
     let at = Timestamp::from_civil(2013, 5, 24).unwrap();
     let credentials = Credentials {

@@ -1,6 +1,7 @@
 //! S3, as far as tasks need it: the region answers it for the store that its operator named.
 
 use acs::RoleCredentials;
+use aws_wire::sigv4;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use http_body_util::Full;
@@ -9,8 +10,6 @@ use super::{Api, CallError, of_role};
 use crate::spec::ObjectName;
 
 const OPERATION: &str = "GetObject";
-/// The SHA-256 of nothing.
-const EMPTY_HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 impl Api {
     /// An object as it is now. As Amazon's agent does, its bucket's place is asked for first, which needs a permission
@@ -22,7 +21,7 @@ impl Api {
     ) -> Result<Bytes, CallError> {
         let ObjectName { bucket, key } = object;
         self.get(&format!("/{bucket}?location"), role).await?;
-        self.get(&format!("/{bucket}/{}", encoded(key)), role).await
+        self.get(&format!("/{bucket}/{}", sigv4::encoded_key(key)), role).await
     }
 
     async fn get(&self, path: &str, role: &RoleCredentials) -> Result<Bytes, CallError> {
@@ -32,7 +31,7 @@ impl Api {
         let uri = Uri::from_parts(parts).map_err(|_| bad())?;
         let mut headers = HeaderMap::new();
         let hash = HeaderName::from_static("x-amz-content-sha256");
-        headers.insert(hash, HeaderValue::from_static(EMPTY_HASH));
+        headers.insert(hash, HeaderValue::from_static(sigv4::EMPTY_HASH));
         self.sign("GET", &uri, &mut headers, b"", &of_role(role), "s3");
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.uri_mut() = uri.clone();
@@ -60,20 +59,6 @@ fn member(xml: &str, name: &str) -> Option<String> {
     Some(plain.iter().fold(text.to_owned(), |text, (escape, letter)| text.replace(escape, letter)))
 }
 
-/// A key as it stands in a path.
-fn encoded(key: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +69,5 @@ mod tests {
         assert_eq!(member(xml, "Code").as_deref(), Some("NoSuchKey"));
         assert_eq!(member(xml, "Message").as_deref(), Some("a <b> &amp; c"));
         assert_eq!(member("{}", "Code"), None);
-        assert_eq!(encoded("a b/ä+.env"), "a%20b/%C3%A4%2B.env");
     }
 }

@@ -34,8 +34,6 @@ const FETCHES_MAX: usize = 16;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long a fetch may take, its wait for a turn included.
 const FETCH_MAX: Duration = Duration::from_secs(20);
-/// The SHA-256 of nothing.
-const EMPTY_HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 type Https = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
@@ -160,12 +158,12 @@ impl Upstream {
         now: Timestamp,
     ) -> Result<Request<Empty<Bytes>>, NotFetched> {
         let ObjectStore { endpoint, region, addressing, keys, .. } = &self.store;
-        let uri = endpoint.locate(*addressing, bucket, &encoded(key));
+        let uri = endpoint.locate(*addressing, bucket, &sigv4::encoded_key(key));
         let uri = uri.map_err(|why| NotFetched::Away(why.to_string()))?;
         let mut headers = HeaderMap::new();
         if let Some(credentials) = keys::current(keys).await? {
             let name = HeaderName::from_static("x-amz-content-sha256");
-            headers.insert(name, HeaderValue::from_static(EMPTY_HASH));
+            headers.insert(name, HeaderValue::from_static(sigv4::EMPTY_HASH));
             let keys = &self.signing_keys;
             sigv4::sign("GET", &uri, &mut headers, b"", &credentials, region, "s3", now, keys);
         }
@@ -232,18 +230,4 @@ async fn missing(answer: Response<Incoming>) -> NotFetched {
     } else {
         NotFetched::NoKey
     }
-}
-
-/// A key as it stands in a path.
-fn encoded(key: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
