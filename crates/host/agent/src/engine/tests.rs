@@ -353,6 +353,38 @@ fn execution_role(key: &str) -> Value {
             "expiration": "2026-01-01T00:00:00Z" })
 }
 
+/// A task of one container, whose region is asked as its execution role.
+fn asking_as_a_role(container: Value) -> Value {
+    let mut task = task(json!([container]));
+    task["executionRoleCredentials"] = execution_role("first");
+    task
+}
+
+/// What the container `web` has by a name in its environment.
+fn of_container(rig: &Rig, name: &str) -> Option<String> {
+    let spec = rig.runtime.spec("web");
+    spec.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())
+}
+
+/// No file of the agent's has a word in it.
+fn assert_none_is_kept(rig: &Rig, word: &str) {
+    let mut looked_at = 0;
+    let mut dirs = vec![rig.dir.path().to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+            assert!(!text.contains(word), "{}", path.display());
+            looked_at += 1;
+        }
+    }
+    assert!(0 < looked_at);
+}
+
 #[tokio::test]
 async fn lines_wait_for_the_next_key_when_the_one_they_are_written_with_has_expired() {
     let rig = Rig::new().await;

@@ -7,20 +7,9 @@ use crate::spec::ObjectName;
 
 const FILE: &str = "arn:aws:s3:::conf/a.env";
 
-fn asking(container: Value) -> Value {
-    let mut task = task(json!([container]));
-    task["executionRoleCredentials"] = execution_role("first");
-    task
-}
-
 fn put(rig: &Rig, arn: &str, text: &str) {
     let name = ObjectName::parse(arn).unwrap();
     rig.region.objects.lock().unwrap().insert(name, text.to_owned());
-}
-
-fn of_container(rig: &Rig, name: &str) -> Option<String> {
-    let spec = rig.runtime.spec("web");
-    spec.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())
 }
 
 #[tokio::test]
@@ -31,23 +20,12 @@ async fn the_first_file_wins_among_files_and_the_definition_over_all_of_them() {
     put(&rig, other, "A=second\nB=geheim-second\n");
     let file = |arn: &str| json!({ "type": "s3", "value": arn });
     let web = json!({ "name": "web", "environmentFiles": [file(FILE), file(other)], "environment": { "OWN": "own" } });
-    drop(rig.engine.accept(asking(web)).await);
+    drop(rig.engine.accept(asking_as_a_role(web)).await);
     rig.until_reported(Status::Running).await;
     for (name, value) in [("A", "first"), ("B", "geheim-second"), ("OWN", "own")] {
         assert_eq!(of_container(&rig, name).as_deref(), Some(value));
     }
-    let mut dirs = vec![rig.dir.path().to_owned()];
-    while let Some(dir) = dirs.pop() {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                dirs.push(path);
-                continue;
-            }
-            let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
-            assert!(!text.contains("geheim"), "{}", path.display());
-        }
-    }
+    assert_none_is_kept(&rig, "geheim");
 }
 
 #[tokio::test]
@@ -57,7 +35,7 @@ async fn a_container_that_restarts_reads_its_files_anew_and_goes_on_with_the_las
     put(&rig, FILE, "A=1\n");
     let web = json!({ "name": "web", "environmentFiles": [{ "type": "s3", "value": FILE }],
         "restartPolicy": { "enabled": true, "restartAttemptPeriod": 0 } });
-    drop(rig.engine.accept(asking(web)).await);
+    drop(rig.engine.accept(asking_as_a_role(web)).await);
     rig.until_reported(Status::Running).await;
     let restarted = |rig: &Rig, times: u32| {
         let views = rig.engine.views();
@@ -92,7 +70,7 @@ async fn a_file_that_is_not_there_is_named_and_nothing_runs() {
     ] {
         let rig = Rig::new().await;
         let web = json!({ "name": "web", "environmentFiles": [{ "type": "s3", "value": FILE }] });
-        let mut task = asking(web);
+        let mut task = asking_as_a_role(web);
         task["launchType"] = launch.into();
         drop(rig.engine.accept(task).await);
         let stopped = rig.until_reported(Status::Stopped).await;
@@ -108,14 +86,14 @@ async fn a_region_that_fails_is_asked_so_often_and_one_that_is_away_until_the_ta
     let web = json!({ "name": "web", "environmentFiles": [{ "type": "s3", "value": FILE }] });
     let rig = Rig::new().await;
     *rig.region.objects_fail.lock().unwrap() = Some(500);
-    drop(rig.engine.accept(asking(web.clone())).await);
+    drop(rig.engine.accept(asking_as_a_role(web.clone())).await);
     let stopped = rig.until_reported(Status::Stopped).await;
     assert!(stopped.reason.contains("InternalError"), "{}", stopped.reason);
 
     let rig = Rig::new().await;
     put(&rig, FILE, "A=1\n");
     rig.region.set_away(true);
-    drop(rig.engine.accept(asking(web)).await);
+    drop(rig.engine.accept(asking_as_a_role(web)).await);
     rig.until("it is pulled", |rig| {
         let views = rig.engine.views();
         views.iter().any(|view| {

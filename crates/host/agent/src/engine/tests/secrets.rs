@@ -6,8 +6,7 @@ use super::*;
 use crate::engine::state::Phase;
 
 fn asking(secrets: &Value) -> Value {
-    let mut task = task(json!([{ "name": "web", "secrets": secrets }]));
-    task["executionRoleCredentials"] = execution_role("first");
+    let mut task = asking_as_a_role(json!({ "name": "web", "secrets": secrets }));
     task["launchType"] = "FARGATE".into();
     task
 }
@@ -31,26 +30,10 @@ async fn secrets_are_in_the_containers_environment_and_in_no_file_of_the_agents(
     ]);
     drop(rig.engine.accept(asking(&secrets)).await);
     rig.until_reported(Status::Running).await;
-    let spec = rig.runtime.spec("web");
-    let value = |name: &str| spec.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
-    assert_eq!(value("USER"), Some("ann"));
-    assert_eq!(value("WORD"), Some("geheim-1"));
-    assert_eq!(value("OTHER"), Some("geheim-2"));
-    let mut looked_at = 0;
-    let mut dirs = vec![rig.dir.path().to_owned()];
-    while let Some(dir) = dirs.pop() {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                dirs.push(path);
-                continue;
-            }
-            let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
-            assert!(!text.contains("geheim"), "{}", path.display());
-            looked_at += 1;
-        }
+    for (name, value) in [("USER", "ann"), ("WORD", "geheim-1"), ("OTHER", "geheim-2")] {
+        assert_eq!(of_container(&rig, name).as_deref(), Some(value));
     }
-    assert!(0 < looked_at);
+    assert_none_is_kept(&rig, "geheim");
 }
 
 #[tokio::test]
@@ -89,10 +72,9 @@ async fn an_agent_that_came_back_sees_an_end_before_it_is_given_what_the_log_dri
     let log = json!({ "LogConfig": { "Type": "awslogs", "Config": { "awslogs-stream": "s" } } });
     let kept = json!([{ "name": "awslogs-group", "valueFrom": "group", "provider": "asm",
         "target": "LOG_DRIVER" }]);
-    let mut task = task(json!([{ "name": "web", "secrets": kept,
-        "dockerConfig": { "hostConfig": log.to_string() } }]));
-    task["executionRoleCredentials"] = execution_role("first");
-    drop(rig.engine.accept(task).await);
+    let web = json!({ "name": "web", "secrets": kept,
+        "dockerConfig": { "hostConfig": log.to_string() } });
+    drop(rig.engine.accept(asking_as_a_role(web)).await);
     rig.until_reported(Status::Running).await;
     // The region gives credentials anew some time after the agent is there again.
     rig.restart().await;
