@@ -68,12 +68,21 @@ impl World {
     }
 
     async fn group(&self, name: &str) -> String {
+        self.group_of(name, (api::ProtocolEnum::Http, 80), api::TargetTypeEnum::Ip).await
+    }
+
+    async fn group_of(
+        &self,
+        name: &str,
+        (protocol, port): (api::ProtocolEnum, i32),
+        kind: api::TargetTypeEnum,
+    ) -> String {
         let input = api::CreateTargetGroupInput {
             name: text(name),
-            protocol: Some(api::ProtocolEnum::Http),
-            port: Some(80),
+            protocol: Some(protocol),
+            port: Some(port),
             vpc_id: text(self.vpc().id.as_str()),
-            target_type: Some(api::TargetTypeEnum::Ip),
+            target_type: Some(kind),
             ..Default::default()
         };
         let made = self.elb.create_target_group(&self.root(), input).await.unwrap();

@@ -180,16 +180,8 @@ async fn a_balancer_goes_to_where_targets_of_type_instance_are() {
     world.place().await;
     let hosts = || world.stands().into_iter().map(|(host, _)| host).collect::<Vec<_>>();
     assert_eq!(hosts(), [host(1), host(2)]);
-    let input = api::CreateTargetGroupInput {
-        name: text("ports"),
-        protocol: Some(api::ProtocolEnum::Http),
-        port: Some(80),
-        vpc_id: text(world.vpc().id.as_str()),
-        target_type: Some(api::TargetTypeEnum::Instance),
-        ..Default::default()
-    };
-    let made = world.elb.create_target_group(&world.root(), input).await.unwrap();
-    let group = made.target_groups.unwrap().remove(0).target_group_arn.unwrap();
+    let http = (api::ProtocolEnum::Http, 80);
+    let group = world.group_of("ports", http, api::TargetTypeEnum::Instance).await;
     world.listener(&balancer, 80, &group).await;
     world.place().await;
     assert_eq!(hosts(), [None, None]);

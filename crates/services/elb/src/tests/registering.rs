@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use control::reconcile::{Queue, Reconciler as _};
+use control::testing::rows;
 use elb_api::{self as api, Elb as _};
-use longshore_types::{ClusterName, EniId, InstanceId, Resources, Timestamp, Uuid};
-use model::instance::{AgentState, InstanceStatus};
+use longshore_types::{ClusterName, EniId, InstanceId, Timestamp, Uuid};
+use model::Key;
 use model::task::{Binding, Phase};
 use model::vpc::{Interface, InterfaceUser, mac_of};
-use model::{Instance, Key};
-use store::{Batch, Change};
+use store::Change;
 
 use super::{World, forward, refused, text};
 use crate::feed::Publisher;
@@ -27,7 +27,7 @@ impl World {
             owner: control.scope(&owner),
             user: InterfaceUser::Task {
                 cluster: ClusterName::default_cluster(),
-                task: control::testing::rows::task(1).id,
+                task: rows::task(1).id,
                 attachment: Uuid::mint(self.test.env.as_ref()),
             },
             subnet: vpc.subnets[0].id.clone(),
@@ -40,12 +40,10 @@ impl World {
             is_apart: false,
             public: None,
         };
-        let put = |view: &model::View, _| {
-            let mut batch = Batch::on(view);
+        self.put(|_, batch| {
             batch.put(interface.clone());
-            Ok((batch, ()))
-        };
-        control.decide(put).await.unwrap();
+        })
+        .await;
     }
 }
 
@@ -79,47 +77,24 @@ async fn an_address_of_another_account_is_no_target() {
 #[tokio::test]
 async fn of_instances_only_what_tasks_publish_on_the_balancers_machine_is_a_target() {
     let world = World::new().await;
-    let input = api::CreateTargetGroupInput {
-        name: text("web"),
-        protocol: Some(api::ProtocolEnum::Http),
-        port: Some(8080),
-        vpc_id: text(world.vpc().id.as_str()),
-        ..Default::default()
-    };
-    let made = world.elb.create_target_group(&world.root(), input).await.unwrap();
-    let group = made.target_groups.unwrap().remove(0).target_group_arn.unwrap();
+    let http = (api::ProtocolEnum::Http, 8080);
+    let group = world.group_of("web", http, api::TargetTypeEnum::Instance).await;
     let put = async |number: u8, access_key: &str, port: u16| {
-        let mut task = control::testing::rows::task(number.into());
+        let mut task = rows::task(number.into());
         let id = InstanceId::from_bytes([number; 16]);
         task.instance = Some(id);
         task.phase = Phase::Running;
         task.containers[0].seen.bindings =
             vec![Binding { host_port: Some(port), ..Binding::default() }];
-        let instance = Instance {
-            id,
-            scope: task.scope.clone(),
-            cluster: task.cluster.clone(),
-            status: InstanceStatus::Active,
-            total: Resources::default(),
-            reserved_ports: Default::default(),
-            other_resources: vec![],
-            attributes: Default::default(),
-            tags: model::Tags::new(),
-            ec2_instance_id: Some(format!("i-0123456789abcdef{}", number - 1)),
-            capacity_provider: None,
-            is_external: false,
-            access_key: text(access_key),
-            registered_at: Timestamp(0),
-            agent: AgentState::default(),
-            health: vec![],
-            version: 1,
-        };
-        let put = |view: &model::View, _| {
-            let mut batch = Batch::on(view);
-            batch.put(task.clone()).put(instance.clone());
-            Ok((batch, ()))
-        };
-        world.elb.control.decide(put).await.unwrap();
+        let mut instance = rows::instance(id);
+        instance.scope = task.scope.clone();
+        instance.ec2_instance_id = Some(format!("i-0123456789abcdef{}", number - 1));
+        instance.access_key = text(access_key);
+        world
+            .put(|_, batch| {
+                batch.put(task.clone()).put(instance.clone());
+            })
+            .await;
     };
     let register = async || world.try_register(&group, "i-0123456789abcdef0").await;
     let message = "The following targets are not in a running state and cannot be registered: \
@@ -157,7 +132,7 @@ async fn of_instances_only_what_tasks_publish_on_the_balancers_machine_is_a_targ
     }
     let (control, feed) = (Arc::clone(&world.elb.control), Arc::clone(&world.elb.feed));
     let (view, mut queue) = (control.view(), Queue::default());
-    let key = Key::Task(world.root().account, control::testing::rows::task(1).id);
+    let key = Key::Task(world.root().account, rows::task(1).id);
     let change = Change { seq: view.seq, key };
     Publisher { control, feed }.wake(&view, &change, &mut queue);
     assert_eq!(queue.ready(), 1, "what tasks publish is looked at again");
@@ -190,16 +165,8 @@ async fn a_listener_takes_no_protocol_that_its_groups_do_not_fit() {
     };
     let made = world.elb.create_load_balancer(&world.root(), input).await.unwrap();
     let balancer = made.load_balancers.unwrap().remove(0).load_balancer_arn;
-    let input = api::CreateTargetGroupInput {
-        name: text("tcp"),
-        protocol: Some(api::ProtocolEnum::Tcp),
-        port: Some(80),
-        vpc_id: text(world.vpc().id.as_str()),
-        target_type: Some(api::TargetTypeEnum::Ip),
-        ..Default::default()
-    };
-    let made = world.elb.create_target_group(&world.root(), input).await.unwrap();
-    let group = made.target_groups.unwrap().remove(0).target_group_arn.unwrap();
+    let tcp = (api::ProtocolEnum::Tcp, 80);
+    let group = world.group_of("tcp", tcp, api::TargetTypeEnum::Ip).await;
     let input = api::CreateListenerInput {
         load_balancer_arn: balancer,
         protocol: Some(api::ProtocolEnum::Tcp),
