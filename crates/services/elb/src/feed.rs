@@ -306,6 +306,14 @@ fn is_placed(view: &View, account: AccountId, id: &TaskId) -> bool {
     address.is_some_and(|address| view.elb_targets.of(account).any(|row| row.address == address))
 }
 
+/// Whether a row is of balancers and what they forward to.
+pub(crate) fn leads_somewhere(key: &Key) -> bool {
+    matches!(
+        key,
+        Key::ElbBalancer(..) | Key::ElbGroup(..) | Key::ElbListener(..) | Key::ElbRule(..)
+    )
+}
+
 impl Reconciler for Publisher {
     type Key = NowAndThen;
     type Note = ();
@@ -317,13 +325,8 @@ impl Reconciler for Publisher {
 
     fn wake(&mut self, view: &View, change: &RowChange, queue: &mut Queue<NowAndThen>) {
         let is_part = match &change.key {
-            Key::ElbBalancer(..)
-            | Key::ElbGroup(..)
-            | Key::ElbListener(..)
-            | Key::ElbRule(..)
-            | Key::ElbTarget(..)
-            | Key::AcmCertificate(..)
-            | Key::VpcEndpoint(..) => true,
+            key if leads_somewhere(key) => true,
+            Key::ElbTarget(..) | Key::AcmCertificate(..) | Key::VpcEndpoint(..) => true,
             Key::SecurityGroup(account, id) => {
                 view.elb_balancers.of(*account).any(|row| row.security_groups.contains(id))
             }

@@ -11,6 +11,7 @@ use plan::balancers::{Moment, Placement, place};
 use store::{Batch, Change};
 use tracing::info;
 
+use crate::feed::leads_somewhere;
 use crate::limits::PLACED_ROWS_MAX;
 
 /// Looks whenever balancers, what they forward to, or hosts changed, and when a time is over.
@@ -38,11 +39,8 @@ impl Reconciler for Standing {
 
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<NowAndThen>) {
         let may_matter = match &change.key {
-            Key::ElbBalancer(..) | Key::ElbGroup(..) | Key::ElbListener(..) | Key::ElbRule(..) => {
-                true
-            }
             Key::ContainerInstance(..) => view.elb_balancers.iter().next().is_some(),
-            _ => false,
+            key => leads_somewhere(key),
         };
         if may_matter {
             queue.changed(&NowAndThen, change.seq);
