@@ -213,7 +213,7 @@ impl Region {
     }
 
     /// Starts the driver of all that the region does by itself, once, the renewal of a listener's certificate
-    /// included. It ends with the runtime.
+    /// included. It ends once the region closes its sessions: whom it does not listen to any more is not silent.
     pub fn start(&self, tls: Option<&Arc<Tls>>) {
         let mut driver = Driver::new(Environment::of(&self.control.store, &self.control.clock));
         if self.reconcilers.set(driver.status()).is_err() {
@@ -227,11 +227,17 @@ impl Region {
         for service in &self.services {
             Arc::clone(service).register(&mut driver);
         }
+        let sessions = Arc::clone(&self.sessions);
         #[expect(
             clippy::disallowed_methods,
             reason = "it ends with the process; a panic of a pass is contained"
         )]
-        tokio::spawn(driver.run());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = driver.run() => {}
+                () = sessions.closing() => {}
+            }
+        });
     }
 
     /// What each reconciler is doing; nothing before the driver is started.

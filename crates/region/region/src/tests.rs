@@ -1,4 +1,5 @@
 //! What more than one service has a part in.
 
 mod authorization;
+mod ending;
 mod tagging;

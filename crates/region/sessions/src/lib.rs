@@ -176,7 +176,7 @@ impl Sessions {
     }
 
     /// Waits until every session is to end.
-    async fn closing(&self) {
+    pub async fn closing(&self) {
         let mut closing = self.closing.subscribe();
         let _ = closing.wait_for(|closing| *closing).await;
     }

@@ -83,6 +83,8 @@ pub struct Feed {
     tables: Mutex<Tables>,
     latest: watch::Sender<u64>,
     nodes: Mutex<Nodes>,
+    /// Whether the region ends.
+    closing: watch::Sender<bool>,
     /// When it began to hear processes.
     pub(crate) since: Timestamp,
 }
@@ -131,6 +133,7 @@ impl Feed {
             tables: Mutex::default(),
             latest: watch::Sender::new(0),
             nodes: Mutex::default(),
+            closing: watch::Sender::new(false),
             since: now,
         }
     }
@@ -180,10 +183,22 @@ impl Feed {
     pub async fn read(&self, host: Host, version: u64, wait: Duration) -> Update {
         let mut latest = self.latest.subscribe();
         let read = latest.wait_for(|as_of| *as_of != 0 && self.is_news(host, version));
+        let mut closing = self.closing.subscribe();
+        let read = async {
+            tokio::select! {
+                read = read => read.is_ok(),
+                _ = closing.wait_for(|closing| *closing) => false,
+            }
+        };
         match tokio::time::timeout(wait, read).await {
-            Ok(Ok(_)) => self.since(host, version),
-            Ok(Err(_)) | Err(_) => Update::Unchanged,
+            Ok(true) => self.since(host, version),
+            Ok(false) | Err(_) => Update::Unchanged,
         }
+    }
+
+    /// Lets go of whoever waits for news: the region ends.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
     }
 
     fn is_news(&self, host: Host, version: u64) -> bool {

@@ -280,6 +280,7 @@ impl RegionApi for Region {
 
     fn closing(&self) {
         self.sessions.close();
+        self.elb.feed.close();
     }
 
     fn registry_account(&self, uri: &Uri, headers: &HeaderMap) -> Option<AccountId> {

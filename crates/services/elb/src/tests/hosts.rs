@@ -320,3 +320,13 @@ async fn the_regions_own_process_is_heard_among_however_many_hosts() {
     assert!(nodes.contains_key(&None));
     assert_eq!(nodes.len(), crate::limits::NODES_MAX + 1);
 }
+
+#[tokio::test]
+async fn a_process_that_waits_for_news_is_let_go_when_the_region_ends() {
+    let (world, _) = on_two_hosts().await;
+    let (feed, version) = (&world.elb.feed, world.table_of(host(1)).version);
+    let long = std::time::Duration::from_secs(3_600);
+    let both = async { tokio::join!(feed.read(host(1), version, long), async { feed.close() }) };
+    let (read, ()) = tokio::time::timeout(long / 60, both).await.expect("it is let go");
+    assert_eq!(read, routing::Update::Unchanged);
+}
