@@ -13,7 +13,7 @@ use std::time::Duration;
 use aws_wire::sigv4::Credentials;
 use balancer::{Config, Doors, Feed, FeedError, Interfaces, RegionDoor, Tenure};
 use futures_util::future::BoxFuture;
-use longshore_types::{Chain, OsIds, RegionName, SystemClock};
+use longshore_types::{Chain, RegionName};
 use network::{balancer_namespace, has_balancers};
 use nix::unistd::setsid;
 use routing::wire::ReadRequest;
@@ -35,11 +35,7 @@ use crate::signals;
 /// What the process keeps, in the data directory.
 pub(crate) const BALANCER_DIR: &str = "balancer";
 const POLL: Duration = Duration::from_millis(20);
-/// How long no balancer has an interface on a host before the process ends there.
-const IDLE_MAX: Duration = Duration::from_secs(60);
-/// How often it is looked whether one has.
-const IDLE_LOOK: Duration = Duration::from_secs(1);
-/// The same for whoever is to start the process.
+/// How often whoever is to start the process looks whether a balancer has an interface.
 const WANTED_LOOK: Duration = Duration::from_millis(250);
 /// How long a region on another machine may wait with its answer: below what the call itself may take.
 const MEMBER_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -70,9 +66,7 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
     };
     let line = Arc::new(Line { data: data.clone(), credentials });
     info!(%region, "balancer ready");
-    balancer::run(config, tenure, line, (Arc::new(SystemClock), Arc::new(OsIds)), signals::stop())
-        .await
-        .map_err(Error::io("run the balancer"))
+    kept::serve(config, tenure, line, signals::stop()).await
 }
 
 fn tenure(data: &DataDir, args: &BalancerArgs) -> Result<Tenure, Error> {
@@ -96,31 +90,12 @@ async fn run_on_host(
         node: membership.node.clone(),
         local: None,
         interfaces: Arc::new(HostInterfaces(run_dir.clone())),
-        doors: Arc::new(NoDoors),
+        doors: Arc::new(kept::NoDoors),
         missing_wait: balancer::limits::MISSING_WAIT,
     };
     let line = Arc::new(MemberLine(data.root().to_owned()));
     info!(region = %membership.region, "balancer ready");
-    let ended = async {
-        tokio::select! {
-            () = signals::stop() => {}
-            () = idle(&run_dir) => info!("no balancer has an interface here any more"),
-        }
-    };
-    balancer::run(config, tenure, line, (Arc::new(SystemClock), Arc::new(OsIds)), ended)
-        .await
-        .map_err(Error::io("run the balancer"))
-}
-
-/// Completes once no balancer has had an interface on the host for a while.
-async fn idle(run_dir: &Path) {
-    let mut idle_since = Instant::now();
-    while idle_since.elapsed() < IDLE_MAX {
-        tokio::time::sleep(IDLE_LOOK).await;
-        if has_balancers(run_dir) {
-            idle_since = Instant::now();
-        }
-    }
+    kept::serve_while_needed(config, tenure, line, || has_balancers(&run_dir)).await
 }
 
 /// What says whether there are interfaces of balancers on the host, for whoever has the process run.
@@ -170,11 +145,7 @@ impl Interfaces for HostInterfaces {
     }
 
     fn namespace(&self, interface: &InterfaceRef) -> PathBuf {
-        // What is no id names no file.
-        let Ok(eni) = interface.eni.parse() else { return PathBuf::new() };
-        let own_vpc = interface.own_vpc.as_deref().map(str::parse).transpose();
-        own_vpc
-            .map_or_else(|_| PathBuf::new(), |vpc| balancer_namespace(&self.0, &eni, vpc.as_ref()))
+        kept::namespace(interface, |eni, vpc| balancer_namespace(&self.0, &eni, vpc))
     }
 }
 
@@ -187,16 +158,6 @@ impl Doors for Door {
         let region = self.0.running_region().ok()?;
         let token = introduction::token(region.introduction_token.as_ref()?)?;
         Some(RegionDoor { address: region.endpoint(), token })
-    }
-}
-
-/// VPC endpoints are on the region's own machine.
-#[derive(Debug)]
-struct NoDoors;
-
-impl Doors for NoDoors {
-    fn region(&self) -> Option<RegionDoor> {
-        None
     }
 }
 

@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use balancer::{Predecessor, Tenure};
-use longshore_types::Chain;
+use balancer::{Config, Doors, Feed, Predecessor, RegionDoor, Tenure};
+use longshore_types::{Chain, OsIds, SystemClock, VpcId};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use routing::InterfaceRef;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
@@ -21,6 +24,7 @@ use crate::cli::TenureArgs;
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
 use crate::logging::open_log;
+use crate::signals;
 use crate::successor::{Successors, is_of_another_program};
 
 /// How often it is looked whether a process has ended.
@@ -31,6 +35,10 @@ const UNWANTED_LOOK: Duration = Duration::from_millis(250);
 const ADOPTED_LOOK: Duration = Duration::from_secs(1);
 /// How soon one that did not give its place away is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// How long nobody needs a process before it ends.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked whether somebody does.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// How soon one that ended is started again.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
@@ -141,6 +149,68 @@ pub(super) fn tenure(
     let asked = Predecessor::ask(state_dir);
     let before = asked.map_err(Error::io("take over from the process that serves here"))?;
     before.map(Tenure::After).ok_or(error)
+}
+
+/// Serves until it is told to end, or until nobody has needed it for a while.
+pub(super) async fn serve_while_needed(
+    config: Config,
+    tenure: Tenure,
+    line: Arc<dyn Feed>,
+    is_needed: impl FnMut() -> bool,
+) -> Result<(), Error> {
+    let ended = async {
+        tokio::select! {
+            () = signals::stop() => {}
+            () = idle(is_needed) => info!("nobody needs this process here any more"),
+        }
+    };
+    serve(config, tenure, line, ended).await
+}
+
+/// Serves by the system's clock and ids.
+pub(super) async fn serve(
+    config: Config,
+    tenure: Tenure,
+    line: Arc<dyn Feed>,
+    ended: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let doing = if config.local.is_some() { "run the balancer" } else { "serve beside the agent" };
+    let served =
+        balancer::run(config, tenure, line, (Arc::new(SystemClock), Arc::new(OsIds)), ended).await;
+    served.map_err(Error::io(doing))
+}
+
+/// Completes once nobody has needed the process for a while.
+async fn idle(mut is_needed: impl FnMut() -> bool) {
+    let mut idle_since = Instant::now();
+    while idle_since.elapsed() < IDLE_MAX {
+        tokio::time::sleep(IDLE_LOOK).await;
+        if is_needed() {
+            idle_since = Instant::now();
+        }
+    }
+}
+
+/// The file of an interface's namespace, whose id and VPC are those of `file`. What is no id names no file.
+pub(super) fn namespace<Id: FromStr>(
+    interface: &InterfaceRef,
+    file: impl FnOnce(Id, Option<&VpcId>) -> PathBuf,
+) -> PathBuf {
+    let own_vpc = interface.own_vpc.as_deref().map(str::parse).transpose();
+    match (interface.eni.parse(), own_vpc) {
+        (Ok(id), Ok(vpc)) => file(id, vpc.as_ref()),
+        (Err(_), _) | (_, Err(_)) => PathBuf::new(),
+    }
+}
+
+/// VPC endpoints are on the region's own machine.
+#[derive(Debug)]
+pub(super) struct NoDoors;
+
+impl Doors for NoDoors {
+    fn region(&self) -> Option<RegionDoor> {
+        None
+    }
 }
 
 /// Whether nothing is left of a process that has ended: it is this one's to bury if the program before it, which had the

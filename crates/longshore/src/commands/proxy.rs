@@ -10,10 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use balancer::{Config, Doors, Feed, FeedError, Interfaces, RegionDoor};
+use balancer::{Config, Feed, FeedError, Interfaces};
 use files::whole::{self, Durability};
 use futures_util::future::BoxFuture;
-use longshore_types::{OsIds, SystemClock};
 use network::connect;
 use nix::unistd::setsid;
 use routing::{InterfaceRef, Report, Update};
@@ -25,7 +24,6 @@ use crate::cli::ProxyArgs;
 use crate::commands::{agent, kept};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
-use crate::signals;
 
 /// What the process keeps, in the agent's directory.
 const PROXY_DIR: &str = "agent/proxy";
@@ -33,10 +31,6 @@ const PROXY_DIR: &str = "agent/proxy";
 const LOOK: Duration = Duration::from_millis(20);
 /// How soon the network of a task is looked for that is about to be made: its containers come right after it.
 const MISSING_WAIT: Duration = Duration::from_millis(20);
-/// How long no task of the host is in a namespace before the process ends.
-const IDLE_MAX: Duration = Duration::from_secs(60);
-/// How often it is looked whether there is still such a task.
-const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(data: &DataDir, args: &ProxyArgs) -> Result<(), Error> {
     // Not with the session of the agent that started it, nor of the shell that started that.
@@ -51,34 +45,13 @@ pub(crate) async fn run(data: &DataDir, args: &ProxyArgs) -> Result<(), Error> {
         node: "proxy".to_owned(),
         local: None,
         interfaces: Arc::new(TaskInterfaces(run_dir.clone())),
-        doors: Arc::new(NoDoors),
+        doors: Arc::new(kept::NoDoors),
         missing_wait: MISSING_WAIT,
     };
     let line = Arc::new(Line { run_dir: run_dir.clone(), read: Mutex::default() });
     info!("proxy ready");
-    let ended = async {
-        tokio::select! {
-            () = signals::stop() => {}
-            () = idle(&run_dir) => info!("no task is in a namespace any more"),
-        }
-    };
-    balancer::run(config, tenure, line, (Arc::new(SystemClock), Arc::new(OsIds)), ended)
-        .await
-        .map_err(Error::io("run the proxy"))
-}
-
-/// Completes once no task has been in a namespace for a while.
-async fn idle(run_dir: &Path) {
-    let (mut clients, mut idle_since) = (Clients::new(run_dir), Instant::now());
-    loop {
-        tokio::time::sleep(IDLE_LOOK).await;
-        if clients.are_there() {
-            idle_since = Instant::now();
-        }
-        if IDLE_MAX <= idle_since.elapsed() {
-            return;
-        }
-    }
+    let mut clients = Clients::new(&run_dir);
+    kept::serve_while_needed(config, tenure, line, || clients.are_there()).await
 }
 
 fn load(run_dir: &Path) -> Option<ConnectTable> {
@@ -127,23 +100,7 @@ impl Interfaces for TaskInterfaces {
     }
 
     fn namespace(&self, interface: &InterfaceRef) -> PathBuf {
-        // What is no id names no file.
-        let Ok(task) = interface.eni.parse() else { return PathBuf::new() };
-        let own_vpc = interface.own_vpc.as_deref().map(str::parse).transpose();
-        own_vpc.map_or_else(
-            |_| PathBuf::new(),
-            |vpc| connect::task_namespace(&self.0, task, vpc.as_ref()),
-        )
-    }
-}
-
-/// A proxy serves no VPC endpoints.
-#[derive(Debug)]
-struct NoDoors;
-
-impl Doors for NoDoors {
-    fn region(&self) -> Option<RegionDoor> {
-        None
+        kept::namespace(interface, |task, vpc| connect::task_namespace(&self.0, task, vpc))
     }
 }
 
