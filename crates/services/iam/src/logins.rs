@@ -6,7 +6,7 @@
 use std::num::NonZeroU32;
 
 use aws_wire::{ApiError, Caller, Principal};
-use control::iam::guesses::Guesses;
+use control::iam::guesses::{Guess, Secret};
 use iam_api as api;
 use longshore_types::{AccountId, Timestamp, Token};
 use model::{IamUser, LoginProfile, PasswordPolicy, TheAccount, View};
@@ -33,21 +33,15 @@ pub(crate) fn rounds_of(login: &LoginProfile) -> NonZeroU32 {
 }
 
 impl Iam {
-    pub(crate) fn guesses(&self) -> &Guesses {
-        &self.control.access.guesses
-    }
-
-    /// Refuses who has been wrong too often of late.
-    pub(crate) fn may_guess(
+    /// A guess at a user's password, of whom it was not wrong too often of late.
+    pub(crate) fn guess(
         &self,
         account: AccountId,
         user: &str,
         now: Timestamp,
-    ) -> Result<(), ApiError> {
-        match self.guesses().may_try(account, user, now) {
-            true => Ok(()),
-            false => Err(Refusal::TooManyGuesses.wire()),
-        }
+    ) -> Result<Guess<'_>, ApiError> {
+        let guess = self.control.access.guesses.guess(account, Secret::Password, user, now);
+        guess.ok_or_else(|| Refusal::TooManyGuesses.wire())
     }
 
     /// What becomes of a password by the salt of the profile that there is, or by one of its own.
@@ -233,13 +227,14 @@ pub(crate) async fn change_password(
     let account = caller.account;
     let row = IamUser::need(&view, account, &name)?;
     let login = need_login(row)?;
-    iam.may_guess(account, &name, caller.now)?;
+    let guess = iam.guess(account, &name, caller.now)?;
     let old = Token::from_text(input.old_password.unwrap_or_default());
     let old = iam.hashing.hash(old, login.salt.clone(), rounds_of(login)).await?;
     if !old.is(&login.hash) {
-        iam.guesses().was_wrong(account, &name, caller.now);
+        guess.was_wrong();
         return Err(Refusal::OldPassword.wire());
     }
+    guess.was_right();
     let new = Token::from_text(input.new_password.unwrap_or_default());
     check(rules(&view, row).as_ref(), new.reveal())?;
     let fresh = iam.fresh(Some(login), new).await?;
@@ -252,7 +247,5 @@ pub(crate) async fn change_password(
         batch.put(set(view, row, &fresh, false, now)?);
         Ok(())
     })
-    .await?;
-    iam.guesses().was_right(account, &name);
-    Ok(())
+    .await
 }

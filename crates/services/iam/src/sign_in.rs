@@ -19,7 +19,7 @@ use vault::PasswordHash;
 
 use crate::Iam;
 use crate::holder::Holder as _;
-use crate::limits::SIGNED_IN_MS;
+use crate::limits::{NAME_CHARS_MAX, SIGNED_IN_MS};
 use crate::logins;
 use crate::passwords::check;
 
@@ -134,15 +134,19 @@ impl Iam {
             caller.origin.trail.denied(ACTION, "*", "the password, or what is asked of it");
             refusal.into()
         };
-        self.may_guess(account, &asked.user, caller.now)?;
+        // Nobody is called so, and what is counted is kept.
+        if NAME_CHARS_MAX < asked.user.chars().count() {
+            return Err(denied(Refusal::Wrong));
+        }
+        let guess = self.guess(account, &asked.user, caller.now)?;
         let known = row.and_then(|row| row.login.as_ref());
         let hash = self.fresh(known, asked.password).await?.hash;
         let right = row.zip(known).zip(user).filter(|((_, login), _)| hash.is(&login.hash));
         let Some(((row, login), user)) = right else {
-            self.guesses().was_wrong(account, &asked.user, caller.now);
+            guess.was_wrong();
             return Err(denied(Refusal::Wrong));
         };
-        self.guesses().was_right(account, &asked.user);
+        guess.was_right();
         let rules = logins::rules(&view, row);
         if let Some(refusal) = refusal_of(login, rules.as_ref(), caller.now)
             && (asked.new_password.is_none() || refusal == Refusal::ExpiredForGood)

@@ -334,6 +334,16 @@ async fn a_session_ends_with_the_password_that_it_was_made_by() {
 }
 
 #[tokio::test]
+async fn nothing_is_kept_of_a_name_that_nobody_can_have() {
+    let world = World::with_password(false).await;
+    let long = "n".repeat(65);
+    for _ in 0..11 {
+        let refused = world.sign_in_as("000000000000", &long, OLD, None).await;
+        assert_eq!(code(refused), "AccessDeniedException");
+    }
+}
+
+#[tokio::test]
 async fn guessing_ends_after_ten_wrong_passwords() {
     let world = World::with_password(false).await;
     for _ in 0..10 {

@@ -1,7 +1,7 @@
 //! How often something secret and short may be guessed: a password, a one-time code.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use longshore_types::{AccountId, Timestamp};
 
@@ -11,9 +11,18 @@ pub const GUESSES_MS: u64 = 15 * 60_000;
 /// Names whose wrong guesses are counted.
 pub const GUESSED_MAX: usize = 10_000;
 
+/// What is guessed of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Secret {
+    Password,
+    Code,
+}
+
+type Name = (AccountId, Secret, String);
+
 /// The wrong guesses of late. They are forgotten when the region ends.
 #[derive(Debug, Default)]
-pub struct Guesses(Mutex<BTreeMap<(AccountId, String), Wrong>>);
+pub struct Guesses(Mutex<BTreeMap<Name, Wrong>>);
 
 /// Those of a name since the first of them.
 #[derive(Clone, Copy, Debug)]
@@ -22,32 +31,75 @@ struct Wrong {
     since: Timestamp,
 }
 
+/// A guess that is looked at. It counts as a wrong one meanwhile, so that many at once are no more than one after the
+/// other; one that is dropped was not looked at, and does not count.
+#[derive(Debug)]
+#[must_use]
+pub struct Guess<'a> {
+    all: &'a Guesses,
+    name: Option<Name>,
+}
+
 impl Guesses {
-    /// Whether another guess is taken.
-    pub fn may_try(&self, account: AccountId, name: &str, now: Timestamp) -> bool {
-        let wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = wrong.get(&(account, name.to_ascii_lowercase()));
-        known.is_none_or(|wrong| {
-            wrong.count < GUESSES_MAX || GUESSES_MS <= now.since_ms(wrong.since)
-        })
-    }
-
-    pub fn was_wrong(&self, account: AccountId, name: &str, now: Timestamp) {
-        let mut wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Another guess, if it is taken.
+    pub fn guess(
+        &self,
+        account: AccountId,
+        secret: Secret,
+        name: &str,
+        now: Timestamp,
+    ) -> Option<Guess<'_>> {
+        let mut wrong = self.lock();
         wrong.retain(|_, wrong| now.since_ms(wrong.since) < GUESSES_MS);
-        let name = (account, name.to_ascii_lowercase());
+        let name = (account, secret, name.to_ascii_lowercase());
         if !wrong.contains_key(&name) && GUESSED_MAX <= wrong.len() {
-            let oldest = wrong.iter().min_by_key(|(_, wrong)| wrong.since);
-            let oldest = oldest.map(|(name, _)| name.clone());
-            oldest.and_then(|name| wrong.remove(&name));
+            make_room(&mut wrong);
         }
-        let known = wrong.entry(name).or_insert(Wrong { count: 0, since: now });
-        known.count = known.count.saturating_add(1);
+        let known = wrong.entry(name.clone()).or_insert(Wrong { count: 0, since: now });
+        if GUESSES_MAX <= known.count {
+            return None;
+        }
+        known.count += 1;
+        drop(wrong);
+        Some(Guess { all: self, name: Some(name) })
     }
 
-    pub fn was_right(&self, account: AccountId, name: &str) {
-        let mut wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        wrong.remove(&(account, name.to_ascii_lowercase()));
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Wrong>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets a name of which least was guessed, the oldest of those: whoever guesses at many a little has none forgotten
+/// that is shut.
+fn make_room(wrong: &mut BTreeMap<Name, Wrong>) {
+    let least = wrong.iter().min_by_key(|(_, wrong)| (wrong.count, wrong.since));
+    let least = least.map(|(name, _)| name.clone());
+    least.and_then(|name| wrong.remove(&name));
+}
+
+impl Guess<'_> {
+    /// All wrong ones before it are forgotten.
+    pub fn was_right(mut self) {
+        if let Some(name) = self.name.take() {
+            self.all.lock().remove(&name);
+        }
+    }
+
+    pub fn was_wrong(mut self) {
+        self.name = None;
+    }
+}
+
+impl Drop for Guess<'_> {
+    fn drop(&mut self) {
+        let Some(name) = self.name.take() else { return };
+        let mut wrong = self.all.lock();
+        if let Some(known) = wrong.get_mut(&name) {
+            known.count = known.count.saturating_sub(1);
+            if known.count == 0 {
+                wrong.remove(&name);
+            }
+        }
     }
 }
 
@@ -55,24 +107,62 @@ impl Guesses {
 mod tests {
     use super::*;
 
+    fn account() -> AccountId {
+        "111122223333".parse().unwrap()
+    }
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp(1_000_000 + ms)
+    }
+
+    fn guess<'a>(guesses: &'a Guesses, name: &str, ms: u64) -> Option<Guess<'a>> {
+        guesses.guess(account(), Secret::Password, name, at(ms))
+    }
+
     #[test]
     fn a_name_that_was_guessed_at_too_often_is_shut_for_a_while_and_others_are_not() {
         let guesses = Guesses::default();
-        let account: AccountId = "111122223333".parse().unwrap();
-        let at = |ms| Timestamp(1_000_000 + ms);
         for _ in 1..GUESSES_MAX {
-            guesses.was_wrong(account, "Ann", at(0));
+            guess(&guesses, "Ann", 0).unwrap().was_wrong();
         }
-        assert!(guesses.may_try(account, "ann", at(1)));
-        guesses.was_wrong(account, "Ann", at(1));
-        assert!(!guesses.may_try(account, "ANN", at(2)));
-        assert!(guesses.may_try(account, "bob", at(2)));
-        assert!(guesses.may_try(account, "ann", at(GUESSES_MS)));
-        guesses.was_right(account, "ann");
-        assert!(guesses.may_try(account, "ann", at(2)));
-        for number in 0..2 * GUESSED_MAX {
-            guesses.was_wrong(account, &format!("n{number}"), at(3));
+        drop(guess(&guesses, "ann", 1).expect("one that was not looked at"));
+        guess(&guesses, "ann", 1).unwrap().was_wrong();
+        assert!(guess(&guesses, "ANN", 2).is_none());
+        assert!(guess(&guesses, "bob", 2).is_some());
+        assert!(guesses.guess(account(), Secret::Code, "ann", at(2)).is_some());
+        assert!(guess(&guesses, "ann", GUESSES_MS).is_some());
+    }
+
+    #[test]
+    fn a_right_guess_has_the_wrong_ones_before_it_forgotten() {
+        let guesses = Guesses::default();
+        for _ in 1..GUESSES_MAX {
+            guess(&guesses, "ann", 0).unwrap().was_wrong();
         }
-        assert_eq!(guesses.0.lock().unwrap().len(), GUESSED_MAX);
+        guess(&guesses, "ann", 0).unwrap().was_right();
+        let many: Vec<_> = (0..GUESSES_MAX).map(|_| guess(&guesses, "ann", 1)).collect();
+        assert!(many.iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn many_guesses_at_once_are_no_more_than_one_after_the_other() {
+        let guesses = Guesses::default();
+        let many: Vec<_> = (0..2 * GUESSES_MAX).filter_map(|_| guess(&guesses, "ann", 0)).collect();
+        assert_eq!(u32::try_from(many.len()), Ok(GUESSES_MAX));
+        many.into_iter().for_each(Guess::was_wrong);
+        assert!(guess(&guesses, "ann", 1).is_none());
+    }
+
+    #[test]
+    fn whoever_guesses_at_many_names_has_none_forgotten_that_is_shut() {
+        let guesses = Guesses::default();
+        for _ in 0..GUESSES_MAX {
+            guess(&guesses, "ann", 0).unwrap().was_wrong();
+        }
+        for number in 0..GUESSED_MAX + 20 {
+            guess(&guesses, &format!("n{number}"), 1).unwrap().was_wrong();
+        }
+        assert_eq!(guesses.lock().len(), GUESSED_MAX);
+        assert!(guess(&guesses, "ann", 2).is_none());
     }
 }

@@ -8,6 +8,7 @@ use model::{IamMfaDevice, MfaAssignment, NameKey, View};
 use store::Batch;
 use vault::totp::{self, STEP_MS};
 
+use super::guesses::Secret;
 use super::{Entity, entity_of};
 use crate::Control;
 use crate::seal::derive;
@@ -77,11 +78,9 @@ impl Control {
         code: &str,
     ) -> Result<Result<(), CodeRefusal>, ApiError> {
         let guesses = &self.access.guesses;
-        let name = format!("mfa|{user}");
-        let now = self.clock.now();
-        if !guesses.may_try(account, &name, now) {
+        let Some(guess) = guesses.guess(account, Secret::Code, user, self.clock.now()) else {
             return Ok(Err(CodeRefusal::TooMany));
-        }
+        };
         let taken = self
             .decide(|view, now| {
                 let mut batch = Batch::on(view);
@@ -95,8 +94,8 @@ impl Control {
             })
             .await?;
         match taken {
-            Ok(()) => guesses.was_right(account, &name),
-            Err(_) => guesses.was_wrong(account, &name, now),
+            Ok(()) => guess.was_right(),
+            Err(_) => guess.was_wrong(),
         }
         Ok(taken)
     }
