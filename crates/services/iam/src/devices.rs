@@ -1,5 +1,7 @@
 //! Virtual MFA devices: a user's second factor, of which `longshore login`, GetSessionToken and AssumeRole take codes.
 
+use std::sync::Arc;
+
 use aws_wire::{ApiError, Caller};
 use bytes::Bytes;
 use control::Permission;
@@ -158,12 +160,23 @@ pub(crate) async fn resync_mfa_device(
     let first = input.authentication_code1.unwrap_or_default();
     let second = input.authentication_code2.unwrap_or_default();
     let permission = |view: &View| IamUser::permission(view, caller, "iam:ResyncMFADevice", &name);
-    iam.change(caller, permission, |view, now, batch| {
+    // Thousands of codes are made for this, so not while everybody's decisions wait.
+    let (device_id, shown) = {
+        let view = iam.read(caller, permission)?;
+        let user = IamUser::need(&view, account, &name)?;
+        let (device, _) = need_its(&view, user, &serial)?;
+        let (codes, now) = ((first.as_str(), second.as_str()), iam.control.clock.now());
+        let shown = iam.control.two_codes(device, codes, OFF_RESYNCED_MAX, now);
+        (Arc::clone(&device.unique_id), shown)
+    };
+    let (drift, last_step) = shown.ok_or_else(|| Refusal::Codes.wire())?;
+    iam.change(caller, permission, |view, _, batch| {
         let user = IamUser::need(view, account, &name)?;
         let (device, assigned) = need_its(view, user, &serial)?;
-        let shown = iam.control.two_codes(device, (&first, &second), OFF_RESYNCED_MAX, now);
-        let shown = shown.filter(|(_, step)| assigned.last_step < *step);
-        let (drift, last_step) = shown.ok_or_else(|| Refusal::Codes.wire())?;
+        // Another device may be called so by now, or the codes were used.
+        if device.unique_id != device_id || last_step <= assigned.last_step {
+            return Err(Refusal::Codes.wire());
+        }
         let next = MfaAssignment { drift, last_step, ..assigned.clone() };
         batch.put(IamMfaDevice { assigned: Some(next), ..device.clone() });
         Ok(())
