@@ -1,7 +1,7 @@
 //! Making hashes of passwords.
 //!
 //! **Invariant:** a hash is made on a thread of its own, few at once and few that wait, so that whoever guesses
-//! passwords keeps nobody's requests waiting.
+//! passwords keeps nobody's requests waiting; and strangers do not take the places of those who are known.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -14,12 +14,21 @@ use vault::PasswordHash;
 use crate::errors::Refusal;
 use crate::limits::{HASHES_AT_ONCE, HASHES_WAITING_MAX};
 
+/// For whom a hash is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// Who has shown a key or a password.
+    Known,
+    Stranger,
+}
+
 /// Where hashes of passwords are made.
 #[derive(Debug)]
 pub(crate) struct Hashing {
     pub(crate) rounds: NonZeroU32,
     working: Arc<Semaphore>,
-    waiting: Semaphore,
+    known: Semaphore,
+    strangers: Semaphore,
 }
 
 impl Hashing {
@@ -27,7 +36,8 @@ impl Hashing {
         Self {
             rounds,
             working: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
-            waiting: Semaphore::new(HASHES_WAITING_MAX),
+            known: Semaphore::new(HASHES_WAITING_MAX),
+            strangers: Semaphore::new(HASHES_WAITING_MAX),
         }
     }
 
@@ -36,8 +46,13 @@ impl Hashing {
         password: Token,
         salt: Token,
         rounds: NonZeroU32,
+        whom: For,
     ) -> Result<PasswordHash, ApiError> {
-        let _place = self.waiting.try_acquire().map_err(|_| Refusal::TooManyPasswords.wire())?;
+        let places = match whom {
+            For::Known => &self.known,
+            For::Stranger => &self.strangers,
+        };
+        let _place = places.try_acquire().map_err(|_| Refusal::TooManyPasswords.wire())?;
         let closed = |error| ApiError::fault("failed to wait for a password's hash", error);
         let turn = Arc::clone(&self.working).acquire_owned().await.map_err(closed)?;
         let made = tokio::task::spawn_blocking(move || {
@@ -46,5 +61,24 @@ impl Hashing {
             hash
         });
         made.await.map_err(|error| ApiError::fault("failed to hash a password", error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn strangers_leave_places_to_those_who_are_known() {
+        let hashing = Hashing::new(NonZeroU32::new(2).unwrap());
+        let token = |text: &str| Token::from_text(text.to_owned());
+        let ask =
+            async |whom| hashing.hash(token("password"), token("salt"), hashing.rounds, whom).await;
+        let many = u32::try_from(HASHES_WAITING_MAX).unwrap();
+        let all = hashing.strangers.try_acquire_many(many).unwrap();
+        assert_eq!(ask(For::Stranger).await.unwrap_err().code, "Throttling");
+        ask(For::Known).await.unwrap();
+        drop(all);
+        ask(For::Stranger).await.unwrap();
     }
 }

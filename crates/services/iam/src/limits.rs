@@ -16,7 +16,8 @@ pub(crate) const VERSIONS_MAX: usize = 5;
 pub(crate) const PAGE_DEFAULT: usize = 100;
 /// As long as the name of a user may be.
 pub(crate) const NAME_CHARS_MAX: usize = 64;
-/// Hashes of passwords that are made at once, and that wait for that: each takes a core for a good part of a second.
+/// Hashes of passwords that are made at once, and that wait for that, strangers' and others' each: one takes a core for a
+/// good part of a second.
 pub(crate) const HASHES_AT_ONCE: usize = 1;
 pub(crate) const HASHES_WAITING_MAX: usize = 32;
 /// Second factors of a user, and devices of an account.

@@ -15,6 +15,7 @@ use vault::PasswordHash;
 
 use crate::Iam;
 use crate::errors::Refusal;
+use crate::hashing::For;
 use crate::holder::Holder;
 use crate::limits::PASSWORDS_MAX;
 use crate::passwords::{Refused, check};
@@ -49,12 +50,13 @@ impl Iam {
         &self,
         login: Option<&LoginProfile>,
         password: Token,
+        whom: For,
     ) -> Result<Fresh, ApiError> {
         let (salt, rounds) = match login {
             Some(login) => (login.salt.clone(), rounds_of(login)),
             None => (PasswordHash::salt(self.ids()), self.hashing.rounds),
         };
-        let hash = self.hashing.hash(password, salt.clone(), rounds).await?;
+        let hash = self.hashing.hash(password, salt.clone(), rounds, whom).await?;
         Ok(Fresh { salt, rounds, hash })
     }
 }
@@ -125,7 +127,7 @@ pub(crate) async fn create_login_profile(
         return Err(exists());
     }
     check(rules(&view, row).as_ref(), password.reveal())?;
-    let fresh = iam.fresh(None, password).await?;
+    let fresh = iam.fresh(None, password, For::Known).await?;
     let made = iam.change(caller, permission, |view, now, batch| {
         let row = IamUser::need(view, account, &name)?;
         if row.login.is_some() {
@@ -166,7 +168,7 @@ pub(crate) async fn update_login_profile(
     let fresh = match input.password {
         Some(password) => {
             check(rules(&view, row).as_ref(), &password)?;
-            Some(iam.fresh(Some(login), Token::from_text(password)).await?)
+            Some(iam.fresh(Some(login), Token::from_text(password), For::Known).await?)
         }
         None => None,
     };
@@ -229,7 +231,7 @@ pub(crate) async fn change_password(
     let login = need_login(row)?;
     let guess = iam.guess(account, &name, caller.now)?;
     let old = Token::from_text(input.old_password.unwrap_or_default());
-    let old = iam.hashing.hash(old, login.salt.clone(), rounds_of(login)).await?;
+    let old = iam.hashing.hash(old, login.salt.clone(), rounds_of(login), For::Known).await?;
     if !old.is(&login.hash) {
         guess.was_wrong();
         return Err(Refusal::OldPassword.wire());
@@ -237,7 +239,7 @@ pub(crate) async fn change_password(
     guess.was_right();
     let new = Token::from_text(input.new_password.unwrap_or_default());
     check(rules(&view, row).as_ref(), new.reveal())?;
-    let fresh = iam.fresh(Some(login), new).await?;
+    let fresh = iam.fresh(Some(login), new, For::Known).await?;
     iam.change(caller, permission, |view, now, batch| {
         let row = IamUser::need(view, account, &name)?;
         // The old one may be another by now.

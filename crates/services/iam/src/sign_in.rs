@@ -18,6 +18,7 @@ use store::Batch;
 use vault::PasswordHash;
 
 use crate::Iam;
+use crate::hashing::For;
 use crate::holder::Holder as _;
 use crate::limits::{NAME_CHARS_MAX, SIGNED_IN_MS};
 use crate::logins;
@@ -123,7 +124,7 @@ impl Iam {
         let view = self.control.view();
         let Some(account) = account_of(&view, &asked.account) else {
             // As long as it takes with one that is there.
-            self.fresh(None, asked.password).await?;
+            self.fresh(None, asked.password, For::Stranger).await?;
             return Err(Refusal::Wrong.into());
         };
         let row = IamUser::find(&view, account, &asked.user);
@@ -140,7 +141,7 @@ impl Iam {
         }
         let guess = self.guess(account, &asked.user, caller.now)?;
         let known = row.and_then(|row| row.login.as_ref());
-        let hash = self.fresh(known, asked.password).await?.hash;
+        let hash = self.fresh(known, asked.password, For::Stranger).await?.hash;
         let right = row.zip(known).zip(user).filter(|((_, login), _)| hash.is(&login.hash));
         let Some(((row, login), user)) = right else {
             guess.was_wrong();
@@ -200,7 +201,7 @@ impl Iam {
         let permission = |view: &View| IamUser::permission(view, user, "iam:ChangePassword", name);
         let view = self.read(user, permission)?;
         check(logins::rules(&view, row).as_ref(), new.reveal())?;
-        let fresh = self.fresh(row.login.as_ref(), new).await?;
+        let fresh = self.fresh(row.login.as_ref(), new, For::Known).await?;
         self.change(user, permission, |view, now, batch: &mut Batch| {
             let row = view.iam_users.get(account, &NameKey::of(name));
             let row = row.filter(|row| row.login.as_ref().is_some_and(|it| old.is(&it.hash)));
