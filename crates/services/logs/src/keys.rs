@@ -66,11 +66,12 @@ pub(crate) fn check(
     let NamedKey { key, alias: None } = found.map_err(|_| not_allowed())? else {
         return Err(Refusal::NotAKey(given.to_owned()).into());
     };
-    control.check_key(&key).map_err(|why| Refusal::Key(why.to_string()))?;
-    match [SEAL, OPEN].iter().all(|action| may(control, &key, &group, action)) {
-        true => Ok(control.key_arn(&key)),
-        false => Err(not_allowed()),
+    // Whoever may not use a key learns nothing of its state.
+    if ![SEAL, OPEN].iter().all(|action| may(control, &key, &group, action)) {
+        return Err(not_allowed());
     }
+    control.check_key(&key).map_err(|why| Refusal::Key(why.to_string()))?;
+    Ok(control.key_arn(&key))
 }
 
 fn arn(control: &Control, group: &SealedGroup) -> String {
@@ -343,6 +344,7 @@ mod tests {
         let missing = "arn:aws:kms:us-east-1:000000000000:key/0b6fd0a7-2c6e-4f6b-9d5e-0123456789ab";
         for key in [
             world.key(account, KeyState::Enabled).await,
+            world.key(account, KeyState::Disabled).await,
             world.key(&other_group, KeyState::Enabled).await,
             missing.to_owned(),
         ] {
