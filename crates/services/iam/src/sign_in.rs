@@ -5,6 +5,7 @@
 //! ends with the password that it was made by.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller, Principal, Question, Session};
 use control::access::{principal_arn, traveller};
@@ -154,10 +155,18 @@ impl Iam {
         {
             return Err(denied(refusal));
         }
+        // Before a code is taken, which is good once.
+        if let Some(new) = &asked.new_password {
+            check(rules.as_ref(), new.reveal())?;
+        }
         let has_code = self.second_factor(row, asked.code.as_deref()).await?;
         let has_code = has_code.map_err(denied)?;
         let now = match asked.new_password {
-            Some(new) => self.renew(&user, row, &hash, new).await?,
+            Some(new) => {
+                // Policies see who it is that changes it as they will see who signed in.
+                let session = Some(Arc::new(session(caller.now, has_code)));
+                self.renew(&Caller { session, ..user.clone() }, row, &hash, new).await?
+            }
             None => caller.now,
         };
         caller.origin.trail.asked(Question {
@@ -199,8 +208,7 @@ impl Iam {
     ) -> Result<Timestamp, ApiError> {
         let (account, name) = (row.account, &*row.name);
         let permission = |view: &View| IamUser::permission(view, user, "iam:ChangePassword", name);
-        let view = self.read(user, permission)?;
-        check(logins::rules(&view, row).as_ref(), new.reveal())?;
+        self.read(user, permission)?;
         let fresh = self.fresh(row.login.as_ref(), new, For::Known).await?;
         self.change(user, permission, |view, now, batch: &mut Batch| {
             let row = view.iam_users.get(account, &NameKey::of(name));
@@ -213,13 +221,7 @@ impl Iam {
     }
 
     fn signed_in(&self, user: &Caller, row: &IamUser, now: Timestamp, has_code: bool) -> SignedIn {
-        let session = Session {
-            issued_at: now,
-            expires: now.plus_ms(SIGNED_IN_MS),
-            by_password: true,
-            mfa_at: has_code.then_some(now),
-            ..Session::default()
-        };
+        let session = session(now, has_code);
         let holder = Holder::User { id: row.unique_id.to_string() };
         let issued = self.control.access.sessions.issue(self.ids(), row.account, holder, session);
         SignedIn {
@@ -231,6 +233,16 @@ impl Iam {
             session_token: issued.session_token,
             expires_at: issued.expires,
         }
+    }
+}
+
+fn session(now: Timestamp, has_code: bool) -> Session {
+    Session {
+        issued_at: now,
+        expires: now.plus_ms(SIGNED_IN_MS),
+        by_password: true,
+        mfa_at: has_code.then_some(now),
+        ..Session::default()
     }
 }
 

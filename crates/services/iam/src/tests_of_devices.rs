@@ -228,6 +228,44 @@ async fn who_has_a_device_signs_in_with_a_code_and_the_session_says_so() {
 }
 
 #[tokio::test]
+async fn who_must_show_a_code_to_change_a_password_does_so_at_signing_in() {
+    const CHANGE: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iam:ChangePassword",
+        "Resource":"*","Condition":{"Bool":{"aws:MultiFactorAuthPresent":"true"}}}}"#;
+    let mut world = World::new().await;
+    world.iam.hashing = Hashing::new(std::num::NonZeroU32::new(2).unwrap());
+    let profile = api::CreateLoginProfileRequest {
+        user_name: ann(),
+        password: Some(PASSWORD.to_owned()),
+        password_reset_required: Some(true),
+    };
+    world.iam.create_login_profile(&world.root(), profile).await.unwrap();
+    let policy = api::PutUserPolicyRequest {
+        user_name: ann(),
+        policy_name: Some("own".to_owned()),
+        policy_document: Some(CHANGE.to_owned()),
+    };
+    world.iam.put_user_policy(&world.root(), policy).await.unwrap();
+    let sign_in = async |code: Option<String>, new: &str| {
+        let mut caller = Caller { principal: Principal::Anonymous, ..world.root() };
+        caller.origin.address = Some(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+        let asked = SignIn {
+            account: "000000000000".to_owned(),
+            user: "ann".to_owned(),
+            password: Token::from_text(PASSWORD.to_owned()),
+            code,
+            new_password: Some(Token::from_text(new.to_owned())),
+        };
+        world.iam.sign_in(&caller, asked).await
+    };
+    assert_eq!(code(sign_in(None, "New passw0rd").await), "AccessDeniedException");
+    world.enable(0).await.unwrap();
+    world.wait();
+    // A password that is none costs no code.
+    assert_eq!(code(sign_in(Some(world.shows(0)), "short").await), "PasswordPolicyViolation");
+    sign_in(Some(world.shows(0)), "New passw0rd").await.unwrap();
+}
+
+#[tokio::test]
 async fn the_credential_report_says_who_has_what() {
     let world = World::enabled().await;
     let (iam, root) = (&world.iam, world.root());
