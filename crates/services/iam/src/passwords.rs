@@ -10,6 +10,8 @@ use model::{IamAccount, PasswordPolicy, TheAccount};
 use crate::Iam;
 use crate::errors::Refusal;
 
+/// As long as a password may be, whatever a policy says.
+const LENGTH_MAX: usize = 128;
 /// As short as a password may be where a policy does not say.
 const LENGTH_DEFAULT: i32 = 6;
 /// As short as one may be without a policy, and of how many kinds its characters are at least.
@@ -54,6 +56,12 @@ pub(crate) fn check(policy: Option<&PasswordPolicy>, password: &str) -> Result<(
 }
 
 fn refused(policy: Option<&PasswordPolicy>, password: &str) -> Option<Refused> {
+    // As IAM's operations take them: a sign-in is none of those, and what it sets must be of use in them.
+    let is_taken = |it: char| matches!(it, '\t' | '\n' | '\r' | ' '..='\u{FF}');
+    if LENGTH_MAX < password.chars().count() || !password.chars().all(is_taken) {
+        let want = format!("Password should have at most {LENGTH_MAX} characters, all of Latin-1");
+        return Some(Refused::Lacks(vec![want]));
+    }
     let length_min = policy
         .map_or(LENGTH_WITHOUT_POLICY, |policy| usize::try_from(policy.length_min).unwrap_or(0));
     let kinds = [
@@ -171,7 +179,7 @@ mod tests {
 
     #[test]
     fn without_a_policy_a_password_has_eight_characters_of_three_kinds() {
-        let said = |password| refused(None, password).map(|refused| refused.to_string());
+        let said = |password: &str| refused(None, password).map(|refused| refused.to_string());
         assert_eq!(said("Passw0rd"), None);
         assert_eq!(said("password!1"), None);
         let short = said("Ab1!");
@@ -183,6 +191,11 @@ mod tests {
              uppercase letter, Password should have at least one symbol"
         );
         assert!(said("password").unwrap().starts_with("Password should meet 2 more of"));
+        let long = "Passw0rd".repeat(16);
+        assert_eq!(said(&long), None);
+        for none in [format!("{long}!"), "Passw0rd €".to_owned()] {
+            assert!(said(&none).unwrap().contains("at most 128 characters"), "{none}");
+        }
     }
 
     #[test]
