@@ -78,7 +78,7 @@ fn line_of_user(iam: &Iam, view: &View, row: &IamUser) -> String {
     let shown = keys.iter().map(|key| of_key(iam, view, key));
     let shown = shown.chain(std::iter::repeat_with(no_key)).take(KEYS_OF_USER_MAX);
     let fields =
-        [row.name.to_string(), row.arn(), time(row.created_at), of_password(iam, view, row)];
+        [text(&row.name), text(&row.arn()), time(row.created_at), of_password(iam, view, row)];
     let factor = (!row.devices.is_empty()).to_string();
     let fields = fields.into_iter().chain([factor]).chain(shown).chain([no_certificates()]);
     fields.collect::<Vec<_>>().join(",")
@@ -115,6 +115,14 @@ fn no_key() -> String {
 
 fn no_certificates() -> String {
     format!("false,{NONE},false,{NONE}")
+}
+
+/// As one field: names and paths may have commas, and paths quotes.
+fn text(field: &str) -> String {
+    match field.contains([',', '"']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.to_owned(),
+    }
 }
 
 /// To the second, as IAM writes them here.

@@ -290,3 +290,19 @@ async fn the_credential_report_says_who_has_what() {
     assert!(field("access_key_1_last_rotated").1.ends_with("+00:00"));
     assert!(!text.contains(&key.secret_access_key.unwrap()));
 }
+
+#[tokio::test]
+async fn a_user_says_nothing_of_itself_in_the_report_by_its_name() {
+    let world = World::new().await;
+    let user = api::CreateUserRequest {
+        user_name: Some("a,true".to_owned()),
+        path: Some("/x\"y/".to_owned()),
+        ..Default::default()
+    };
+    world.iam.create_user(&world.root(), user).await.unwrap();
+    let report = world.iam.get_credential_report(&world.root()).await.unwrap();
+    let text = String::from_utf8(report.content.unwrap().to_vec()).unwrap();
+    let line = text.lines().find(|line| line.contains("a,true")).unwrap();
+    let begins = r#""a,true","arn:aws:iam::000000000000:user/x""y/a,true","#;
+    assert!(line.starts_with(begins), "{line}");
+}
