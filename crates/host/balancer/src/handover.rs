@@ -30,7 +30,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::feed::ServedTable;
+use crate::feed::{ServedTable, Teller};
 use crate::limits::{RETRY_PAUSE, TAKE_OVER_MAX, WORD_BYTES_MAX};
 use crate::listen::{GivenSocket, Listeners, Place};
 use crate::shared::{Phase, Shared};
@@ -190,6 +190,8 @@ pub(crate) struct Handover {
     shared: Arc<Shared>,
     listeners: Arc<Listeners>,
     table: Arc<ServedTable>,
+    /// What the process before this one still holds.
+    before: watch::Receiver<Option<Report>>,
     lock: File,
 }
 
@@ -197,15 +199,16 @@ impl Handover {
     /// From now on this is the process that is asked.
     pub(crate) fn begin(
         state_dir: &Path,
-        (shared, listeners): (&Arc<Shared>, &Arc<Listeners>),
+        teller: &Teller,
         table: &Arc<ServedTable>,
         lock: File,
     ) -> Self {
         let listener = listen(state_dir).inspect_err(|error| {
             warn!(error = %Chain(error), "no other process can take over from this one");
         });
-        let (shared, listeners) = (Arc::clone(shared), Arc::clone(listeners));
-        Self { listener: listener.ok(), shared, listeners, table: Arc::clone(table), lock }
+        let (shared, listeners) = (Arc::clone(&teller.shared), Arc::clone(&teller.listeners));
+        let (table, before) = (Arc::clone(table), teller.before.clone());
+        Self { listener: listener.ok(), shared, listeners, table, before, lock }
     }
 
     /// Completes once another process has taken over. One that fails changes nothing.
@@ -240,6 +243,7 @@ impl Handover {
         self.listeners.let_go();
         self.shared.phase.send_replace(Phase::HandedOver);
         let held = self.shared.snapshot.borrow().report("");
+        let held = with_held(held, self.before.borrow().as_ref());
         drop(table);
         // The sockets are the other's now: whether it still lives is seen by the link.
         let say = move || {

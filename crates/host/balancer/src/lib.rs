@@ -179,7 +179,7 @@ async fn serve(
     tasks.spawn(checks::run(Arc::clone(shared)));
     tasks.spawn(checks::mitigate(Arc::clone(shared)));
 
-    let handover = Handover::begin(&config.state_dir, (shared, &listeners), &table, lock);
+    let handover = Handover::begin(&config.state_dir, &teller, &table, lock);
     let ended = pin!(ended);
     serve_until(handover, &teller, ended).await;
     info!("ending: no new connections, what is open is finished");
@@ -202,8 +202,9 @@ async fn serve_until(
     let (link, gone) = successor.split();
     *teller.successor.lock().await = link;
     teller.shared.changed.notify_one();
+    // The one before this one ends with it, and is heard of by it.
     let finished = async {
-        while !teller.shared.is_empty() {
+        while !teller.shared.is_empty() || teller.before.borrow().is_some() {
             sleep(HANDED_OVER_LOOK).await;
         }
     };

@@ -80,12 +80,15 @@ async fn what_the_first_still_holds_is_told_by_the_second_and_answered_by_the_fi
     // A third hears of it by the second.
     let third = second.next().await;
     third.reported("one in flight still", |it| it.targets[0].in_flight == 1).await;
+    // The second holds nothing, and stays for the sake of the first.
+    third.change(|_| {}).await;
+    assert_eq!(third.region.report.borrow().as_ref().unwrap().targets[0].in_flight, 1);
     open.send_replace(true);
     let answer = caller.answer().await.unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (200, "late"));
     first.ended().await;
     second.ended().await;
-    third.reported("none in flight", |it| it.version == 2 && it.targets[0].in_flight == 0).await;
+    third.reported("none in flight", |it| it.version == 3 && it.targets[0].in_flight == 0).await;
     assert_eq!(get(address).await.unwrap().body, "b");
     third.end().await;
 }
