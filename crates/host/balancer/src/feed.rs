@@ -112,8 +112,12 @@ pub(crate) async fn follow(
         if update == Update::Unchanged {
             if listeners.is_missing_some(&table) {
                 let _stays = served.stays().await;
+                let before = listeners.said();
                 listeners.follow(&table).await;
-                shared.changed.notify_one();
+                // It is looked again and again, for as long as something is not there.
+                if listeners.said() != before {
+                    shared.changed.notify_one();
+                }
             }
             continue;
         }

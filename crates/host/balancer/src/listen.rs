@@ -51,6 +51,9 @@ pub fn listening(state_dir: &Path) -> Vec<Listening> {
     found.ok().flatten().unwrap_or_default()
 }
 
+/// What reports say of sockets: where listeners are, in which networks egress is, which interfaces are served.
+pub(crate) type Said = (Vec<(ListenerId, SocketAddr)>, Vec<InterfaceRef>, Vec<InterfaceRef>);
+
 /// The sockets that are open.
 #[derive(Debug)]
 pub(crate) struct Listeners {
@@ -217,6 +220,11 @@ impl Listeners {
     /// Interfaces of balancers that are on this machine, where whoever comes is served.
     pub(crate) fn serving(&self) -> Vec<InterfaceRef> {
         self.serving.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What reports say of sockets.
+    pub(crate) fn said(&self) -> Said {
+        (self.local(), self.egress(), self.serving())
     }
 
     fn places(&self, table: &Table) -> BTreeSet<Place> {

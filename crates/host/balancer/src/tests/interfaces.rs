@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::Duration;
 
@@ -118,6 +119,19 @@ async fn an_interface_is_listened_at_where_it_is_and_again_where_it_was_made_ane
     assert!(ask(&second).ends_with("second"));
     world.end().await;
     umount2(&place, MntFlags::MNT_DETACH).unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_told_each_time_that_an_interface_is_looked_for_in_vain() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = Arc::new(One(dir.path().join("interface")));
+    let world = World::on(behind_an_interface(), nowhere).await;
+    world.reported("the table", |it| it.serving.is_empty()).await;
+    let mut reads = world.region.reads.subscribe();
+    let asked = *reads.wait_for(|reads| 50 <= *reads).await.unwrap();
+    let told = world.region.reports.load(SeqCst);
+    assert!(told < asked / 2, "{told} reports in {asked} looks");
+    world.end().await;
 }
 
 #[derive(Debug)]

@@ -25,12 +25,16 @@ pub(super) struct Region {
     pub(super) table: watch::Sender<Table>,
     pub(super) report: watch::Sender<Option<Report>>,
     pub(super) is_away: AtomicBool,
+    /// How often it was asked, and how often it was told something.
+    pub(super) reads: watch::Sender<u32>,
+    pub(super) reports: AtomicU32,
     given: Mutex<Vec<Table>>,
 }
 
 impl Feed for Region {
     fn read(&self, version: u64, wait: Duration) -> BoxFuture<'_, Result<Update, FeedError>> {
         Box::pin(async move {
+            self.reads.send_modify(|reads| *reads += 1);
             self.check()?;
             let mut tables = self.table.subscribe();
             let changed = tables.wait_for(|table| table.version != version);
@@ -54,6 +58,7 @@ impl Feed for Region {
     fn report(&self, report: Report) -> BoxFuture<'_, Result<(), FeedError>> {
         Box::pin(async move {
             self.check()?;
+            self.reports.fetch_add(1, SeqCst);
             self.report.send_replace(Some(report));
             Ok(())
         })
@@ -97,6 +102,8 @@ impl World {
             table: watch::Sender::new(table),
             report: watch::Sender::new(None),
             is_away: AtomicBool::new(false),
+            reads: watch::Sender::new(0),
+            reports: AtomicU32::new(0),
             given: Mutex::default(),
         };
         let dir = Arc::new(tempfile::tempdir().unwrap());
@@ -139,7 +146,7 @@ impl World {
             local: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             interfaces,
             doors,
-            missing_wait: crate::limits::MISSING_WAIT,
+            missing_wait: Duration::from_millis(20),
         };
         let (end, ended) = oneshot::channel::<()>();
         let feed = Arc::clone(&region) as Arc<dyn Feed>;
