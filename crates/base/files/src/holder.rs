@@ -7,14 +7,15 @@ use std::os::unix::fs::FileExt as _;
 /// More is no process id.
 const BYTES_MAX: usize = 32;
 
-/// Notes this process. Whoever was given the file by another shares its position, so nothing is written at that.
+/// Notes this process. Whoever was given the file by another shares its position, so nothing is written at that. It is written
+/// over what is there, for which a full disk has room too, and with blanks, so that nobody reads digits of two numbers.
 ///
 /// # Errors
 /// The disk has no room for it, or fails.
 pub fn note(file: &File) -> io::Result<()> {
     let text = std::process::id().to_string();
-    file.set_len(0)?;
-    file.write_all_at(text.as_bytes(), 0)
+    file.write_all_at(format!("{text:<BYTES_MAX$}").as_bytes(), 0)?;
+    file.set_len(u64::try_from(text.len()).map_err(io::Error::other)?)
 }
 
 /// The process that was noted last.
@@ -41,5 +42,18 @@ mod tests {
         assert_eq!(noted(&file), Some(std::process::id()));
         note(&file).unwrap();
         assert_eq!(noted(&shared), Some(std::process::id()));
+        assert_eq!(file.metadata().unwrap().len(), std::process::id().to_string().len() as u64);
+    }
+
+    #[test]
+    fn there_is_a_number_while_another_is_noted() {
+        let file = tempfile::tempfile().unwrap();
+        note(&file).unwrap();
+        std::thread::scope(|scope| {
+            let noting = scope.spawn(|| (0..20_000).for_each(|_| note(&file).unwrap()));
+            while !noting.is_finished() {
+                assert_eq!(noted(&file), Some(std::process::id()));
+            }
+        });
     }
 }
