@@ -211,8 +211,13 @@ impl Handover {
         Self { listener: listener.ok(), shared, listeners, table, before, lock }
     }
 
+    /// Nobody takes over any more: the lock, for as long as the process is there.
+    pub(crate) fn into_lock(self) -> File {
+        self.lock
+    }
+
     /// Completes once another process has taken over. One that fails changes nothing.
-    pub(crate) async fn done(self) -> Successor {
+    pub(crate) async fn done(&self) -> Successor {
         let Some(listener) = &self.listener else { return std::future::pending().await };
         loop {
             let given = match listener.accept().await {

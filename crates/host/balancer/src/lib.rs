@@ -181,23 +181,25 @@ async fn serve(
 
     let handover = Handover::begin(&config.state_dir, &teller, &table, lock);
     let ended = pin!(ended);
-    serve_until(handover, &teller, ended).await;
+    let _lock = serve_until(handover, &teller, ended).await;
     info!("ending: no new connections, what is open is finished");
     finish(shared, &listeners).await;
     tasks.shutdown().await;
     Ok(())
 }
 
-/// Completes once the process is to end soon.
+/// Completes once the process is to end soon; with the lock, unless that is another's by now: nobody has the role before this
+/// one has ended, which still tells the region what it holds.
 async fn serve_until(
     handover: Handover,
     teller: &Teller,
     mut ended: Pin<&mut impl Future<Output = ()>>,
-) {
+) -> Option<File> {
     let successor = tokio::select! {
-        () = &mut ended => return,
+        () = &mut ended => return Some(handover.into_lock()),
         successor = handover.done() => successor,
     };
+    drop(handover);
     info!("another process has taken over, what is open is finished");
     let (link, gone) = successor.split();
     *teller.successor.lock().await = link;
@@ -214,6 +216,7 @@ async fn serve_until(
         () = gone => {}
         () = sleep(HANDED_OVER_MAX) => {}
     }
+    None
 }
 
 /// Takes nothing new and finishes what is open, for as long as that may take.

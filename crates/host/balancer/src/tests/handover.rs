@@ -1,9 +1,10 @@
 //! One process takes another's place, and clients notice nothing of it.
 
+use std::fs::{File, TryLockError};
 use std::os::unix::fs::PermissionsExt as _;
 
 use routing::{ListenerProtocol, TargetProtocol, TargetState};
-use tokio::net::UdpSocket;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
 
 use super::world::*;
@@ -115,6 +116,31 @@ async fn a_process_that_ends_before_it_serves_takes_nothing_over() {
     world.ended().await;
     assert_eq!(get(address).await.unwrap().body, "a");
     next.end().await;
+}
+
+#[tokio::test]
+async fn nobody_else_has_the_role_while_one_that_was_told_to_end_finishes() {
+    let (open, gate) = watch::channel(false);
+    let a = backend(Does::Waits(gate)).await;
+    let mut patient = table(&[a.address]);
+    balancer(&mut patient).attributes.idle_timeout_s = 60;
+    let mut world = World::new(patient).await;
+    let address = world.address().await;
+    let lock = File::open(world.dir.path().join(LOCK)).unwrap();
+    let mut caller = Caller::new(address).await;
+    caller.write(GET).await;
+    while a.count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.tell_to_end();
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
+    open.send_replace(true);
+    assert_eq!(caller.answer().await.unwrap().status, 200);
+    world.ended().await;
+    lock.lock().unwrap();
 }
 
 #[test]

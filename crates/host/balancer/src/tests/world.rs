@@ -19,6 +19,9 @@ use crate::{Config, Doors, Feed, FeedError, Interfaces, Predecessor, Tenure};
 /// How long anything may take before a test has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// In the directory: the lock of the role.
+pub(super) const LOCK: &str = "lock";
+
 /// A region that knows a table and remembers what it was told.
 #[derive(Debug)]
 pub(super) struct Region {
@@ -107,12 +110,14 @@ impl World {
             given: Mutex::default(),
         };
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        Self::start(Arc::new(region), dir, first(), interfaces, doors).await
+        let tenure = first(&dir);
+        Self::start(Arc::new(region), dir, tenure, interfaces, doors).await
     }
 
     pub(super) async fn with(region: Arc<Region>, dir: Arc<tempfile::TempDir>) -> Self {
         let nowhere = Arc::new(super::Nowhere);
-        Self::start(region, dir, first(), Arc::<super::Nowhere>::clone(&nowhere), nowhere).await
+        let tenure = first(&dir);
+        Self::start(region, dir, tenure, Arc::<super::Nowhere>::clone(&nowhere), nowhere).await
     }
 
     /// Another process, which takes over from this one.
@@ -188,9 +193,14 @@ impl World {
         self.reported("the new version", |report| report.version == version).await;
     }
 
+    /// Tells the process to end.
+    pub(super) fn tell_to_end(&mut self) {
+        drop(self.end.take());
+    }
+
     /// Ends the process as SIGTERM does.
     pub(super) async fn end(mut self) {
-        drop(self.end.take());
+        self.tell_to_end();
         timeout(PATIENCE, &mut self.running).await.unwrap().unwrap().unwrap();
     }
 
@@ -202,8 +212,10 @@ impl World {
     }
 }
 
-fn first() -> Tenure {
-    Tenure::First(tempfile::tempfile().unwrap())
+fn first(dir: &tempfile::TempDir) -> Tenure {
+    let lock = std::fs::File::create(dir.path().join(LOCK)).unwrap();
+    lock.lock().unwrap();
+    Tenure::First(lock)
 }
 
 pub(super) fn now() -> Timestamp {
