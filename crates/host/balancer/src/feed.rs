@@ -1,5 +1,6 @@
 //! The line to the region: the table comes, reports go. Neither stops the other, nor what is served.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,9 +194,10 @@ impl Teller {
         if !self.listeners.is_handed_over() {
             return matches!(timeout(READ_WAIT, self.feed.report(report)).await, Ok(Ok(())));
         }
-        // Of one that has ended too: this one will soon.
+        // Of one that has ended too: this one will soon. It is told whole, however long that takes: what is cut short is
+        // nothing that it can read on from, and it would take this one for ended.
         if let Some(successor) = &mut *self.successor.lock().await {
-            let _ = timeout(READ_WAIT, handover::tell(successor, report)).await;
+            let _: io::Result<()> = handover::tell(successor, report).await;
         }
         true
     }

@@ -13,7 +13,7 @@ use std::io::{self, BufReader, IoSlice, IoSliceMut, Read as _, Seek as _, Write 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore_types::Chain;
@@ -185,8 +185,7 @@ pub(crate) async fn tell(link: &mut OwnedWriteHalf, report: Report) -> io::Resul
 /// Listens for whoever is to take this process's place.
 #[derive(Debug)]
 pub(crate) struct Handover {
-    /// None: it cannot be listened there.
-    listener: Option<UnixListener>,
+    state_dir: PathBuf,
     shared: Arc<Shared>,
     listeners: Arc<Listeners>,
     table: Arc<ServedTable>,
@@ -196,19 +195,15 @@ pub(crate) struct Handover {
 }
 
 impl Handover {
-    /// From now on this is the process that is asked.
-    pub(crate) fn begin(
+    pub(crate) fn new(
         state_dir: &Path,
         teller: &Teller,
         table: &Arc<ServedTable>,
         lock: File,
     ) -> Self {
-        let listener = listen(state_dir).inspect_err(|error| {
-            warn!(error = %Chain(error), "no other process can take over from this one");
-        });
         let (shared, listeners) = (Arc::clone(&teller.shared), Arc::clone(&teller.listeners));
         let (table, before) = (Arc::clone(table), teller.before.clone());
-        Self { listener: listener.ok(), shared, listeners, table, before, lock }
+        Self { state_dir: state_dir.to_owned(), shared, listeners, table, before, lock }
     }
 
     /// Nobody takes over any more: the lock, for as long as the process is there.
@@ -218,7 +213,7 @@ impl Handover {
 
     /// Completes once another process has taken over. One that fails changes nothing.
     pub(crate) async fn done(&self) -> Successor {
-        let Some(listener) = &self.listener else { return std::future::pending().await };
+        let listener = self.listener().await;
         loop {
             let given = match listener.accept().await {
                 Ok((link, _)) => self.give(link).await,
@@ -231,6 +226,22 @@ impl Handover {
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// From now on this is the process that is asked. The disk may be full at first.
+    async fn listener(&self) -> UnixListener {
+        let mut is_told = false;
+        loop {
+            match listen(&self.state_dir) {
+                Ok(listener) => return listener,
+                Err(error) if !is_told => {
+                    warn!(error = %Chain(&error), "no other process can take over from this one, trying on");
+                    is_told = true;
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 

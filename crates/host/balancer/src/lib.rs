@@ -179,7 +179,7 @@ async fn serve(
     tasks.spawn(checks::run(Arc::clone(shared)));
     tasks.spawn(checks::mitigate(Arc::clone(shared)));
 
-    let handover = Handover::begin(&config.state_dir, &teller, &table, lock);
+    let handover = Handover::new(&config.state_dir, &teller, &table, lock);
     let ended = pin!(ended);
     let _lock = serve_until(handover, &teller, ended).await;
     info!("ending: no new connections, what is open is finished");

@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use routing::{ListenerProtocol, TargetProtocol, TargetState};
 use tokio::net::{TcpStream, UdpSocket};
@@ -141,6 +142,33 @@ async fn nobody_else_has_the_role_while_one_that_was_told_to_end_finishes() {
     assert_eq!(caller.answer().await.unwrap().status, 200);
     world.ended().await;
     lock.lock().unwrap();
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_asked_at_first_can_be_later() {
+    let a = backend(Does::Answers("a")).await;
+    let first = World::new(table(&[a.address])).await;
+    first.address().await;
+    let (region, dir) = first.kill().await;
+    let state = dir.path().join("state");
+    let in_the_way = state.join("handover.sock.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let world = World::with(region, dir).await;
+    world.address().await;
+    assert!(Predecessor::ask(&state).unwrap().is_none());
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let mut looks = 0;
+    loop {
+        let state = state.clone();
+        let asked = tokio::task::spawn_blocking(move || Predecessor::ask(&state)).await.unwrap();
+        if asked.unwrap().is_some() {
+            break;
+        }
+        looks += 1;
+        assert!(looks < 1_000, "it cannot be asked");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.end().await;
 }
 
 #[test]
