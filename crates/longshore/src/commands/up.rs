@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
+use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -55,10 +56,11 @@ pub(crate) async fn run(data: &DataDir, environment: &Environment, args: &Up) ->
     #[expect(clippy::disallowed_methods, reason = "aborted below")]
     let announce = tokio::spawn(announce(data.clone(), args.clone(), environment.is_root));
     let children = children(data, environment, args);
-    let ending = upgrade::ending(&environment.program, replacements);
+    let mut stop = pin!(signals::stop());
+    let ending = upgrade::ending(&environment.program, replacements, stop.as_mut());
     let ended = supervisor::run(children, Patience::default(), ending).await;
     announce.abort();
-    match ended? {
+    match upgrade::unless_stopped(ended?, stop) {
         Ending::Stop => Ok(()),
         Ending::Replace => Err(Error::Replaced(environment.program.clone())),
     }

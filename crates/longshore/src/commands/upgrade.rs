@@ -4,8 +4,10 @@
 //! the same process id; containers run on, and the balancers' process until one of the new program has taken over from it.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use longshore_types::Chain;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -28,8 +30,12 @@ const POLL: Duration = Duration::from_millis(50);
 /// How often processes are looked after that the program before this one started.
 const BURY: Duration = Duration::from_secs(1);
 
-/// Completes once the region is to end, or to go on as another program that starts.
-pub(super) async fn ending(program: &Path, mut replacements: signals::Replacements) -> Ending {
+/// Completes once the region is to end, as `stop` says, or to go on as another program that starts.
+pub(super) async fn ending(
+    program: &Path,
+    mut replacements: signals::Replacements,
+    stop: Pin<&mut impl Future<Output = ()>>,
+) -> Ending {
     let replaced = async {
         loop {
             replacements.next().await;
@@ -42,12 +48,18 @@ pub(super) async fn ending(program: &Path, mut replacements: signals::Replacemen
         }
     };
     tokio::select! {
-        () = signals::stop() => Ending::Stop,
+        () = stop => Ending::Stop,
         () = replaced => {
             info!(program = %program.display(), "going on as the program that lies here now");
             Ending::Replace
         }
     }
+}
+
+/// What becomes of the region once its processes have ended: told to end meanwhile, it does not go on.
+pub(super) fn unless_stopped(ending: Ending, stop: Pin<&mut impl Future<Output = ()>>) -> Ending {
+    let is_stopped = ending == Ending::Replace && stop.now_or_never().is_some();
+    if is_stopped { Ending::Stop } else { ending }
 }
 
 /// Has nothing be left of children of the program that this one was before, as they end.
@@ -136,4 +148,19 @@ async fn is_all_of_this_program(data: &DataDir) -> bool {
         && is_not_other(Role::Agent)
         && is_not_other(Role::Proxy)
         && Client::is_healthy(region.endpoint()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::pin::pin;
+
+    use super::*;
+
+    #[test]
+    fn a_region_that_was_told_to_end_while_its_processes_ended_does_not_go_on() {
+        assert_eq!(unless_stopped(Ending::Replace, pin!(ready(()))), Ending::Stop);
+        assert_eq!(unless_stopped(Ending::Replace, pin!(pending())), Ending::Replace);
+        assert_eq!(unless_stopped(Ending::Stop, pin!(pending())), Ending::Stop);
+    }
 }
