@@ -38,7 +38,8 @@ use crate::sockets::NamespaceId;
 
 /// In the state directory.
 const SOCKET_FILE: &str = "handover.sock";
-/// Of what the two say. Programs that differ in it do not take each other's place.
+/// Of what the two say, their tables and reports included: one that the other cannot read needs another number. Programs that
+/// differ in it do not take each other's place.
 const VERSION: u32 = 1;
 
 /// What the two say to each other. A descriptor comes with some of it.
