@@ -10,7 +10,7 @@ use model::{Tags, TaskDefinition, View};
 
 use super::CLUSTER;
 use crate::Ecs;
-use crate::service_spec::connect::find_namespace;
+use crate::service_spec::connect::meant_namespace;
 use crate::task_definition::{parse_cpu, parse_memory, role_arn};
 
 /// Whom the roles of tasks are passed to.
@@ -173,14 +173,9 @@ impl Ecs {
         let Some(connect) = asked.connect else { return permission };
         let is_on = connect.enabled == Some(true);
         let permission = permission.with("ecs:enable-service-connect", is_on);
-        let given = connect.namespace.as_deref().filter(|given| !given.is_empty());
-        let namespace = match given {
-            Some(given) => find_namespace(view, &self.control.scope(caller), given),
-            None => self.cluster(view, caller, asked.cluster).ok().and_then(|cluster| {
-                let id = cluster.connect_namespace.as_ref()?;
-                view.map_namespaces.get(caller.account, id).map(AsRef::as_ref)
-            }),
-        };
+        let cluster = || self.cluster(view, caller, asked.cluster).ok().map(AsRef::as_ref);
+        let (scope, given) = (self.control.scope(caller), connect.namespace.as_deref());
+        let namespace = meant_namespace(view, &scope, given, cluster);
         match namespace.filter(|_| is_on) {
             Some(namespace) => permission.with("ecs:namespace", namespace.arn()),
             None => permission,

@@ -175,17 +175,30 @@ fn kept(
 }
 
 fn namespace<'a>(it: For<'a>, given: Option<&str>) -> Result<&'a MapNamespace, ApiError> {
-    let account = it.scope.account;
-    let found = match (given.filter(|given| !given.is_empty()), &it.cluster.connect_namespace) {
-        (Some(given), _) => find_namespace(it.view, it.scope, given),
-        (None, Some(id)) => it.view.map_namespaces.get(account, id).map(AsRef::as_ref),
-        (None, None) => {
-            return refuse(
-                "serviceConnectConfiguration names no namespace, and the cluster has no default namespace.",
-            );
-        }
-    };
+    let is_given = given.is_some_and(|given| !given.is_empty());
+    if !is_given && it.cluster.connect_namespace.is_none() {
+        return refuse(
+            "serviceConnectConfiguration names no namespace, and the cluster has no default namespace.",
+        );
+    }
+    let found = meant_namespace(it.view, it.scope, given, || Some(it.cluster));
     found.ok_or_else(|| Refusal::NamespaceNotFound.into())
+}
+
+/// The namespace that a configuration is of: the one that is given, or else its cluster's.
+pub(crate) fn meant_namespace<'v>(
+    view: &'v View,
+    scope: &Scope,
+    given: Option<&str>,
+    cluster: impl FnOnce() -> Option<&'v Cluster>,
+) -> Option<&'v MapNamespace> {
+    match given.filter(|given| !given.is_empty()) {
+        Some(given) => find_namespace(view, scope, given),
+        None => {
+            let id = cluster()?.connect_namespace.as_ref()?;
+            view.map_namespaces.get(scope.account, id).map(AsRef::as_ref)
+        }
+    }
 }
 
 /// The namespace of a name or an ARN.
