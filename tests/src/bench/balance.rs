@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::client::Connection;
 use crate::report::{Report, percentile};
 use crate::traffic::{self, Seen};
-use crate::world::World;
+use crate::world::{MEMORY_MIB, World};
 
 /// How long each rate is measured.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -23,6 +23,8 @@ const IDLE: usize = 9_500;
 /// Of the service that is deployed under load.
 const TASKS: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Of a task that some thousand connections come to, from several balancers at once.
+const CROWDED_MIB: u32 = 2_048;
 /// How long targets have to become healthy.
 const STARTED: Duration = Duration::from_secs(30);
 
@@ -47,7 +49,7 @@ impl Drop for Door {
 
 /// Requests a second, latencies, handshakes and memory.
 pub(crate) async fn beside_peers(world: &World, report: &mut Report) -> io::Result<()> {
-    let definition = world.define_quiet("bench-balance", "1").await?;
+    let definition = world.define_quiet("bench-balance", "1", CROWDED_MIB).await?;
     let mut connection = Connection::open(&world.target).await?;
     let answer = connection.ecs("RunTask", &world.run_request(&definition, 2)).await?;
     let arns = crate::wire::started(&answer)?;
@@ -425,7 +427,7 @@ pub(crate) async fn deployments(world: &World, report: &mut Report) -> io::Resul
         .await;
         changed.map_err(|error| io::Error::other(format!("{name}: {error}")))?;
     }
-    let first = world.define_quiet("bench-roll", "1").await?;
+    let first = world.define_quiet("bench-roll", "1", MEMORY_MIB).await?;
     connection
         .ecs("CreateService", &json!({
             "cluster": "bench", "serviceName": "roll", "taskDefinition": first, "desiredCount": TASKS,
@@ -434,7 +436,7 @@ pub(crate) async fn deployments(world: &World, report: &mut Report) -> io::Resul
                 "advancedConfiguration": {"alternateTargetGroupArn": green, "productionListenerRule": rule, "roleArn": role}}],
             "networkConfiguration": {"awsvpcConfiguration": {"subnets": [world.subnet]}}}))
         .await?;
-    wait_steady(&mut connection).await?;
+    wait_steady(&mut connection, &first).await?;
     let canary = json!({"canaryPercent": 20.0, "canaryBakeTimeInMinutes": 0});
     let strategies = [
         ("rolling", json!({"strategy": "ROLLING"})),
@@ -447,7 +449,7 @@ pub(crate) async fn deployments(world: &World, report: &mut Report) -> io::Resul
     let mut serial = 1;
     for (name, strategy) in strategies {
         serial += 1;
-        let next = world.define_quiet("bench-roll", &serial.to_string()).await?;
+        let next = world.define_quiet("bench-roll", &serial.to_string(), MEMORY_MIB).await?;
         sleep(crate::services::PROVEN).await;
         let load = traffic::Paced::start(port);
         sleep(Duration::from_secs(5)).await;
@@ -459,7 +461,7 @@ pub(crate) async fn deployments(world: &World, report: &mut Report) -> io::Resul
                                           "deploymentConfiguration": strategy}),
             )
             .await?;
-        wait_steady(&mut connection).await?;
+        wait_steady(&mut connection, &next).await?;
         let took = begun.elapsed().as_secs_f64();
         sleep(Duration::from_secs(5)).await;
         let mut seen = load.end().await?;
@@ -485,7 +487,8 @@ pub(crate) async fn deployments(world: &World, report: &mut Report) -> io::Resul
     Ok(())
 }
 
-async fn wait_steady(connection: &mut Connection) -> io::Result<()> {
+/// Waits until all that runs is of a definition, and its deployment is over.
+async fn wait_steady(connection: &mut Connection, definition: &str) -> io::Result<()> {
     let end = Instant::now() + PATIENCE;
     let request = json!({"cluster": "bench", "services": ["roll"]});
     let mut last = Value::Null;
@@ -494,7 +497,9 @@ async fn wait_steady(connection: &mut Connection) -> io::Result<()> {
         last = answer["services"][0].take();
         let deployments = last["deployments"].as_array().cloned().unwrap_or_default();
         let is_done = deployments.len() == 1 && deployments[0]["rolloutState"] == "COMPLETED";
-        if is_done && last["runningCount"] == TASKS {
+        let is_its = last["taskDefinition"] == definition
+            && deployments.first().is_some_and(|it| it["taskDefinition"] == definition);
+        if is_done && is_its && last["runningCount"] == TASKS {
             return Ok(());
         }
         sleep(Duration::from_millis(50)).await;

@@ -255,12 +255,17 @@ impl World {
 
     /// Registers a definition of the sample; its ARN.
     pub(crate) async fn define_hello(&self, family: &str, revision: &str) -> io::Result<String> {
-        self.define_sample(family, revision, &["serve"]).await
+        self.define_sample(family, revision, &["serve"], MEMORY_MIB).await
     }
 
-    /// The same that keeps connections and says nothing of requests.
-    pub(crate) async fn define_quiet(&self, family: &str, revision: &str) -> io::Result<String> {
-        self.define_sample(family, revision, &["serve", "quiet"]).await
+    /// The same that keeps connections, with a thread for each, and says nothing of requests.
+    pub(crate) async fn define_quiet(
+        &self,
+        family: &str,
+        revision: &str,
+        memory_mib: u32,
+    ) -> io::Result<String> {
+        self.define_sample(family, revision, &["serve", "quiet"], memory_mib).await
     }
 
     async fn define_sample(
@@ -268,13 +273,14 @@ impl World {
         family: &str,
         revision: &str,
         command: &[&str],
+        memory_mib: u32,
     ) -> io::Result<String> {
         let mut connection = Connection::open(&self.target).await?;
         let image = format!("{}/hello:1", self.target.host);
         let answer = connection
             .ecs("RegisterTaskDefinition", &json!({
                 "family": family, "networkMode": "awsvpc",
-                "containerDefinitions": [{"name": "web", "image": image, "command": command, "memory": MEMORY_MIB,
+                "containerDefinitions": [{"name": "web", "image": image, "command": command, "memory": memory_mib,
                                           "stopTimeout": 10,
                                           "portMappings": [{"containerPort": 8080}],
                                           "environment": [{"name": "REVISION", "value": revision}]}]}))
