@@ -9,6 +9,8 @@ use iam_api as api;
 use longshore_types::{AccountId, Timestamp};
 use model::{Grants, IamGroup, IamInstanceProfile, IamPolicy, IamRole, IamUser, Index, Tags, View};
 
+use crate::uses;
+
 /// Documents are shown with what is not a letter, a digit or one of `-_.~` as %XX.
 pub(crate) fn encoded(document: &str) -> String {
     let mut out = String::with_capacity(document.len() * 2);
@@ -75,9 +77,7 @@ pub(crate) fn password_last_used(
     view: &View,
     row: &IamUser,
 ) -> Option<Timestamp> {
-    let written = view.iam_key_uses.get(row.account, &row.unique_id).map(|used| used.at);
-    let fresh = control.access.uses.last(&row.unique_id).map(|used| used.at);
-    fresh.or(written).and_then(time)
+    uses::last(control, view, row.account, &row.unique_id).and_then(|used| time(used.at))
 }
 
 pub(crate) fn group(row: &IamGroup) -> api::Group {
@@ -119,10 +119,8 @@ pub(crate) fn role(view: &View, row: &IamRole) -> api::Role {
 
 /// With when it was last used, by a request of its own.
 pub(crate) fn role_with_use(control: &Control, view: &View, row: &IamRole) -> api::Role {
-    let written = view.iam_key_uses.get(row.account, &row.unique_id);
-    let written = written.map(|used| (used.at, used.region.clone()));
-    let fresh = control.access.uses.last(&row.unique_id).map(|used| (used.at, used.region));
-    let (at, region) = fresh.or(written).unzip();
+    let used = uses::last(control, view, row.account, &row.unique_id);
+    let (at, region) = used.map(|used| (used.at, used.region)).unzip();
     let last_used_date = at.and_then(time);
     let role_last_used = Some(api::RoleLastUsed { last_used_date, region });
     api::Role { role_last_used, ..role(view, row) }

@@ -8,14 +8,12 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use bytes::Bytes;
 use control::Permission;
-use control::iam::KeyUse;
 use iam_api as api;
 use longshore_types::{AccountId, Timestamp};
 use model::{IamAccessKey, IamUser, Index, Key, TheAccount, View};
 
-use crate::Iam;
 use crate::limits::KEYS_OF_USER_MAX;
-use crate::render;
+use crate::{Iam, render, uses};
 
 const HEADER: &str = "user,arn,user_creation_time,password_enabled,password_last_used,password_last_changed,\
     password_next_rotation,mfa_active,access_key_1_active,access_key_1_last_rotated,access_key_1_last_used_date,\
@@ -97,13 +95,9 @@ fn of_password(iam: &Iam, view: &View, row: &IamUser) -> String {
 }
 
 fn of_key(iam: &Iam, view: &View, key: &IamAccessKey) -> String {
-    let written = view.iam_key_uses.get(key.account, &key.id);
-    let written = written.map(|used| (used.at, used.region.clone(), used.service.clone()));
-    let fresh = iam.control.access.uses.last(&key.id);
-    let fresh = fresh.map(|KeyUse { at, region, service, .. }| (at, region, service.to_owned()));
     let none = || NONE.to_owned();
-    let (at, region, service) = match fresh.or(written) {
-        Some((at, region, service)) => (time(at), region, service),
+    let (at, region, service) = match uses::last(&iam.control, view, key.account, &key.id) {
+        Some(used) => (time(used.at), used.region, used.service),
         None => (none(), none(), none()),
     };
     format!("{},{},{at},{region},{service}", key.is_active, time(key.created_at))

@@ -17,7 +17,7 @@ use crate::errors::{Refusal, quota};
 use crate::holder::Holder;
 use crate::limits::{KEYS_OF_USER_MAX, USERS_MAX};
 use crate::pages::{page, paged};
-use crate::{read, render};
+use crate::{read, render, uses};
 
 pub(crate) async fn create_user(
     iam: &Iam,
@@ -354,18 +354,14 @@ pub(crate) async fn get_access_key_last_used(
         IamUser::permission(view, caller, "iam:GetAccessKeyLastUsed", &name)
     })?;
     let user = owner(&view).ok_or_else(|| no_such_key(&id))?;
-    let written = view.iam_key_uses.get(account, &id.as_str().into());
-    let written = written.map(|row| (row.at, row.service.clone(), row.region.clone()));
-    let fresh = iam.control.access.uses.last(&id);
-    let fresh = fresh.map(|used| (used.at, used.service.to_owned(), used.region));
-    let last = fresh.or(written);
+    let last = uses::last(&iam.control, &view, account, &id.as_str().into());
     let nothing = || "N/A".to_owned();
     Ok(api::GetAccessKeyLastUsedResponse {
         user_name: Some(user.name.to_string()),
         access_key_last_used: Some(api::AccessKeyLastUsed {
-            last_used_date: last.as_ref().and_then(|(at, _, _)| render::time(*at)),
-            service_name: Some(last.as_ref().map_or_else(nothing, |(_, name, _)| name.clone())),
-            region: Some(last.map_or_else(nothing, |(_, _, region)| region)),
+            last_used_date: last.as_ref().and_then(|used| render::time(used.at)),
+            service_name: Some(last.as_ref().map_or_else(nothing, |used| used.service.clone())),
+            region: Some(last.map_or_else(nothing, |used| used.region)),
         }),
     })
 }

@@ -5,14 +5,36 @@ use std::time::Duration;
 
 use aws_wire::ApiError;
 use control::Control;
-use control::iam::entity_of;
+use control::iam::{KeyUse, entity_of};
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
+use longshore_types::AccountId;
 use model::{IamKeyUse, View};
 use store::{Batch, Change};
 
 const EVERY: Duration = Duration::from_secs(60);
 /// Keys of one pass; the others wait for the next.
 const KEYS_MAX: usize = 200;
+
+/// When and for what a key, a role or a user's password was used last, written down or not yet.
+pub(crate) fn last(
+    control: &Control,
+    view: &View,
+    account: AccountId,
+    key: &Arc<str>,
+) -> Option<IamKeyUse> {
+    let fresh = control.access.uses.last(key).map(|used| row(key, &used));
+    fresh.or_else(|| view.iam_key_uses.get(account, key).map(|row| IamKeyUse::clone(row)))
+}
+
+fn row(key: &str, used: &KeyUse) -> IamKeyUse {
+    IamKeyUse {
+        account: used.account,
+        key: key.into(),
+        at: used.at,
+        service: used.service.to_owned(),
+        region: used.region.clone(),
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Uses(pub(crate) Arc<Control>);
@@ -60,13 +82,7 @@ pub(crate) async fn write(control: &Control) -> Result<model::Seq, ApiError> {
             is_key || entity_of(view, key).is_some()
         });
         for (key, used) in known {
-            batch.put(IamKeyUse {
-                account: used.account,
-                key: key.as_str().into(),
-                at: used.at,
-                service: used.service.to_owned(),
-                region: used.region.clone(),
-            });
+            batch.put(row(key, used));
         }
         Ok((batch, ()))
     });
