@@ -21,6 +21,8 @@ use crate::limits::PASSWORDS_MAX;
 use crate::passwords::{Refused, check};
 use crate::{read, render};
 
+const DAY_MS: u64 = 24 * 60 * 60_000;
+
 /// A new password with its hash.
 pub(crate) struct Fresh {
     pub(crate) salt: Token,
@@ -64,6 +66,12 @@ impl Iam {
 /// The rules that an account's passwords are under, if it has its own.
 pub(crate) fn rules(view: &View, user: &IamUser) -> Option<PasswordPolicy> {
     view.iam_accounts.get(user.account, &TheAccount)?.password_policy
+}
+
+/// From when on a password must be another one, if the account's rules say so.
+pub(crate) fn due(login: &LoginProfile, rules: Option<&PasswordPolicy>) -> Option<Timestamp> {
+    let days = u64::try_from(rules?.age_days_max?).ok()?;
+    Some(login.set_at.plus_ms(days.saturating_mul(DAY_MS)))
 }
 
 /// Gives a user the password, which must be unlike those before it if the account's policy says so.

@@ -13,7 +13,7 @@ use longshore_types::{AccountId, Timestamp};
 use model::{IamAccessKey, IamUser, Index, Key, TheAccount, View};
 
 use crate::limits::KEYS_OF_USER_MAX;
-use crate::{Iam, render, uses};
+use crate::{Iam, logins, render, uses};
 
 const HEADER: &str = "user,arn,user_creation_time,password_enabled,password_last_used,password_last_changed,\
     password_next_rotation,mfa_active,access_key_1_active,access_key_1_last_rotated,access_key_1_last_used_date,\
@@ -21,7 +21,6 @@ const HEADER: &str = "user,arn,user_creation_time,password_enabled,password_last
     access_key_2_last_used_date,access_key_2_last_used_region,access_key_2_last_used_service,cert_1_active,\
     cert_1_last_rotated,cert_2_active,cert_2_last_rotated";
 const NONE: &str = "N/A";
-const DAY_MS: u64 = 24 * 60 * 60_000;
 
 pub(crate) async fn generate_credential_report(
     iam: &Iam,
@@ -87,9 +86,7 @@ fn of_password(iam: &Iam, view: &View, row: &IamUser) -> String {
     let Some(login) = &row.login else { return format!("false,{NONE},{NONE},{NONE}") };
     let used = render::password_last_used(&iam.control, view, row);
     let used = used.map_or_else(|| "no_information".to_owned(), time);
-    let days = crate::logins::rules(view, row).and_then(|rules| rules.age_days_max);
-    let days = days.and_then(|days| u64::try_from(days).ok());
-    let due = days.map(|days| login.set_at.plus_ms(days.saturating_mul(DAY_MS)));
+    let due = logins::due(login, logins::rules(view, row).as_ref());
     let due = due.map_or_else(|| NONE.to_owned(), time);
     format!("true,{used},{},{due}", time(login.set_at))
 }

@@ -27,7 +27,6 @@ use crate::passwords::check;
 
 /// As what a sign-in stands in the audit log.
 const ACTION: &str = "longshore:SignIn";
-const DAY_MS: u64 = 24 * 60 * 60_000;
 
 /// Who wants in.
 #[derive(Debug, Deserialize, Serialize)]
@@ -269,9 +268,7 @@ fn refusal_of(
     rules: Option<&PasswordPolicy>,
     now: Timestamp,
 ) -> Option<Refusal> {
-    let days = rules.and_then(|rules| rules.age_days_max).and_then(|days| u64::try_from(days).ok());
-    let is_over =
-        days.is_some_and(|days| days.saturating_mul(DAY_MS) <= now.since_ms(login.set_at));
+    let is_over = logins::due(login, rules).is_some_and(|due| due <= now);
     let is_for_good = rules.and_then(|rules| rules.hard_expiry) == Some(true);
     match (is_over, login.must_change) {
         (true, _) if is_for_good => Some(Refusal::ExpiredForGood),
