@@ -19,7 +19,7 @@ use store::Batch;
 use super::errors::Refusal;
 use super::making::ROLE_SERVICE;
 use super::pages::page;
-use super::request::{read_mutability, render_exclusions, render_mutability};
+use super::request::{read_mutability, render_exclusions, render_mutability, repository_arn};
 use super::tag_resource::read_tags;
 use super::{lifecycle, policies};
 use crate::Ecr;
@@ -72,7 +72,7 @@ impl Said {
     ) -> Permission {
         let prefix = NamePrefix::new(prefix).join("*");
         let (region, account) = (&ecr.control.config.region, caller.account);
-        let arn = format!("arn:aws:ecr:{region}:{account}:repository/{prefix}");
+        let arn = repository_arn(region, account, &prefix);
         let mut permission = Permission::to(action).on("*");
         if matches!(self.policy, Some(Some(_))) {
             permission = permission.and(Permission::to("ecr:SetRepositoryPolicy").on(arn.clone()));

@@ -1,8 +1,9 @@
 //! Image scanning, by the command that the operator names (`--image-scanner`).
 //!
-//! An image is scanned when it is pushed, if its repository or a rule of its registry says so ([`registry`]), and when that is asked for. [`reconciler`] has it done,
-//! [`command`] runs the command, [`report`] reads what it printed. Without a command nothing is scanned, and what is
-//! answered of a scan says so: `FAILED` with a description, and never "no findings".
+//! An image is scanned when it is pushed, if its repository or a rule of its registry says so ([`registry`]), and when that
+//! is asked for. [`reconciler`] has it done, [`command`] runs the command, [`report`] reads what it printed. Without a
+//! command nothing is scanned, and what is answered of a scan says so: `FAILED` with a description, and never "no
+//! findings".
 
 mod command;
 mod reconciler;

@@ -17,7 +17,7 @@ use store::Batch;
 use crate::Ecr;
 use crate::catalog::need;
 use crate::errors::Refusal;
-use crate::request::repository;
+use crate::request::{repository, repository_arn};
 
 /// Whether what is pushed to a repository is scanned.
 pub(crate) fn is_on_push(view: &View, row: &EcrRepository) -> bool {
@@ -122,7 +122,7 @@ pub(crate) async fn batch_get_repository_scanning_configuration(
     let named = names.iter().map(|name| repository(caller, None, Some(name)));
     let named = named.collect::<Result<Vec<_>, _>>()?;
     let region = &ecr.control.config.region;
-    let arn = |name: &str| format!("arn:aws:ecr:{region}:{}:repository/{name}", caller.account);
+    let arn = |name: &str| repository_arn(region, caller.account, name);
     let permission = Permission::to("ecr:BatchGetRepositoryScanningConfiguration");
     let permission = permission.on_each(names.iter().map(|name| arn(name)));
     let view = ecr.control.read(caller, &permission)?;
