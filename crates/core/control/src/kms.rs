@@ -12,7 +12,7 @@ use aws_wire::{ApiError, Caller};
 use longshore_types::{AccountId, Timestamp, Uuid};
 use model::kms::{KeyManager, KeyMaterial, KeyState, MaterialCause};
 use model::{Key, KmsAlias, KmsKey, ResourceText, View};
-use policy::{Context, Policies, Request, ResourceKind, evaluate};
+use policy::{Policies, Request, ResourceKind, evaluate};
 use store::Batch;
 use vault::{DataKey, Zeroizing};
 
@@ -222,15 +222,7 @@ impl Control {
         sealed_for: &BTreeMap<String, String>,
     ) -> bool {
         let Ok(action) = action.parse() else { return false };
-        let now = self.clock.now();
-        let mut context = Context::new();
-        context.set("aws:SourceArn", source.to_owned());
-        context.set("aws:SourceAccount", account.to_string());
-        context.set("aws:PrincipalIsAWSService", true);
-        context.set("aws:PrincipalServiceName", service.to_owned());
-        context.set("aws:RequestedRegion", self.config.region.to_string());
-        context.set("aws:CurrentTime", now);
-        context.set("aws:EpochTime", i64::try_from(now.seconds()).unwrap_or(i64::MAX));
+        let mut context = self.service_context(service, (source, account), self.clock.now());
         context.set("kms:CallerAccount", account.to_string());
         for (name, value) in sealed_for {
             context.set(format!("kms:EncryptionContext:{name}"), value.clone());

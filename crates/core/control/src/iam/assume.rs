@@ -109,15 +109,27 @@ impl Control {
     }
 
     fn circumstances(&self, asked: &Assumption<'_>, now: Timestamp) -> Context {
+        let source = (asked.source, asked.source_account);
+        let mut context = self.service_context(asked.service, source, now);
+        context.set("sts:RoleSessionName", asked.session_name.to_owned());
+        context
+    }
+
+    /// The condition keys of what a service of the region does by itself, for `source`, an ARN of the account.
+    pub(crate) fn service_context(
+        &self,
+        service: &str,
+        (source, account): (&str, AccountId),
+        now: Timestamp,
+    ) -> Context {
         let mut context = Context::new();
-        context.set("aws:SourceArn", asked.source.to_owned());
-        context.set("aws:SourceAccount", asked.source_account.to_string());
+        context.set("aws:SourceArn", source.to_owned());
+        context.set("aws:SourceAccount", account.to_string());
         context.set("aws:PrincipalIsAWSService", true);
-        context.set("aws:PrincipalServiceName", asked.service);
+        context.set("aws:PrincipalServiceName", service.to_owned());
         context.set("aws:RequestedRegion", self.config.region.to_string());
         context.set("aws:CurrentTime", now);
         context.set("aws:EpochTime", i64::try_from(now.seconds()).unwrap_or(i64::MAX));
-        context.set("sts:RoleSessionName", asked.session_name.to_owned());
         context
     }
 }
