@@ -91,8 +91,7 @@ fn object_path(out: &mut String, raw: &str) {
         if index > 0 {
             out.push('/');
         }
-        // A plus is no space here.
-        encode(out, &decode(&segment.replace('+', "%2B")));
+        encode(out, &decoded_key(segment));
     }
 }
 
@@ -157,6 +156,12 @@ pub fn encoded_key(key: &str) -> String {
         encode(&mut out, part.as_bytes());
     }
     out
+}
+
+/// What stands in a path for a key of S3; a broken escape stands for itself.
+pub fn decoded_key(raw: &str) -> Vec<u8> {
+    // A plus is no space here.
+    decode(&raw.replace('+', "%2B"))
 }
 
 pub(super) fn encode(out: &mut String, bytes: &[u8]) {

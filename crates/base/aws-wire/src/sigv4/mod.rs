@@ -10,7 +10,7 @@ mod refusal;
 mod sign;
 mod verify;
 
-pub use canonical::encoded_key;
+pub use canonical::{decoded_key, encoded_key};
 pub use keys::{Credentials, SigningKeys};
 pub use refusal::SignatureError;
 pub use sign::{presign, sign};

@@ -85,6 +85,8 @@ fn the_published_example_has_the_published_signature() {
 fn a_key_stands_in_a_path_with_all_but_its_slashes_encoded() {
     assert_eq!(encoded_key("a b/ä+.env"), "a%20b/%C3%A4%2B.env");
     assert_eq!(encoded_key("/a//b~/"), "/a//b~/");
+    assert_eq!(decoded_key("a%20b/%C3%a4%2B+.env"), "a b/ä++.env".as_bytes());
+    assert_eq!(decoded_key("%zz%%2+%41%"), b"%zz%%2+A%");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use aws_wire::query::escape;
 use aws_wire::service::Answer;
+use aws_wire::sigv4::decoded_key;
 use aws_wire::{ApiError, Caller};
 use control::object_store::is_bucket;
 use control::{Control, ObjectStore, Permission};
@@ -89,26 +90,12 @@ fn readable(raw: &str) -> Result<String, ApiError> {
              empty parts, . and .. between slashes.",
         )
     };
-    let key = String::from_utf8(percent_decoded(raw)).map_err(|_| bad())?;
+    let key = String::from_utf8(decoded_key(raw)).map_err(|_| bad())?;
     let is_odd = |part: &str| matches!(part, "" | "." | "..");
     if KEY_BYTES_MAX < key.len() || key.contains(char::is_control) || key.split('/').any(is_odd) {
         return Err(bad());
     }
     Ok(key)
-}
-
-fn percent_decoded(raw: &str) -> Vec<u8> {
-    let bytes = raw.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let pair = bytes.get(at + 1..at + 3).filter(|_| byte == b'%');
-        let decoded =
-            pair.and_then(|pair| hex::decode(pair).ok()).and_then(|it| it.first().copied());
-        out.push(decoded.unwrap_or(byte));
-        at += if decoded.is_some() { 3 } else { 1 };
-    }
-    out
 }
 
 pub(crate) fn not_implemented() -> ApiError {
