@@ -455,12 +455,8 @@ pub struct MfaAssignment {
     pub last_step: i64,
 }
 
-impl IamMfaDevice {
-    /// Its serial number, as AWS has it for virtual devices.
-    pub fn arn(&self) -> String {
-        format!("arn:aws:iam::{}:mfa{}{}", self.account, self.path, self.name)
-    }
-}
+// Its serial number, as AWS has it for virtual devices.
+arn_of!(IamMfaDevice, "mfa");
 
 impl Record for IamMfaDevice {
     /// Path and name.
