@@ -6,7 +6,7 @@ use std::str::FromStr;
 use ::logs::{GroupClass, GroupName, LogsError, StreamName};
 use aws_wire::{ApiError, Caller};
 use logs_api::LogGroupClass;
-use longshore_types::Arn;
+use longshore_types::{AccountId, Arn, RegionName};
 
 use crate::errors::Refusal;
 
@@ -80,7 +80,12 @@ pub(super) fn group_of_arn(caller: &Caller, text: &str) -> Result<GroupName, Api
 
 /// The group's ARN as IAM and the tagging operations have it: without `:*`.
 pub(super) fn group_arn(caller: &Caller, name: &GroupName) -> String {
-    format!("arn:aws:logs:{}:{}:log-group:{name}", caller.region, caller.account)
+    arn_of_group(&caller.region, caller.account, name.as_str())
+}
+
+/// The same where nobody calls.
+pub(super) fn arn_of_group(region: &RegionName, account: AccountId, name: &str) -> String {
+    format!("arn:aws:logs:{region}:{account}:log-group:{name}")
 }
 
 pub(super) fn stream_arn(caller: &Caller, group: &GroupName, stream: &StreamName) -> String {

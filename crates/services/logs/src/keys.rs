@@ -15,7 +15,7 @@ use logs_api::{AssociateKmsKeyRequest, DisassociateKmsKeyRequest};
 use longshore_types::{AccountId, Uuid};
 use model::{KmsKey, View};
 
-use crate::common::{group_of, to_api};
+use crate::common::{arn_of_group, group_of, to_api};
 use crate::errors::Refusal;
 
 const SEAL: &str = "kms:GenerateDataKey";
@@ -75,8 +75,7 @@ pub(crate) fn check(
 }
 
 fn arn(control: &Control, group: &SealedGroup) -> String {
-    let SealedGroup { account, name } = group;
-    format!("arn:aws:logs:{}:{account}:log-group:{name}", control.config.region)
+    arn_of_group(&control.config.region, group.account, group.name.as_str())
 }
 
 fn may(control: &Control, key: &KmsKey, group: &SealedGroup, action: &'static str) -> bool {

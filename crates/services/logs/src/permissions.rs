@@ -10,7 +10,7 @@ use aws_wire::{ApiError, Caller};
 use control::{Permission, is_root};
 
 use crate::CloudWatchLogs;
-use crate::common::group_of_identifier;
+use crate::common::{arn_of_group, group_of_identifier};
 
 /// What an action is on.
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +41,7 @@ impl<'a> On<'a> {
         let group = self.group().map_or("", String::as_str);
         let group = match group.starts_with("arn:") {
             true => group.strip_suffix(":*").unwrap_or(group).to_owned(),
-            false => {
-                format!("arn:aws:logs:{}:{}:log-group:{group}", caller.region, caller.account)
-            }
+            false => arn_of_group(&caller.region, caller.account, group),
         };
         match self {
             Self::Account | Self::Group(_) => format!("{group}:log-stream:"),
