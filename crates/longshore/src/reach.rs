@@ -60,9 +60,7 @@ fn advertised(
     outgoing: Option<IpAddr>,
 ) -> Result<Option<Advertised>, Error> {
     if let Some(given) = &args.address.advertise {
-        let is_on_loopback = given.host() == "localhost"
-            || given.host().parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        if given.is_secure() || is_on_loopback || args.insecure_listen {
+        if given.is_secure() || given.is_on_loopback() || args.insecure_listen {
             return Ok(Some(given.clone()));
         }
         return Err(Error::Insecure(given.clone()));

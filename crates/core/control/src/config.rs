@@ -1,7 +1,7 @@
 //! What a region is told at its start: one typed tree, checked once.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -36,6 +36,12 @@ impl Advertised {
     /// Without its port, and without brackets.
     pub fn host(&self) -> &str {
         self.authority.host().trim_matches(['[', ']'])
+    }
+
+    /// Whether only whoever is on the same machine reaches it.
+    pub fn is_on_loopback(&self) -> bool {
+        let host = self.host();
+        host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
     }
 
     /// The one that its scheme has, unless it names one.

@@ -92,9 +92,7 @@ fn place(data: &DataDir, args: &Login) -> Result<(Advertised, Option<PathBuf>), 
 }
 
 fn remote(endpoint: &Advertised, authority: Option<&Path>) -> Result<Remote, Error> {
-    let is_here = endpoint.host() == "localhost"
-        || endpoint.host().parse::<std::net::IpAddr>().is_ok_and(|host| host.is_loopback());
-    if !endpoint.is_secure() && !is_here {
+    if !endpoint.is_secure() && !endpoint.is_on_loopback() {
         return Err(Error::Refused(format!(
             "a password does not go to {endpoint}, where anybody on the way could read it: write https://"
         )));
