@@ -232,6 +232,18 @@ def join_all(region, hosts, *words):
     token = region.token("--cluster", "web", "--uses", str(len(hosts)), *words)
     for host in hosts:
         host.join(token)
+    all_connected(region, hosts)
+
+
+def join_zones(region, hosts, zones):
+    """The same, each in a zone of its own choice."""
+    for host, zone in zip(hosts, zones):
+        host.join(region.token("--cluster", "web", "--zone", zone))
+    all_connected(region, hosts)
+
+
+def all_connected(region, hosts):
+    """Waits until the hosts that have joined the cluster `web` are connected."""
     ecs = region.client("ecs")
 
     def are_connected():

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from conftest import wait_for
-from hosts import CLONE_NEWNET, LIBC, PORT, SUBNET, Machine, eventually, fleet
+from hosts import CLONE_NEWNET, LIBC, PORT, SUBNET, Machine, eventually, fleet, join_zones
 from services import only
 from test_production import Load, fetch
 
@@ -22,15 +22,7 @@ class Own(Machine):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     with fleet(tmp_path_factory.mktemp("stands"), 3, Own) as (region, hosts):
-        for host, zone in zip(hosts, "bcc"):
-            host.join(region.token("--cluster", "web", "--zone", zone))
-        ecs = region.client("ecs")
-
-        def connected():
-            arns = ecs.list_container_instances(cluster="web")["containerInstanceArns"]
-            found = ecs.describe_container_instances(cluster="web", containerInstances=arns)["containerInstances"] if arns else []
-            return sum(each["agentConnected"] for each in found) == 3
-        eventually("three hosts", connected, 60)
+        join_zones(region, hosts, "bcc")
         yield region, hosts
 
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from conftest import binary, wait_for
-from hosts import Machine, eventually, fleet
+from hosts import Machine, eventually, fleet, join_zones
 from services import IDLE, only
 from test_balancer_hosts import Client, Stack, standing
 from test_node_balancers import default_subnets
@@ -42,15 +42,7 @@ class Renewed(Machine):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     with fleet(tmp_path_factory.mktemp("renewed"), 2, Renewed) as (region, hosts):
-        for host, zone in zip(hosts, "bc"):
-            host.join(region.token("--cluster", "web", "--zone", zone))
-        ecs = region.client("ecs")
-
-        def connected():
-            arns = ecs.list_container_instances(cluster="web")["containerInstanceArns"]
-            found = ecs.describe_container_instances(cluster="web", containerInstances=arns)["containerInstances"] if arns else []
-            return sum(each["agentConnected"] for each in found) == 2
-        eventually("two hosts", connected, 60)
+        join_zones(region, hosts, "bc")
         yield region, hosts
 
 
