@@ -96,6 +96,30 @@ impl World {
         control.take_code(self.root().account, &id, Some(SERIAL), &code).await.unwrap()
     }
 
+    /// Has the user sign in with a password, whose hash is made in no time.
+    async fn give_password(&mut self, must_change: Option<bool>) {
+        self.iam.hashing = Hashing::new(std::num::NonZeroU32::new(2).unwrap());
+        let profile = api::CreateLoginProfileRequest {
+            user_name: ann(),
+            password: Some(PASSWORD.to_owned()),
+            password_reset_required: must_change,
+        };
+        self.iam.create_login_profile(&self.root(), profile).await.unwrap();
+    }
+
+    async fn sign_in(&self, code: Option<String>, new: Option<&str>) -> Result<SignedIn, ApiError> {
+        let mut caller = Caller { principal: Principal::Anonymous, ..self.root() };
+        caller.origin.address = Some(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+        let asked = SignIn {
+            account: "000000000000".to_owned(),
+            user: "ann".to_owned(),
+            password: Token::from_text(PASSWORD.to_owned()),
+            code,
+            new_password: new.map(|new| Token::from_text(new.to_owned())),
+        };
+        self.iam.sign_in(&caller, asked).await
+    }
+
     /// Two codes' time.
     fn wait(&self) {
         self.world.env.advance_ms(2 * totp::STEP_MS);
@@ -197,34 +221,16 @@ async fn guessing_codes_ends_after_ten_wrong_ones() {
 #[tokio::test]
 async fn who_has_a_device_signs_in_with_a_code_and_the_session_says_so() {
     let mut world = World::enabled().await;
-    world.iam.hashing = Hashing::new(std::num::NonZeroU32::new(2).unwrap());
-    let profile = api::CreateLoginProfileRequest {
-        user_name: ann(),
-        password: Some(PASSWORD.to_owned()),
-        password_reset_required: None,
-    };
-    world.iam.create_login_profile(&world.root(), profile).await.unwrap();
+    world.give_password(None).await;
     world.wait();
-    let sign_in = async |code: Option<String>| {
-        let mut caller = Caller { principal: Principal::Anonymous, ..world.root() };
-        caller.origin.address = Some(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
-        let asked = SignIn {
-            account: "000000000000".to_owned(),
-            user: "ann".to_owned(),
-            password: Token::from_text(PASSWORD.to_owned()),
-            code,
-            new_password: None,
-        };
-        world.iam.sign_in(&caller, asked).await
-    };
-    assert_eq!(code(sign_in(None).await), NEEDS_CODE);
-    assert_eq!(code(sign_in(Some(world.shows(500))).await), "AccessDeniedException");
-    let keys = sign_in(Some(world.shows(0))).await.unwrap();
+    assert_eq!(code(world.sign_in(None, None).await), NEEDS_CODE);
+    assert_eq!(code(world.sign_in(Some(world.shows(500)), None).await), "AccessDeniedException");
+    let keys = world.sign_in(Some(world.shows(0)), None).await.unwrap();
     let (view, access) = (world.world.control.view(), &world.world.control.access);
     let found = access.find(&view, &keys.access_key_id, Some(keys.session_token.reveal()));
     let session = found.unwrap().session.unwrap();
     assert_eq!(session.mfa_at, Some(session.issued_at));
-    assert_eq!(code(sign_in(Some(world.shows(0))).await), "AccessDeniedException");
+    assert_eq!(code(world.sign_in(Some(world.shows(0)), None).await), "AccessDeniedException");
 }
 
 #[tokio::test]
@@ -232,37 +238,22 @@ async fn who_must_show_a_code_to_change_a_password_does_so_at_signing_in() {
     const CHANGE: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iam:ChangePassword",
         "Resource":"*","Condition":{"Bool":{"aws:MultiFactorAuthPresent":"true"}}}}"#;
     let mut world = World::new().await;
-    world.iam.hashing = Hashing::new(std::num::NonZeroU32::new(2).unwrap());
-    let profile = api::CreateLoginProfileRequest {
-        user_name: ann(),
-        password: Some(PASSWORD.to_owned()),
-        password_reset_required: Some(true),
-    };
-    world.iam.create_login_profile(&world.root(), profile).await.unwrap();
+    world.give_password(Some(true)).await;
     let policy = api::PutUserPolicyRequest {
         user_name: ann(),
         policy_name: Some("own".to_owned()),
         policy_document: Some(CHANGE.to_owned()),
     };
     world.iam.put_user_policy(&world.root(), policy).await.unwrap();
-    let sign_in = async |code: Option<String>, new: &str| {
-        let mut caller = Caller { principal: Principal::Anonymous, ..world.root() };
-        caller.origin.address = Some(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
-        let asked = SignIn {
-            account: "000000000000".to_owned(),
-            user: "ann".to_owned(),
-            password: Token::from_text(PASSWORD.to_owned()),
-            code,
-            new_password: Some(Token::from_text(new.to_owned())),
-        };
-        world.iam.sign_in(&caller, asked).await
-    };
-    assert_eq!(code(sign_in(None, "New passw0rd").await), "AccessDeniedException");
+    assert_eq!(code(world.sign_in(None, Some("New passw0rd")).await), "AccessDeniedException");
     world.enable(0).await.unwrap();
     world.wait();
     // A password that is none costs no code.
-    assert_eq!(code(sign_in(Some(world.shows(0)), "short").await), "PasswordPolicyViolation");
-    sign_in(Some(world.shows(0)), "New passw0rd").await.unwrap();
+    assert_eq!(
+        code(world.sign_in(Some(world.shows(0)), Some("short")).await),
+        "PasswordPolicyViolation"
+    );
+    world.sign_in(Some(world.shows(0)), Some("New passw0rd")).await.unwrap();
 }
 
 #[tokio::test]
