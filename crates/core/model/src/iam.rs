@@ -401,12 +401,13 @@ impl Record for IamAccessKey {
     }
 }
 
-/// When and for what a key was last used. Apart from the key: it is written now and then, and nothing
-/// relies on it.
+/// When and for what a key, a role or a user's password was last used. Apart from its row: it is written now and then,
+/// and nothing relies on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IamKeyUse {
     pub account: AccountId,
+    /// The key's id, or the unique id of the role or the user.
     pub key: Arc<str>,
     pub at: Timestamp,
     pub service: String,

@@ -1,4 +1,4 @@
-//! When users' keys and roles were last used, written down now and then for all of them together.
+//! When users' keys and passwords, and roles, were last used, written down now and then for all of them together.
 
 use std::sync::Arc;
 use std::time::Duration;
