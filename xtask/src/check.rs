@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::{codegen, deny, layers};
+use crate::{codegen, deny, fuzz, layers};
 
 const CLIPPY: &[&str] =
     &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
@@ -24,6 +24,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     note("format", cargo(root, &["fmt", "--all", "--check"]));
     note("layers", layers::run(root, false));
     note("licences", deny::run(root));
+    note("fuzz-lock", fuzz::check(root));
     note("generated", codegen::run(root, true).map_err(|error| error.to_string()));
     note("lints", cargo(root, CLIPPY));
     // Only where the program is installed; `licences` is what runs everywhere.

@@ -3,10 +3,12 @@
 //! libFuzzer with the stable toolchain: the compiler's own pass for coverage is asked for by its name, and a
 //! panic or an abort is what counts as found. Each target ends with a line that `./test` counts.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use crate::bench;
+use crate::metadata::Metadata;
 
 const TARGETS: [&str; 6] = ["decode", "signature", "registry", "frames", "unpack", "fill"];
 const AT_ONCE: usize = 2;
@@ -40,6 +42,47 @@ pub(crate) fn run(root: &Path, targets: &[String], seconds: u32) -> Result<(), S
     if failed.is_empty() { Ok(()) } else { Err(format!("{} failed", failed.join(", "))) }
 }
 
+/// That the targets are built of the very packages that are shipped: their lock is whole, and names no
+/// version that the workspace's own does not.
+pub(crate) fn check(root: &Path) -> Result<(), String> {
+    let shipped = locked(root)?;
+    let ours = locked(&root.join("fuzz"))?;
+    let strays = strays(&shipped, &ours);
+    if strays.is_empty() {
+        return Ok(());
+    }
+    let remedy = "copy Cargo.lock to fuzz/, and run `cargo metadata` there";
+    Err(format!(
+        "fuzz/Cargo.lock has other versions than Cargo.lock ({remedy}):\n  {}",
+        strays.join("\n  ")
+    ))
+}
+
+/// The versions of each package in the lock of the workspace at `folder`.
+fn locked(folder: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
+    let metadata = Metadata::read(folder)
+        .map_err(|error| format!("the lock in {} is not whole: {error}", folder.display()))?;
+    let mut versions = BTreeMap::<String, BTreeSet<String>>::new();
+    for package in metadata.packages() {
+        versions.entry(package.name.to_string()).or_default().insert(package.version.to_string());
+    }
+    Ok(versions)
+}
+
+/// What is in `ours` at a version that `shipped` has not, though it has the package.
+fn strays(
+    shipped: &BTreeMap<String, BTreeSet<String>>,
+    ours: &BTreeMap<String, BTreeSet<String>>,
+) -> Vec<String> {
+    let shared =
+        ours.iter().filter_map(|(name, versions)| Some((name, versions, shipped.get(name)?)));
+    shared
+        .flat_map(|(name, versions, known)| {
+            versions.difference(known).map(move |version| format!("{name} {version}"))
+        })
+        .collect()
+}
+
 /// The directory of the built targets.
 fn build(root: &Path, targets: &[&str]) -> Result<PathBuf, String> {
     let host = bench::host().map_err(|error| error.to_string())?;
@@ -48,7 +91,7 @@ fn build(root: &Path, targets: &[&str]) -> Result<PathBuf, String> {
     let status = Command::new("cargo")
         .current_dir(root.join("fuzz"))
         .env("RUSTFLAGS", COVERAGE)
-        .args(["build", "--release", "--target", &host, "--target-dir"])
+        .args(["build", "--release", "--locked", "--target", &host, "--target-dir"])
         .arg(&folder)
         .args(targets.iter().flat_map(|name| ["--bin", *name]))
         .status()
@@ -72,4 +115,25 @@ fn start(built: &Path, name: &str, seconds: u32) -> Result<Child, String> {
         .arg(kept)
         .spawn()
         .map_err(|error| format!("failed to run {name}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock(packages: &[(&str, &str)]) -> BTreeMap<String, BTreeSet<String>> {
+        let mut lock = BTreeMap::<String, BTreeSet<String>>::new();
+        for (name, version) in packages {
+            lock.entry((*name).to_owned()).or_default().insert((*version).to_owned());
+        }
+        lock
+    }
+
+    #[test]
+    fn a_version_that_is_not_shipped_is_a_stray_and_a_package_that_only_fuzzing_needs_is_not() {
+        let shipped = lock(&[("bytes", "1.12.1"), ("nix", "0.29.0"), ("nix", "0.31.3")]);
+        let ours = lock(&[("bytes", "1.12.2"), ("nix", "0.29.0"), ("libfuzzer-sys", "0.4.13")]);
+        assert_eq!(strays(&shipped, &ours), ["bytes 1.12.2"]);
+        assert!(strays(&shipped, &shipped).is_empty());
+    }
 }
