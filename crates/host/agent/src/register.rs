@@ -12,8 +12,9 @@ use crate::state_dir::InstanceRecord;
 /// Says that a host ends fenced tasks itself.
 const FENCE_ATTRIBUTE: &str = "longshore.fence";
 const DEFAULT_CLUSTER: &str = "default";
-/// The region's code where others would not reach the host at its address, which another has.
-const ADDRESS_TAKEN: &str = "ConflictException";
+/// The region's codes of what is wrong with the host, not with the instance: others would not reach it at its address,
+/// which another has, or it cannot encrypt what goes to them.
+const ABOUT_THE_HOST: [&str; 2] = ["ConflictException", "UnsupportedFeatureException"];
 
 /// An instance that the region knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,10 +50,8 @@ pub(crate) async fn register(
             }
             Err(failure) => {
                 let is_refused = !failure.is_transient();
-                // What is wrong with the host's keys or with its address says nothing of the instance.
                 if is_refused
-                    && !is_about_keys(failure.code())
-                    && failure.code() != ADDRESS_TAKEN
+                    && may_be_about_instance(failure.code())
                     && record.container_instance_arn.take().is_some()
                 {
                     warn!(error = %Chain(&failure), "the region does not know this instance any more");
@@ -68,6 +67,11 @@ pub(crate) async fn register(
             }
         }
     }
+}
+
+/// What is wrong with the host or its keys says nothing of the instance that it is.
+fn may_be_about_instance(code: &str) -> bool {
+    !is_about_keys(code) && !ABOUT_THE_HOST.contains(&code)
 }
 
 /// Whether a refusal is one of the signature, whatever was asked for.
@@ -242,6 +246,14 @@ pub fn capabilities() -> Vec<Attribute> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instance_is_not_forgotten_for_what_is_wrong_with_its_host_or_keys() {
+        for code in ["ConflictException", "UnsupportedFeatureException", "ExpiredTokenException"] {
+            assert!(!may_be_about_instance(code), "{code}");
+        }
+        assert!(may_be_about_instance("ClientException"), "as an unknown one is refused");
+    }
 
     #[test]
     fn an_instance_claims_only_what_it_can_do() {

@@ -145,7 +145,8 @@ fn check_plan(view: &View, node: Option<&Node>, cluster: &Cluster) -> Result<(),
     }
 }
 
-/// Where all that goes between hosts is to be encrypted, one that cannot has no business.
+/// Where all that goes between hosts is to be encrypted, one that cannot has no business. That is said by a code of its
+/// own: it says nothing of the instance, which the host is again once it can.
 fn check_encryption(setting: BetweenHosts, row: &Instance) -> Result<(), ApiError> {
     let can = !row.meets_hosts() || row.tunnel_generation().is_some();
     if can || setting != BetweenHosts::Encrypted {
@@ -155,7 +156,7 @@ fn check_encryption(setting: BetweenHosts, row: &Instance) -> Result<(), ApiErro
     let message = format!(
         "This region encrypts all that goes between hosts (--encrypt-between-hosts on), and this host cannot: {why}."
     );
-    Err(ApiError::client("ClientException", message))
+    Err(Refusal::Unsupported(message).into())
 }
 
 /// What the token says of the host is so, whatever the host says; and a managed instance is an external one.
@@ -369,4 +370,21 @@ fn ec2_instance_id(document: Option<&str>) -> Option<String> {
     let document: serde_json::Value = serde_json::from_str(document?).ok()?;
     let id = document.get("instanceId")?.as_str()?;
     id.starts_with("i-").then(|| id.chars().take(64).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use control::testing::rows::instance;
+
+    use super::*;
+
+    #[test]
+    fn a_host_that_cannot_encrypt_is_not_told_that_its_instance_is_unknown() {
+        let mut row = instance(InstanceId::from_bytes([1; 16]));
+        let said = [(UNDERLAY_ATTRIBUTE, "192.0.2.1"), (ENCRYPTION_ATTRIBUTE, "no ESP")];
+        row.attributes.extend(said.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))));
+        let refused = check_encryption(BetweenHosts::Encrypted, &row).unwrap_err();
+        assert_eq!(refused.code, "UnsupportedFeatureException");
+        check_encryption(BetweenHosts::Auto, &row).unwrap();
+    }
 }
