@@ -224,7 +224,7 @@ async fn finish(shared: &Shared, listeners: &Listeners) {
     listeners.close().await;
     shared.phase.send_replace(Phase::Ending);
     let deadline = Instant::now() + GRACE_MAX;
-    while shared.connections.count() > 0 && Instant::now() < deadline {
+    while shared.has_connections() && Instant::now() < deadline {
         sleep(Duration::from_millis(5)).await;
     }
 }

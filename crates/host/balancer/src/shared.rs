@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::http::CookieKey;
 use crate::limits::{
-    ACCOUNT_CONNECTIONS_MAX, ACCOUNT_FLOWS_MAX, ALL_FLOWS_MAX, CONNECTIONS_MAX,
+    ACCOUNT_CONNECTIONS_MAX, ACCOUNT_FLOWS_MAX, ALL_FLOWS_MAX, CONNECTIONS_MAX, EGRESS_WAITING_MAX,
     ENDPOINT_CONNECTIONS_MAX, HANDED_OVER_IDLE, IDLE_GRACE,
 };
 use crate::live::Snapshot;
@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<Counts>,
     /// Of them, those to VPC endpoints, by endpoint and client.
     pub(crate) endpoint_clients: Arc<Counts>,
+    /// Connections that wait until it is known where they go, by the interface in whose network they came.
+    pub(crate) waiting: Arc<Counts>,
     /// Flows of datagrams.
     pub(crate) flows: Arc<Counts>,
     seeds: AtomicU64,
@@ -76,6 +78,7 @@ impl Shared {
             changed: Arc::default(),
             connections: Counts::new(CONNECTIONS_MAX, ACCOUNT_CONNECTIONS_MAX),
             endpoint_clients: Counts::new(CONNECTIONS_MAX, ENDPOINT_CONNECTIONS_MAX),
+            waiting: Counts::new(usize::MAX, EGRESS_WAITING_MAX),
             flows: Counts::new(ALL_FLOWS_MAX, ACCOUNT_FLOWS_MAX),
             seeds: AtomicU64::new(u64::from_be_bytes(first)),
         }
@@ -102,7 +105,12 @@ impl Shared {
 
     /// Whether nothing of clients is open any more.
     pub(crate) fn is_empty(&self) -> bool {
-        self.connections.count() == 0 && self.flows.count() == 0
+        !self.has_connections() && self.flows.count() == 0
+    }
+
+    /// Whether connections of clients are open. One that waits is among the open ones before it waits no more.
+    pub(crate) fn has_connections(&self) -> bool {
+        self.waiting.count() > 0 || self.connections.count() > 0
     }
 
     /// Another number each time, spread over all of `u64`; nobody's secret depends on it.

@@ -10,6 +10,24 @@ mod requests;
 mod smuggling;
 mod world;
 
+use std::sync::Arc;
+
+use longshore_types::{Clock, OsIds, SystemClock};
+
+use crate::http::CookieKey;
+use crate::log;
+use crate::shared::Shared;
+use crate::sockets::Sockets;
+
+/// What connections of a process without a table share.
+pub(crate) fn shared() -> Shared {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (logs, _) = log::channel("/nowhere".into(), String::new(), Arc::clone(&clock));
+    let sockets = Sockets::start(Arc::new(Nowhere)).unwrap();
+    let key = CookieKey::new(&[0; CookieKey::BYTES]);
+    Shared::new(clock, Arc::new(OsIds), key, logs, (sockets, Arc::new(Nowhere)))
+}
+
 /// A machine on which balancers have no interfaces.
 #[derive(Debug)]
 pub(crate) struct Nowhere;

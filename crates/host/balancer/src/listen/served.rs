@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use routing::{EndpointId, InterfaceRef, ListenerId, ListenerProtocol, egress_listener};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
@@ -16,10 +16,10 @@ use tracing::debug;
 use super::open::{Bound, Stop};
 use super::places::Place;
 use crate::http::connection::{Client, Times, serve};
-use crate::limits::{EGRESS_WAIT_MAX, EGRESS_WAITING_MAX, HANDSHAKE_WAIT_MAX};
+use crate::limits::{EGRESS_WAIT_MAX, HANDSHAKE_WAIT_MAX};
 use crate::live::{LiveListener, Snapshot};
 use crate::relay;
-use crate::shared::{Phase, Shared};
+use crate::shared::{Counted, Phase, Shared};
 use crate::tcp;
 use crate::tls::TlsFacts;
 use crate::udp;
@@ -48,19 +48,12 @@ pub(crate) struct Door {
 #[derive(Clone, Debug)]
 struct Egress {
     interface: InterfaceRef,
-    /// For connections of which nobody knows yet where they go, and so whose they are.
-    waiting: Arc<Semaphore>,
 }
 
 impl Egress {
-    fn new(interface: &InterfaceRef) -> Self {
-        let waiting = Arc::new(Semaphore::new(EGRESS_WAITING_MAX));
-        Self { interface: interface.clone(), waiting }
-    }
-
-    /// None: as many wait as may.
-    fn wait(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.waiting).try_acquire_owned().ok()
+    /// For a connection of which nobody knows yet where it goes, and so whose it is. None: as many wait as may.
+    fn wait(&self, shared: &Shared) -> Option<Counted> {
+        shared.waiting.take(&self.interface.eni)
     }
 }
 
@@ -92,7 +85,7 @@ impl Place {
             Self::Egress(interface) => Served::Listener(Door {
                 listener: ListenerId(interface.eni.clone()),
                 is_local: false,
-                egress: Some(Egress::new(interface)),
+                egress: Some(Egress { interface: interface.clone() }),
             }),
         }
     }
@@ -157,7 +150,7 @@ fn take(shared: &Arc<Shared>, door: &Door, stream: TcpStream, peer: SocketAddr) 
     if shared.snapshot.borrow().listeners.contains_key(&door.listener) {
         return serve_at(shared, door, stream, peer);
     }
-    let Some(place) = egress.wait() else { return };
+    let Some(place) = egress.wait(shared) else { return };
     let shared = Arc::clone(shared);
     #[expect(clippy::disallowed_methods, reason = "ends with the wait")]
     tokio::spawn(async move {
@@ -268,6 +261,8 @@ fn times(live: &LiveListener) -> Times {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::EGRESS_WAITING_MAX;
+    use crate::tests::shared;
 
     #[tokio::test]
     async fn a_silent_connection_is_not_served_until_its_first_byte() {
@@ -282,12 +277,24 @@ mod tests {
 
     #[test]
     fn a_network_has_so_many_connections_wait_and_no_more_whatever_others_have() {
+        let shared = shared();
         let interface = |eni: &str| InterfaceRef { eni: eni.to_owned(), own_vpc: None };
-        let (greedy, other) = (Egress::new(&interface("1")), Egress::new(&interface("2")));
-        let held: Vec<_> = (0..EGRESS_WAITING_MAX).map(|_| greedy.wait().unwrap()).collect();
-        assert!(greedy.clone().wait().is_none(), "each connection has a door of its own");
-        assert!(other.wait().is_some());
+        let [greedy, other] = ["1", "2"].map(|eni| Egress { interface: interface(eni) });
+        let wait = |egress: &Egress| egress.wait(&shared);
+        let held: Vec<_> = (0..EGRESS_WAITING_MAX).map(|_| wait(&greedy).unwrap()).collect();
+        assert!(wait(&greedy.clone()).is_none(), "each connection has a door of its own");
+        assert!(wait(&other).is_some());
         drop(held);
-        assert!(greedy.wait().is_some());
+        assert!(wait(&greedy).is_some());
+    }
+
+    #[test]
+    fn a_process_is_not_empty_while_a_connection_waits_to_be_known() {
+        let shared = shared();
+        let egress = Egress { interface: InterfaceRef { eni: "1".to_owned(), own_vpc: None } };
+        let waits = egress.wait(&shared).unwrap();
+        assert!(shared.has_connections() && !shared.is_empty());
+        drop(waits);
+        assert!(!shared.has_connections() && shared.is_empty());
     }
 }
