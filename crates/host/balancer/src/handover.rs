@@ -108,14 +108,21 @@ impl Predecessor {
 pub(crate) struct Link(StdStream);
 
 impl Link {
-    /// Tells it that this one serves; what it holds still, and what it says of it from then on.
-    pub(crate) async fn serving(self) -> io::Result<(Report, OwnedReadHalf)> {
+    /// Tells it that this one serves; what it holds still, if that is known, and what it says of it from then on.
+    ///
+    /// It has let go of its place, or ended, once it has heard that, whatever it says then: a link that closes with something
+    /// unheard in it is one that fails, not one that is at its end.
+    pub(crate) async fn serving(self) -> io::Result<(Option<Report>, OwnedReadHalf)> {
         let told = move || {
             send(&self.0, &Word::Serving, None)?;
-            match receive(&self.0)? {
-                (Word::Held(report), _) => Ok((report, self.0)),
-                _ => Err(unexpected()),
-            }
+            let held = match receive(&self.0) {
+                Ok((Word::Held(report), _)) => Some(report),
+                Ok(_) => None,
+                Err(error) if is_other_words(&error) => None,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+                Err(error) => return Err(error),
+            };
+            io::Result::Ok((held, self.0))
         };
         let (report, link) =
             tokio::task::spawn_blocking(told).await.map_err(io::Error::other)??;
@@ -133,9 +140,16 @@ pub(crate) async fn hear(
     held: watch::Sender<Option<Report>>,
     shared: Arc<Shared>,
 ) {
-    while let Ok(Word::Held(report)) = read_word(&mut link).await {
-        held.send_replace(Some(report));
-        shared.changed.notify_one();
+    loop {
+        match read_word(&mut link).await {
+            Ok(Word::Held(report)) => {
+                held.send_replace(Some(report));
+                shared.changed.notify_one();
+            }
+            Err(error) if !is_other_words(&error) => break,
+            // It is there: it would take a link that is let go of for the end of this process.
+            Ok(_) | Err(_) => {}
+        }
     }
     info!("the process before has ended");
     held.send_replace(None);
@@ -332,6 +346,11 @@ impl Folder {
     }
 }
 
+/// Whether a whole word came, of another program's.
+fn is_other_words(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+}
+
 fn unexpected() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the other process says something else")
 }
@@ -390,4 +409,49 @@ async fn read_word(link: &mut OwnedReadHalf) -> io::Result<Word> {
     let mut text = vec![0; length(first)?];
     link.read_exact(&mut text).await?;
     decode(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::shared;
+
+    const OTHER_WORDS: &[u8] = b"\0\0\0\x0a{\"Kept\":7}";
+
+    #[tokio::test]
+    async fn one_that_has_let_go_of_its_place_is_not_waited_for_whatever_it_says() {
+        for says in [&b""[..], OTHER_WORDS] {
+            let (link, mut first) = StdStream::pair().unwrap();
+            let hears = move || {
+                assert!(matches!(receive(&first), Ok((Word::Serving, None))));
+                first.write_all(says).unwrap();
+            };
+            let first = tokio::task::spawn_blocking(hears);
+            let (held, _link) = Link(link).serving().await.unwrap();
+            assert_eq!(held, None);
+            first.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_has_not_heard_that_another_serves_goes_on() {
+        let (link, first) = StdStream::pair().unwrap();
+        send(&link, &Word::Serving, None).unwrap();
+        drop(first);
+        assert_eq!(receive(&link).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert!(Link(link).serving().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_of_the_process_before_does_not_end_it() {
+        let (link, mut first) = UnixStream::pair().unwrap();
+        let (held, mut told) = watch::channel(None);
+        let hears = tokio::spawn(hear(link.into_split().0, held, Arc::new(shared())));
+        first.write_all(OTHER_WORDS).await.unwrap();
+        first.write_all(&encode(&Word::Held(Report::default())).unwrap()).await.unwrap();
+        told.wait_for(Option::is_some).await.unwrap();
+        drop(first);
+        hears.await.unwrap();
+        assert_eq!(*told.borrow(), None);
+    }
 }

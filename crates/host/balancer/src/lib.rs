@@ -150,7 +150,10 @@ async fn serve(
         Some(link) => match link.serving().await {
             Ok((held, link)) => {
                 info!("the place of another process is taken");
-                let (send, before) = watch::channel(Some(held));
+                if held.is_none() {
+                    warn!("the process before says nothing that can be read of what it holds");
+                }
+                let (send, before) = watch::channel(held);
                 tasks.spawn(handover::hear(link, send, Arc::clone(shared)));
                 before
             }

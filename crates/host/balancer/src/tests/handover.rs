@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use routing::{ListenerProtocol, TargetProtocol, TargetState};
@@ -117,6 +118,20 @@ async fn a_process_that_ends_before_it_serves_takes_nothing_over() {
     world.ended().await;
     assert_eq!(get(address).await.unwrap().body, "a");
     next.end().await;
+}
+
+#[tokio::test]
+async fn one_that_is_told_to_end_while_another_takes_over_does_not_end_that_one() {
+    let a = backend(Does::Answers("a")).await;
+    let first = World::new(table(&[a.address])).await;
+    let address = first.address().await;
+    let given = first.asked().await;
+    let (region, dir) = (Arc::clone(&first.region), Arc::clone(&first.dir));
+    first.end().await;
+    let second = World::after(given, region, dir).await;
+    second.change(|_| {}).await;
+    assert_eq!(get(address).await.unwrap().body, "a");
+    second.end().await;
 }
 
 #[tokio::test]

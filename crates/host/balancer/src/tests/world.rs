@@ -122,10 +122,23 @@ impl World {
 
     /// Another process, which takes over from this one.
     pub(super) async fn next(&self) -> Self {
+        let before = self.asked().await;
+        Self::after(before, Arc::clone(&self.region), Arc::clone(&self.dir)).await
+    }
+
+    /// What it gives, to whoever serves in its place.
+    pub(super) async fn asked(&self) -> Predecessor {
         let state = self.dir.path().join("state");
         let ask = move || Predecessor::ask(&state);
-        let before = tokio::task::spawn_blocking(ask).await.unwrap().unwrap().unwrap();
-        let (region, dir) = (Arc::clone(&self.region), Arc::clone(&self.dir));
+        tokio::task::spawn_blocking(ask).await.unwrap().unwrap().unwrap()
+    }
+
+    /// The process that serves by what was given.
+    pub(super) async fn after(
+        before: Predecessor,
+        region: Arc<Region>,
+        dir: Arc<tempfile::TempDir>,
+    ) -> Self {
         let nowhere = Arc::new(super::Nowhere);
         let tenure = Tenure::After(before);
         Self::start(region, dir, tenure, Arc::<super::Nowhere>::clone(&nowhere), nowhere).await
