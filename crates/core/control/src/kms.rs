@@ -102,6 +102,26 @@ pub fn key_of_sealed<'a>(view: &'a View, sealed: &[u8]) -> Option<&'a Arc<KmsKey
     view.kms_keys.get(account, &id)
 }
 
+/// What a sealed text names its key by, and the version of its material.
+pub fn name_in_sealed(sealed: &[u8]) -> Option<&[u8]> {
+    sealed.split_at_checked(HEADER_LEN).map(|(header, _)| header)
+}
+
+/// A version of a key that was found to be enabled, to open all by that it sealed.
+#[derive(Debug)]
+pub struct OpeningKey {
+    name: Vec<u8>,
+    data_key: DataKey,
+}
+
+impl OpeningKey {
+    pub fn open(&self, bound_to: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
+        let body = sealed.strip_prefix(self.name.as_slice()).ok_or(Unopened::NotSealed)?;
+        let bound_to = [self.name.as_slice(), bound_to].concat();
+        self.data_key.open(&bound_to, body).ok_or(Unopened::Damaged)
+    }
+}
+
 fn split(sealed: &[u8]) -> Option<(AccountId, Uuid, usize, &[u8])> {
     let (header, body) = sealed.split_at_checked(HEADER_LEN)?;
     let (format, rest) = header.split_first()?;
@@ -324,14 +344,18 @@ impl Control {
         bound_to: &[u8],
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Unopened> {
-        let (account, id, version, body) = split(sealed).ok_or(Unopened::NotSealed)?;
+        self.opening_key(view, sealed)?.open(bound_to, sealed)
+    }
+
+    /// The key by which [`Control::seal_by`] sealed something, if it is enabled.
+    pub fn opening_key(&self, view: &View, sealed: &[u8]) -> Result<OpeningKey, Unopened> {
+        let (account, id, version, _) = split(sealed).ok_or(Unopened::NotSealed)?;
         let missing = || KeyRefusal::NoKey(self.kms_arn(account, &format!("key/{id}")));
         let key = view.kms_keys.get(account, &id);
         let key = key.ok_or_else(|| Unopened::Refused(missing()))?;
         self.check_key(key).map_err(Unopened::Refused)?;
         let data_key = self.data_key(key, version).map_err(Unopened::Unwrap)?;
-        let bound_to = [&sealed[..HEADER_LEN], bound_to].concat();
-        data_key.open(&bound_to, body).ok_or(Unopened::Damaged)
+        Ok(OpeningKey { name: sealed[..HEADER_LEN].to_vec(), data_key })
     }
 
     fn data_key(&self, key: &KmsKey, version: usize) -> Result<DataKey, String> {

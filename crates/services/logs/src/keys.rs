@@ -3,16 +3,16 @@
 //! The service itself seals and opens, as `logs.REGION.amazonaws.com`, which the key's policy must allow at every put and
 //! every read; who reads needs no permission on the key. What is sealed is for its group alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::logs::{GroupName, Logs, Opener, SealError, SealedGroup, Sealer};
 use aws_wire::{ApiError, Caller};
 use bytes::Bytes;
 use control::Control;
-use control::kms::{NamedKey, Unopened, key_of_sealed};
+use control::kms::{NamedKey, OpeningKey, Unopened, key_of_sealed, name_in_sealed};
 use logs_api::{AssociateKmsKeyRequest, DisassociateKmsKeyRequest};
-use longshore_types::{AccountId, Uuid};
+use longshore_types::AccountId;
 use model::{KmsKey, View};
 
 use crate::common::{arn_of_group, group_of, to_api};
@@ -122,8 +122,9 @@ impl Sealer for KeySealer {
         Box::new(KeyOpener {
             control: Arc::clone(control),
             view: control.view(),
+            bound_to: arn(control, group),
             group: group.clone(),
-            allowed: BTreeSet::new(),
+            keys: BTreeMap::new(),
         })
     }
 }
@@ -132,28 +133,42 @@ struct KeyOpener {
     control: Arc<Control>,
     view: Arc<View>,
     group: SealedGroup,
-    /// Keys whose policies were asked.
-    allowed: BTreeSet<(AccountId, Uuid)>,
+    bound_to: String,
+    /// Those that may be used, by how what is sealed names them.
+    keys: BTreeMap<Vec<u8>, OpeningKey>,
+}
+
+impl KeyOpener {
+    fn key(&self, sealed: &[u8]) -> Result<OpeningKey, SealError> {
+        let Self { control, view, group, .. } = self;
+        if let Some(key) = key_of_sealed(view, sealed)
+            && !may(control, key, group, OPEN)
+        {
+            return Err(denied(control, key, group, OPEN));
+        }
+        control.opening_key(view, sealed).map_err(unopened)
+    }
 }
 
 impl Opener for KeyOpener {
     fn open(&mut self, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
-        let Self { control, view, group, allowed } = self;
-        if let Some(key) = key_of_sealed(view, sealed)
-            && !allowed.contains(&(key.account, key.id))
-        {
-            if !may(control, key, group, OPEN) {
-                return Err(denied(control, key, group, OPEN));
-            }
-            allowed.insert((key.account, key.id));
+        let name = name_in_sealed(sealed).ok_or_else(|| unopened(Unopened::NotSealed))?;
+        if !self.keys.contains_key(name) {
+            let key = self.key(sealed)?;
+            self.keys.insert(name.to_vec(), key);
         }
-        let opened = control.open_sealed(view, arn(control, group).as_bytes(), sealed);
-        opened.map(|text| text.to_vec()).map_err(|why| match why {
-            Unopened::Refused(why) => SealError::Refused(why.to_string()),
-            Unopened::NotSealed | Unopened::Damaged | Unopened::Unwrap(_) => {
-                SealError::Failed(format!("{why:?}"))
-            }
-        })
+        let key = self.keys.get(name).ok_or_else(|| unopened(Unopened::NotSealed))?;
+        let opened = key.open(self.bound_to.as_bytes(), sealed);
+        opened.map(|text| text.to_vec()).map_err(unopened)
+    }
+}
+
+fn unopened(why: Unopened) -> SealError {
+    match why {
+        Unopened::Refused(why) => SealError::Refused(why.to_string()),
+        Unopened::NotSealed | Unopened::Damaged | Unopened::Unwrap(_) => {
+            SealError::Failed(format!("{why:?}"))
+        }
     }
 }
 
@@ -162,7 +177,7 @@ mod tests {
     use ::logs::pattern::Pattern;
     use ::logs::{FilterQuery, GetQuery, GroupClass, GroupSettings, InputEvent, LogsError};
     use control::testing::TestControl;
-    use longshore_types::Clock as _;
+    use longshore_types::{Clock as _, Uuid};
     use model::ResourceText;
     use model::kms::{KeyManager, KeyState, MaterialCause};
     use store::Batch;

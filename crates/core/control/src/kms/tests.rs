@@ -61,6 +61,15 @@ async fn what_is_sealed_opens_for_its_row_and_while_its_key_is_enabled() {
     assert_eq!(open(b"row 2", &sealed).unwrap_err(), Unopened::Damaged);
     assert_eq!(open(b"row 1", b"short").unwrap_err(), Unopened::NotSealed);
     assert_eq!(key_of_sealed(&world.control.view(), &sealed).unwrap().id, key.id);
+    let opening = world.control.opening_key(&world.control.view(), &sealed).unwrap();
+    let second = world.control.seal_by(&key, b"row 2", b"second").unwrap();
+    assert_eq!(name_in_sealed(&second), name_in_sealed(&sealed));
+    assert_eq!(opening.open(b"row 1", &sealed).unwrap().as_slice(), b"plain");
+    assert_eq!(opening.open(b"row 2", &second).unwrap().as_slice(), b"second");
+    assert_eq!(opening.open(b"row 1", &second).unwrap_err(), Unopened::Damaged);
+    let other = managed(&world, "secretsmanager").await.key;
+    let other = world.control.seal_by(&other, b"row 1", b"other").unwrap();
+    assert_eq!(opening.open(b"row 1", &other).unwrap_err(), Unopened::NotSealed);
 
     let mut next = KmsKey::clone(&key);
     let now = Timestamp(1);
