@@ -10,7 +10,7 @@ use ::logs::{GroupName, Logs, Opener, SealError, SealedGroup, Sealer};
 use aws_wire::{ApiError, Caller};
 use bytes::Bytes;
 use control::Control;
-use control::kms::{NamedKey, OpeningKey, Unopened, key_of_sealed, name_in_sealed};
+use control::kms::{KeyRefusal, NamedKey, OpeningKey, Unopened, key_of_sealed, name_in_sealed};
 use logs_api::{AssociateKmsKeyRequest, DisassociateKmsKeyRequest};
 use longshore_types::AccountId;
 use model::{KmsKey, View};
@@ -165,6 +165,7 @@ impl Opener for KeyOpener {
 
 fn unopened(why: Unopened) -> SealError {
     match why {
+        Unopened::Refused(why @ KeyRefusal::NoKey(_)) => SealError::Lost(why.to_string()),
         Unopened::Refused(why) => SealError::Refused(why.to_string()),
         Unopened::NotSealed | Unopened::Damaged | Unopened::Unwrap(_) => {
             SealError::Failed(format!("{why:?}"))
@@ -178,8 +179,8 @@ mod tests {
     use ::logs::{FilterQuery, GetQuery, GroupClass, GroupSettings, InputEvent, LogsError};
     use control::testing::TestControl;
     use longshore_types::{Clock as _, Uuid};
-    use model::ResourceText;
     use model::kms::{KeyManager, KeyState, MaterialCause};
+    use model::{Key, ResourceText};
     use store::Batch;
 
     use super::*;
@@ -254,6 +255,19 @@ mod tests {
                 Ok((batch, ()))
             });
             changed.await.unwrap();
+        }
+
+        /// As KMS does once their time is over.
+        async fn delete_keys(&self) {
+            let account = self.account();
+            let deleted = self.world.control.decide(|view, _| {
+                let mut batch = Batch::on(view);
+                for key in view.kms_keys.of(account) {
+                    batch.delete(Key::KmsKey(account, key.id));
+                }
+                Ok((batch, ()))
+            });
+            deleted.await.unwrap();
         }
 
         async fn associate(&self, key: &str) -> Result<(), ApiError> {
@@ -348,6 +362,23 @@ mod tests {
             .await;
         refused(world.put(TEXT).await, "does not allow CloudWatch Logs");
         refused(world.lines().await.map(drop), "does not allow CloudWatch Logs");
+    }
+
+    #[tokio::test]
+    async fn what_a_deleted_key_sealed_keeps_nobody_from_the_rest() {
+        let world = World::new().await;
+        world.put("in the clear").await.unwrap();
+        let key = world.key(SERVICE, KeyState::Enabled).await;
+        world.associate(&key).await.unwrap();
+        world.put(TEXT).await.unwrap();
+        world.delete_keys().await;
+        let refused = world.put(TEXT).await.unwrap_err();
+        assert!(matches!(refused, LogsError::Key(_)), "nothing is put in the clear: {refused}");
+        let other = world.key(SERVICE, KeyState::Enabled).await;
+        world.associate(&other).await.unwrap();
+        world.put("by another key").await.unwrap();
+        assert_eq!(world.lines().await.unwrap(), ["in the clear", "by another key"]);
+        assert_eq!((world.found("another").await, world.found("nobody").await), (1, 0));
     }
 
     #[tokio::test]

@@ -130,9 +130,9 @@ pub(crate) fn run(
     let mut next = None;
     while let Some((gap, at)) = search.advance()? {
         let Some(mut event) = search.cursors[at].event.take() else { continue };
-        sealing::open(opener.as_mut(), &mut event)?;
+        let is_there = sealing::open(opener.as_mut(), &mut event)?;
         let name = &search.cursors[at].candidate.name;
-        if query.pattern.matches(&String::from_utf8_lossy(&event.message)) {
+        if is_there && query.pattern.matches(&String::from_utf8_lossy(&event.message)) {
             bytes += event.message.len();
             if !events.is_empty() && (events.len() == limit || bytes > PAGE_BYTES_MAX) {
                 next = Some(gap);

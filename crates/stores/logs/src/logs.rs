@@ -357,10 +357,13 @@ impl Logs {
         let mut opener = self.opener(account, group);
         self.on_the_blocking_pool(move |shared| {
             let mut page = shared.page(uid, cutoff_ms, &query)?;
-            for event in &mut page.events {
-                sealing::open(opener.as_mut(), event)?;
+            let mut events = Vec::with_capacity(page.events.len());
+            for mut event in std::mem::take(&mut page.events) {
+                if sealing::open(opener.as_mut(), &mut event)? {
+                    events.push(event);
+                }
             }
-            Ok(page)
+            Ok(Events { events, ..page })
         })
         .await
     }

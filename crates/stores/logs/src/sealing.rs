@@ -28,6 +28,9 @@ pub enum SealError {
     /// By whom the key belongs to: it is disabled, or its policy says no.
     #[error("{0}")]
     Refused(String),
+    /// It will never be opened: its key is deleted.
+    #[error("{0}")]
+    Lost(String),
     /// Ours.
     #[error("{0}")]
     Failed(String),
@@ -55,7 +58,7 @@ pub trait Opener: Send {
 impl From<SealError> for LogsError {
     fn from(error: SealError) -> Self {
         match error {
-            SealError::Refused(why) => Self::Key(why),
+            SealError::Refused(why) | SealError::Lost(why) => Self::Key(why),
             SealError::Failed(why) => {
                 Self::Fault { doing: "seal or open log events", source: std::io::Error::other(why) }
             }
@@ -77,13 +80,19 @@ pub(crate) fn seal(
     Ok(events)
 }
 
-/// The event as it was put.
+/// Makes an event what was put. False: it is lost; that keeps nobody from what is beside it.
 pub(crate) fn open(
     opener: Option<&mut Box<dyn Opener>>,
     event: &mut Event,
-) -> Result<(), LogsError> {
-    let Some((&MARK, sealed)) = event.message.split_first() else { return Ok(()) };
+) -> Result<bool, LogsError> {
+    let Some((&MARK, sealed)) = event.message.split_first() else { return Ok(true) };
     let nobody = || SealError::Failed("nobody opens sealed events here".to_owned());
-    event.message = opener.ok_or_else(nobody)?.open(sealed)?.into();
-    Ok(())
+    match opener.ok_or_else(nobody)?.open(sealed) {
+        Ok(text) => {
+            event.message = text.into();
+            Ok(true)
+        }
+        Err(SealError::Lost(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
