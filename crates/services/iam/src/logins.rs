@@ -6,6 +6,7 @@
 use std::num::NonZeroU32;
 
 use aws_wire::{ApiError, Caller, Principal};
+use control::Config;
 use control::iam::guesses::{Guess, Secret};
 use iam_api as api;
 use longshore_types::{AccountId, Timestamp, Token};
@@ -45,6 +46,17 @@ impl Iam {
     ) -> Result<Guess<'_>, ApiError> {
         let guess = self.control.access.guesses.guess(account, Secret::Password, user, now);
         guess.ok_or_else(|| Refusal::TooManyGuesses.wire())
+    }
+
+    /// The same in an account that is not there, so that nobody learns by the count which are.
+    pub(crate) fn guess_at_nobody(
+        &self,
+        account: &str,
+        user: &str,
+        now: Timestamp,
+    ) -> Result<Guess<'_>, ApiError> {
+        // No user's name has a slash.
+        self.guess(Config::root_account(), &format!("{account}/{user}"), now)
     }
 
     /// What becomes of a password by the salt of the profile that there is, or by one of its own.

@@ -122,24 +122,29 @@ impl Iam {
             return Err(Refusal::InTheClear.into());
         }
         let view = self.control.view();
-        let Some(account) = account_of(&view, &asked.account) else {
-            // As long as it takes with one that is there.
-            self.fresh(None, asked.password, For::Stranger).await?;
-            return Err(Refusal::Wrong.into());
-        };
-        let row = IamUser::find(&view, account, &asked.user);
+        // What is there or not takes as long, and is counted alike.
+        let account = account_of(&view, &asked.account);
+        let row = account.and_then(|account| IamUser::find(&view, account, &asked.user));
         let user = row.map(|row| as_user(caller, row));
-        let traced = user.clone().unwrap_or_else(|| Caller { account, ..caller.clone() });
-        caller.origin.trail.is_of(traveller(&traced));
+        if let Some(account) = account {
+            let traced = user.clone().unwrap_or_else(|| Caller { account, ..caller.clone() });
+            caller.origin.trail.is_of(traveller(&traced));
+        }
+        let note =
+            || caller.origin.trail.denied(ACTION, "*", "the password, or what is asked of it");
         let denied = |refusal: Refusal| -> ApiError {
-            caller.origin.trail.denied(ACTION, "*", "the password, or what is asked of it");
+            note();
             refusal.into()
         };
         // Nobody is called so, and what is counted is kept.
-        if NAME_CHARS_MAX < asked.user.chars().count() {
+        if [&asked.account, &asked.user].iter().any(|it| NAME_CHARS_MAX < it.chars().count()) {
             return Err(denied(Refusal::Wrong));
         }
-        let guess = self.guess(account, &asked.user, caller.now)?;
+        let guess = match account {
+            Some(account) => self.guess(account, &asked.user, caller.now),
+            None => self.guess_at_nobody(&asked.account, &asked.user, caller.now),
+        };
+        let guess = guess.inspect_err(|_| note())?;
         let known = row.and_then(|row| row.login.as_ref());
         let hash = self.fresh(known, asked.password, For::Stranger).await?.hash;
         let right = row.zip(known).zip(user).filter(|((_, login), _)| hash.is(&login.hash));
@@ -174,8 +179,12 @@ impl Iam {
             is_allowed: true,
             decided_by: "the password".to_owned(),
         });
-        let used =
-            KeyUse { account, at: now, service: "signin", region: caller.region.to_string() };
+        let used = KeyUse {
+            account: row.account,
+            at: now,
+            service: "signin",
+            region: caller.region.to_string(),
+        };
         self.control.access.uses.note(&row.unique_id, used);
         Ok(self.signed_in(&user, row, now, has_code))
     }

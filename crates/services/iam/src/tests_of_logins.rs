@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 
+use aws_wire::Trail;
 use control::testing::TestControl;
 use iam_api as api;
 use iam_api::Iam as _;
@@ -24,6 +25,17 @@ struct World {
 
 fn code<T>(answer: Result<T, ApiError>) -> String {
     answer.err().expect("a refusal").code.into_owned()
+}
+
+fn asked(account: &str, user: &str, password: &str, new: Option<&str>) -> SignIn {
+    let token = |text: &str| Token::from_text(text.to_owned());
+    SignIn {
+        account: account.to_owned(),
+        user: user.to_owned(),
+        password: token(password),
+        code: None,
+        new_password: new.map(token),
+    }
 }
 
 impl World {
@@ -128,15 +140,7 @@ impl World {
         password: &str,
         new: Option<&str>,
     ) -> Result<SignedIn, ApiError> {
-        let token = |text: &str| Token::from_text(text.to_owned());
-        let asked = SignIn {
-            account: account.to_owned(),
-            user: user.to_owned(),
-            password: token(password),
-            code: None,
-            new_password: new.map(token),
-        };
-        self.iam.sign_in(&self.stranger(), asked).await
+        self.iam.sign_in(&self.stranger(), asked(account, user, password, new)).await
     }
 
     /// Whose keys these are, if they open anything.
@@ -352,6 +356,35 @@ async fn guessing_ends_after_ten_wrong_passwords() {
     assert_eq!(code(world.sign_in(OLD, None).await), "Throttling");
     world.world.env.advance_ms(15 * 60_000);
     world.sign_in(OLD, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn guessing_ends_as_soon_where_there_is_no_such_account() {
+    let world = World::with_password(false).await;
+    for _ in 0..10 {
+        let refused = world.sign_in_as("nobodys", "ann", OLD, None).await;
+        assert_eq!(code(refused), "AccessDeniedException");
+    }
+    assert_eq!(code(world.sign_in_as("nobodys", "ann", OLD, None).await), "Throttling");
+    let long = "a".repeat(65);
+    for (account, user) in [("nobodys", "bob"), ("others", "ann"), (long.as_str(), "ann")] {
+        let refused = world.sign_in_as(account, user, OLD, None).await;
+        assert_eq!(code(refused), "AccessDeniedException", "{account}");
+    }
+    world.sign_in(OLD, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_guess_too_many_is_in_the_trail_like_a_wrong_one() {
+    let world = World::with_password(false).await;
+    for number in 0..11 {
+        let mut caller = world.stranger();
+        caller.origin.trail = Trail::on();
+        let asked = asked("000000000000", "ann", "Bad passw0rd", None);
+        world.iam.sign_in(&caller, asked).await.unwrap_err();
+        let journey = caller.origin.trail.read().unwrap();
+        assert!(journey.questions.iter().any(|it| !it.is_allowed), "guess {number}");
+    }
 }
 
 #[tokio::test]
