@@ -1,7 +1,7 @@
 //! Whose an address in the hosts' own network is.
 //!
 //! What is for a host's tasks is sent to the address that its agent says. One that said another host's would take its
-//! packets, or shut it out.
+//! packets, or shut it out. Who comes to the region from the very address has it, and those who only say so give way.
 //!
 //! **Invariant:** of two hosts whose agents are connected none has the other's address, nor one that encryption between
 //! hosts takes for it.
@@ -20,7 +20,8 @@ const CODE: &str = "ConflictException";
 
 impl Control {
     /// Whether a host that registers may have the address that it says. Another's is its own while that one is connected,
-    /// and for as long after as its tasks count as running; but then whoever comes from the very address has it.
+    /// and for as long after as its tasks count as running; but whoever comes from the very address has it before one that
+    /// is away, or is connected from elsewhere.
     pub fn check_address(
         &self,
         view: &View,
@@ -29,13 +30,12 @@ impl Control {
         now: Timestamp,
     ) -> Result<(), ApiError> {
         let Some(address) = row.underlay() else { return Ok(()) };
-        let from = caller.origin.address.filter(|_| caller.origin.endpoint.is_none());
-        let comes_from_it = from.map(|it| it.to_canonical()) == Some(IpAddr::V4(address));
+        let comes_from_it = self.is_at_address(row, Self::comes_from(caller));
         for other in self.others_at(view, row, address) {
             let limit_ms = self.heartbeat_timeout_ms(view, other);
             let ends = other.agent.silent_since().map(|since| since.plus_ms(limit_ms));
             let is_there = match ends {
-                None => true,
+                None => !(comes_from_it && self.gives_way(other, address)),
                 Some(ends) => now < ends && !(comes_from_it && other.underlay() == Some(address)),
             };
             if is_there {
@@ -47,13 +47,40 @@ impl Control {
         Ok(())
     }
 
-    /// The same of a host that connects: its address may have become another's while it was away.
-    pub fn check_address_again(&self, view: &View, row: &Instance) -> Result<(), ApiError> {
-        let Some(address) = row.underlay() else { return Ok(()) };
-        match self.others_at(view, row, address).find(|other| other.agent.connected) {
-            Some(other) => Err(taken(address, other, None)),
-            None => Ok(()),
-        }
+    /// The same of a host that connects: its address may have become another's while it was away. Those that are connected
+    /// and must give way to it.
+    pub fn check_address_again(
+        &self,
+        view: &View,
+        row: &Instance,
+        from: Option<IpAddr>,
+    ) -> Result<Vec<Instance>, ApiError> {
+        let Some(address) = row.underlay() else { return Ok(Vec::new()) };
+        let comes_from_it = self.is_at_address(row, from);
+        let others = self.others_at(view, row, address).filter(|other| other.agent.connected);
+        let given_way = |other: &Instance| match comes_from_it && self.gives_way(other, address) {
+            true => Ok(other.clone()),
+            false => Err(taken(address, other, None)),
+        };
+        others.map(given_way).collect()
+    }
+
+    /// Where a caller comes from among the hosts.
+    pub fn comes_from(caller: &Caller) -> Option<IpAddr> {
+        caller.origin.address.filter(|_| caller.origin.endpoint.is_none())
+    }
+
+    /// Whether a host that is connected only says that it is at an address.
+    fn gives_way(&self, other: &Instance, address: Ipv4Addr) -> bool {
+        other.underlay() == Some(address) && !self.is_at_address(other, other.agent.from)
+    }
+
+    /// Whether who comes from there is at the address that a host says. The region's own machine is, which comes from
+    /// itself and by a key that no other has.
+    fn is_at_address(&self, row: &Instance, from: Option<IpAddr>) -> bool {
+        let address = row.underlay().map(IpAddr::V4);
+        let comes_from_it = from.map(|it| it.to_canonical()) == address;
+        address.is_some() && (comes_from_it || self.access.is_of_own_machine(row))
     }
 
     /// Other hosts that have an address, or one that encryption takes for it. What the same host was before is not another.

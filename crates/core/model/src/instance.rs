@@ -3,7 +3,7 @@
 //! What is left of its resources is not here: it is derived from the tasks that occupy it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
 use longshore_types::{
@@ -85,6 +85,9 @@ pub struct AgentState {
     /// The longest limit that it may go by: its fenced tasks run on for so long without a word from the region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<u64>,
+    /// Where its last session came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
 }
 
 impl AgentState {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use control::access::may_speak_for;
 use control::iam::node_keys::is_host;
-use control::{Permission, release};
+use control::{Control, Permission, release};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -56,7 +56,7 @@ pub fn accept<B>(
             }
         });
     } else {
-        let agent = Agent::from_query(&query);
+        let agent = Agent::from_query(&query).of(caller);
         #[expect(clippy::disallowed_methods, reason = "it ends with the socket")]
         tokio::spawn(async move {
             if let Some(socket) = upgraded(upgrade).await {
@@ -134,7 +134,7 @@ fn instance_of(
     if instance.status == InstanceStatus::Inactive {
         return Err(inactive());
     }
-    sessions.control.check_address_again(&view, instance)?;
+    sessions.control.check_address_again(&view, instance, Control::comes_from(caller))?;
     Ok(Arc::clone(instance))
 }
 

@@ -235,6 +235,24 @@ impl Sessions {
         self.spread.store(spread, Ordering::Relaxed);
     }
 
+    /// Whether a session is still the last that was written of its instance, which is there.
+    fn is_last(&self, instance: &Instance, session: u32) -> bool {
+        let view = self.control.view();
+        let row = view.instances.get(instance.scope.account, &instance.id);
+        row.is_some_and(|row| row.status < InstanceStatus::Inactive && row.agent.session <= session)
+    }
+
+    /// Ends the instance's session if it is not the last that was written.
+    pub(crate) fn retire_before(&self, instance: InstanceId, session: u32) {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        if work.get(&instance).is_some_and(|open| open.session < session)
+            && let Some(open) = work.remove(&instance)
+        {
+            open.retire.notify_one();
+        }
+        self.count(&work);
+    }
+
     /// Ends the instance's session, as when it is deregistered.
     pub(crate) fn retire(&self, instance: InstanceId) {
         self.tunnels.forget(instance);

@@ -77,7 +77,10 @@ impl Reconciler for Orders {
             }
         } else if let Key::ContainerInstance(account, id) = &change.key {
             let row = view.instances.get(*account, id);
-            if row.is_none_or(|row| row.status == InstanceStatus::Inactive) {
+            let may_end = |row: &Arc<Instance>| {
+                row.status == InstanceStatus::Inactive || !row.agent.connected
+            };
+            if row.is_none_or(may_end) {
                 queue.changed(&OrdersKey::Instance(*id), change.seq);
             }
             if self.sessions.are_spread() {
@@ -114,11 +117,16 @@ impl Reconciler for Orders {
         Box::pin(async move {
             let view = sessions.control.view();
             match key {
-                OrdersKey::Instance(id) if is_known(&view, id) => sessions.notify(id),
-                OrdersKey::Instance(id) => {
-                    sessions.retire(id);
-                    sessions.control.connect_hosts.forget(id);
-                }
+                OrdersKey::Instance(id) => match known(&view, id) {
+                    Some(row) => {
+                        sessions.retire_before(id, row.agent.session);
+                        sessions.notify(id);
+                    }
+                    None => {
+                        sessions.retire(id);
+                        sessions.control.connect_hosts.forget(id);
+                    }
+                },
                 OrdersKey::EndedTask(id) => sessions.forget(id),
                 OrdersKey::Group(account, id) => {
                     let home = sessions.home_of_balancers(&view);
@@ -189,9 +197,8 @@ fn instances_of_group(
     instances.collect()
 }
 
-fn is_known(view: &View, id: InstanceId) -> bool {
-    let row = view.instance_of_any(id);
-    row.is_some_and(|row| row.status < InstanceStatus::Inactive)
+fn known(view: &View, id: InstanceId) -> Option<&Arc<Instance>> {
+    view.instance_of_any(id).filter(|row| row.status < InstanceStatus::Inactive)
 }
 
 /// No session outlives its region. Nor could anybody be heard while it was away: whoever has tasks is waited for anew,

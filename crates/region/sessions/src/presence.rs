@@ -1,13 +1,15 @@
 //! Whether an instance's agent is connected, and what it said of itself.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use aws_wire::ApiError;
+use aws_wire::{ApiError, Caller};
 use control::Control;
 use longshore_types::Timestamp;
 use model::Instance;
 use model::instance::InstanceStatus;
 use store::Batch;
+use tracing::warn;
 
 /// What an agent says of itself when it connects.
 #[derive(Clone, Debug, Default)]
@@ -15,15 +17,23 @@ pub struct Agent {
     version: Option<String>,
     hash: Option<String>,
     docker_version: Option<String>,
+    from: Option<IpAddr>,
 }
 
 impl Agent {
+    /// With where it comes from.
+    #[must_use]
+    pub fn of(self, caller: &Caller) -> Self {
+        Self { from: Control::comes_from(caller), ..self }
+    }
+
     pub(super) fn from_query(query: &BTreeMap<String, String>) -> Self {
         let text = |name: &str| query.get(name).filter(|text| !text.is_empty()).cloned();
         Self {
             version: text("agentVersion"),
             hash: text("agentHash"),
             docker_version: text("dockerVersion"),
+            from: None,
         }
     }
 }
@@ -36,7 +46,8 @@ pub struct Opened {
     pub lost_after_ms: u64,
 }
 
-/// Writes that the agent is there, and takes the next session number.
+/// Writes that the agent is there, and takes the next session number. One that only says that it is at this one's address
+/// is there no more.
 pub async fn connected(
     control: &Control,
     instance: &Instance,
@@ -47,12 +58,13 @@ pub async fn connected(
         let Some(row) = row.filter(|row| row.status != InstanceStatus::Inactive) else {
             return Err(ApiError::client("InactiveInstanceException", "Deregistered meanwhile."));
         };
-        control.check_address_again(view, row)?;
+        let others = control.check_address_again(view, row, agent.from)?;
         let mut next = Instance::clone(row);
         next.agent.connected = true;
         next.agent.session += 1;
         next.agent.changed_at = now;
         next.agent.heard_at = None;
+        next.agent.from = agent.from;
         next.agent.version = agent.version.clone().or(next.agent.version);
         next.agent.hash = agent.hash.clone().or(next.agent.hash);
         next.agent.docker_version = agent.docker_version.clone().or(next.agent.docker_version);
@@ -65,6 +77,16 @@ pub async fn connected(
         let opened = Opened { number: next.agent.session, lost_after_ms };
         let mut batch = Batch::on(view);
         batch.put(next);
+        for mut other in others {
+            warn!(instance = %other.id, by = %row.id, "a host is not at its address, and another is: its session ends");
+            other.agent.connected = false;
+            // So that its session is no longer the last, and ends.
+            other.agent.session += 1;
+            other.agent.changed_at = now;
+            other.agent.heard_at = Some(now);
+            other.version += 1;
+            batch.put(other);
+        }
         Ok((batch, opened))
     });
     decided.await

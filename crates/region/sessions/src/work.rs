@@ -68,6 +68,10 @@ pub(super) async fn serve(
     };
     info!(instance = %instance.id, session = number, "agent connected");
     let (wake, retire) = sessions.open(instance, number);
+    if !sessions.is_last(instance, number) {
+        // Whoever ended it found no session yet.
+        retire.notify_one();
+    }
     let mut session = Session {
         sessions,
         instance,

@@ -41,6 +41,12 @@ async fn register(
     answer.map(|answer| answer.container_instance.unwrap().container_instance_arn.unwrap())
 }
 
+/// As its agent does.
+async fn connect(world: &World, arn: &str, caller: &Caller) -> Result<sessions::Opened, ApiError> {
+    let agent = sessions::Agent::default().of(caller);
+    sessions::connected(&world.ecs().control, &row(world, arn), &agent).await
+}
+
 fn row(world: &World, arn: &str) -> Instance {
     let arn: InstanceArn = arn.parse().unwrap();
     let view = world.ecs().control.view();
@@ -94,12 +100,52 @@ async fn the_address_of_a_host_that_is_away_is_its_own_until_it_is_lost() {
     let anew = host(&world, "B", "::ffff:192.0.2.1");
     let two = register(&world, &anew, None, "192.0.2.1").await.unwrap();
     let control = &world.ecs().control;
-    control.check_address_again(&control.view(), &row(&world, &one)).unwrap();
-    sessions::connected(control, &row(&world, &two), &sessions::Agent::default()).await.unwrap();
+    control.check_address_again(&control.view(), &row(&world, &one), None).unwrap();
+    connect(&world, &two, &anew).await.unwrap();
     // What was there before does not come back beside it.
     let error = sessions::connected(control, &row(&world, &one), &sessions::Agent::default()).await;
     assert_eq!(error.unwrap_err().code, "ConflictException");
     assert!(!row(&world, &one).agent.connected);
+}
+
+#[tokio::test]
+async fn a_host_at_its_address_gets_it_back_from_one_that_only_says_it() {
+    let world = World::new().await;
+    let (first, other) = (host(&world, "A", "192.0.2.1"), host(&world, "B", "192.0.2.9"));
+    let one = register(&world, &first, None, "192.0.2.1").await.unwrap();
+    world.test.env.advance_ms(world.ecs().control.config.heartbeat_timeout_ms);
+    let two = register(&world, &other, None, "192.0.2.1").await.unwrap();
+    let mut agent = world.connect_as_root(&two).await;
+    agent.expect("TaskManifestMessage").await;
+    assert!(row(&world, &two).agent.connected);
+
+    // From elsewhere it is refused as before.
+    let away = host(&world, "A", "192.0.2.7");
+    refused(register(&world, &away, Some(&one), "192.0.2.1").await, "Its agent is connected.");
+    assert_eq!(register(&world, &first, Some(&one), "192.0.2.1").await.unwrap(), one);
+    let error = connect(&world, &one, &away).await.unwrap_err();
+    assert_eq!(error.code, "ConflictException");
+    connect(&world, &one, &first).await.unwrap();
+    assert_eq!(agent.close_code().await, 1000, "another session took over");
+    assert!(row(&world, &one).agent.connected && !row(&world, &two).agent.connected);
+    for _ in 0..2 {
+        let error = connect(&world, &two, &other).await.unwrap_err();
+        assert_eq!(error.code, "ConflictException");
+    }
+    assert!(row(&world, &one).agent.connected && !row(&world, &two).agent.connected);
+}
+
+#[tokio::test]
+async fn a_host_that_says_another_address_while_it_is_connected_is_not_at_that_one() {
+    let world = World::new().await;
+    let (first, other) = (host(&world, "A", "192.0.2.1"), host(&world, "B", "192.0.2.9"));
+    let one = register(&world, &first, None, "192.0.2.1").await.unwrap();
+    let two = register(&world, &other, None, "192.0.2.9").await.unwrap();
+    world.test.env.advance_ms(world.ecs().control.config.heartbeat_timeout_ms);
+    connect(&world, &two, &other).await.unwrap();
+    register(&world, &other, Some(&two), "192.0.2.1").await.unwrap();
+    connect(&world, &one, &first).await.unwrap();
+    assert!(row(&world, &one).agent.connected && !row(&world, &two).agent.connected);
 }
 
 #[tokio::test]
