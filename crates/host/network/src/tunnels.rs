@@ -71,7 +71,11 @@ pub(crate) struct Tunnels {
     reqid: u32,
     records: Records,
     kept: Kept,
+    /// What was told of hosts that are shut: it is tried again, since the region takes it for being in force.
+    shut: Shut,
 }
+
+type Shut = BTreeMap<Ipv4Addr, Tunnel>;
 
 /// From what is there for a host to what it is told: keys in the order in which they go and come.
 #[derive(Debug, PartialEq, Eq)]
@@ -196,6 +200,16 @@ fn shut(before: Option<&Peer>, link: u64) -> Peer {
     }
 }
 
+/// Takes down whether what was told of a host could not be. Where nothing is said of keys, those of before are meant still.
+fn remember(shut: &mut Shut, told: &Tunnel, is_shut: bool) {
+    let is_the_same = |before: &Tunnel| before.link == told.link && told.keys.is_empty();
+    if is_shut {
+        shut.insert(told.peer, told.clone());
+    } else if !shut.get(&told.peer).is_some_and(is_the_same) {
+        shut.remove(&told.peer);
+    }
+}
+
 fn is_one_number(one: u64, other: u64) -> bool {
     one % EPOCHS_APART == other % EPOCHS_APART
 }
@@ -210,7 +224,7 @@ impl Tunnels {
         let Ok(socket) = Socket::xfrm() else { return Ok(Err("no IPsec in its kernel")) };
         let reqid = tag.reqid();
         let (records, kept) = (records.clone(), records.tunnels()?);
-        let mut tunnels = Self { socket, local, reqid, records, kept };
+        let mut tunnels = Self { socket, local, reqid, records, kept, shut: Shut::new() };
         if tunnels.socket.policies(TUNNEL_PORT)?.iter().any(|it| it.reqid != reqid) {
             return Ok(Err("another region on it encrypts already"));
         }
@@ -332,14 +346,19 @@ impl Tunnels {
             let (after, taken_in) = match other {
                 None => (steps.after.clone(), self.take(tunnel, &steps)),
                 Some(other) => {
-                    warn!(host = %tunnel.peer, %other, "nothing goes to a host: another's keys have its keys' number");
+                    if before.is_none_or(|before| !before.is_shut) {
+                        warn!(host = %tunnel.peer, %other, "nothing goes to a host: another's keys have its keys' number");
+                    }
                     let after = shut(before, tunnel.link);
                     let put = self.put_policies(tunnel.peer, &after);
                     (after, put)
                 }
             };
             match taken_in {
-                Ok(()) => drop(self.kept.peers.insert(tunnel.peer, after)),
+                Ok(()) => {
+                    self.kept.peers.insert(tunnel.peer, after);
+                    remember(&mut self.shut, tunnel, other.is_some());
+                }
                 Err(error) => outcome = outcome.and(Err(error)),
             }
             if other.is_none() {
@@ -394,7 +413,8 @@ impl Tunnels {
     }
 
     /// After hosts were told of, `told` of them with keys: those of whom it is said no more are kept as they are, until
-    /// their keys are over. With those that packets are exchanged with all the same it is done in the clear again.
+    /// their keys are over. With those that packets are exchanged with all the same it is done in the clear again. Ways that
+    /// are shut are opened if they can be by now.
     pub(crate) fn settle(
         &mut self,
         told: &HostTunnels,
@@ -409,6 +429,9 @@ impl Tunnels {
             let is_gone = told.gone.contains(other) || is_whole;
             let mut next = Peer { is_told: peer.is_told && (is_told || !is_gone), ..peer.clone() };
             next.is_strict &= next.is_told || !is_met(*other);
+            if !next.is_told {
+                self.shut.remove(other);
+            }
             let is_over = newest.is_some_and(|newest| peer.is_over_by(newest));
             let ended = if !next.is_told && (is_over || peer.keys() == Keys::default()) {
                 let ended = self.end(*other, peer);
@@ -424,7 +447,9 @@ impl Tunnels {
         if self.kept != before {
             self.save()?;
         }
-        Ok(outcome?)
+        outcome?;
+        let again: Vec<Tunnel> = self.shut.values().cloned().collect();
+        self.put(&again, is_met)
     }
 
     fn end(&mut self, other: Ipv4Addr, peer: &Peer) -> Result<(), NetlinkError> {

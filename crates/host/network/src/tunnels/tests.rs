@@ -27,6 +27,23 @@ fn to_a_host_that_is_shut_nothing_goes_and_its_keys_stay() {
     assert_eq!((again.add, again.after.is_shut), (Keys::default(), false), "it goes on by them");
 }
 
+#[test]
+fn what_could_not_be_is_remembered_until_it_can_or_another_is_told() {
+    let mut shut = Shut::new();
+    let [first, silent, next] =
+        [told(1, &[4, 5], Some(5), None), told(1, &[], None, None), told(1, &[5, 6], None, None)];
+    remember(&mut shut, &first, true);
+    remember(&mut shut, &silent, false);
+    assert_eq!(shut.get(&PEER), Some(&first), "nothing else was said");
+    remember(&mut shut, &next, true);
+    assert_eq!(shut.get(&PEER), Some(&next));
+    remember(&mut shut, &next, false);
+    assert!(shut.is_empty());
+    remember(&mut shut, &first, true);
+    remember(&mut shut, &told(2, &[], None, None), false);
+    assert!(shut.is_empty(), "keys of another link are not good any more");
+}
+
 const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
 fn told(link: u64, epochs: &[u64], send: Option<u64>, heard: Option<u64>) -> Tunnel {
