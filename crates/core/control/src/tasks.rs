@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** a task's addresses are taken back in the same batch in which the task stops.
 
+use std::sync::Arc;
+
 use aws_wire::ApiError;
 use longshore_types::TaskArn;
 use model::network::ElasticAddress;
@@ -12,8 +14,8 @@ use store::Batch;
 
 use crate::Control;
 
-/// The rows of a batch that one task may be: itself, its interface, and an Elastic IP address that its interface had.
-pub const ROWS_OF_TASK_MAX: usize = 3;
+/// The rows of a batch that one task may be: itself, its interface, and what that had: tags and an Elastic IP address.
+pub const ROWS_OF_TASK_MAX: usize = 4;
 /// Tasks that may be stopped by one batch which does little else.
 pub const STOPPED_AT_ONCE_MAX: usize = (store::BATCH_ROWS_MAX - 8) / ROWS_OF_TASK_MAX;
 
@@ -27,10 +29,20 @@ pub fn put_task(view: &View, batch: &mut Batch, task: Task) {
             .filter(|row| matches!(row.user, InterfaceUser::Task { task: of, .. } if of == task.id))
         {
             give_back_elastic(view, batch, row);
+            take_tags(view, batch, row);
             batch.delete(Key::Interface(region_account(), id));
         }
     }
     batch.put(task);
+}
+
+/// Nobody could name them once the interface is gone.
+fn take_tags(view: &View, batch: &mut Batch, interface: &Interface) {
+    let account = interface.owner.account;
+    let resource: Arc<str> = interface.eni.as_str().into();
+    if view.ec2_tags.get(account, &resource).is_some() {
+        batch.delete(Key::Ec2Tags(account, resource));
+    }
 }
 
 /// An Elastic IP address stays its account's when the interface ends that had it.

@@ -1,5 +1,7 @@
 use futures_util::{SinkExt, StreamExt};
+use model::{Ec2Tags, Tags};
 use serde_json::{Value, json};
+use store::Batch;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::world::{PATIENCE, World};
@@ -56,6 +58,32 @@ async fn a_fargate_task_runs_and_stops() {
     // Late and repeated reports are taken and change nothing.
     world.submit(&arn, "RUNNING", None, "").await;
     assert_eq!(world.describe(&arn).version, stopped.version);
+}
+
+#[tokio::test]
+async fn the_tags_of_a_tasks_interface_go_with_it() {
+    let world = World::new().await;
+    let mut agent = world.agent().await;
+    let arn = world.run(|_| {}).await.tasks.unwrap().remove(0).task_arn.unwrap();
+    let order = agent.order().await;
+    agent.ack(&order).await;
+    world.wait(&arn, "PENDING").await;
+    let control = &world.ecs().control;
+    let tagged = control.decide(|view, _| {
+        let interface = view.interfaces.iter().next().unwrap();
+        let mut batch = Batch::on(view);
+        batch.put(Ec2Tags {
+            account: interface.owner.account,
+            resource: interface.eni.as_str().into(),
+            tags: Tags::from([("team".to_owned(), "web".to_owned())]),
+        });
+        Ok((batch, ()))
+    });
+    tagged.await.unwrap();
+    assert_eq!(control.view().ec2_tags.len(), 1);
+    world.stop(&arn, "enough").await;
+    world.submit(&arn, "STOPPED", Some(143), "").await;
+    assert_eq!(control.view().ec2_tags.len(), 0);
 }
 
 #[tokio::test]
