@@ -1,7 +1,7 @@
 """Deployments: rolled, forced, broken and gone back, stopped, superseded."""
 
+import http.client
 import threading
-import urllib.error
 
 import pytest
 
@@ -39,7 +39,7 @@ class Visitors:
             for task in tasks:
                 try:
                     self.pages.append(self.services.fetch(task))
-                except (OSError, urllib.error.URLError) as why:
+                except (OSError, http.client.HTTPException) as why:
                     # It may have been asked to stop since it was looked up; then nothing is lost.
                     if self.services.describe(task["taskArn"])["desiredStatus"] != "STOPPED":
                         self.lost.append((task["taskArn"], str(why)))
