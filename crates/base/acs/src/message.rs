@@ -3,7 +3,7 @@
 //! The region sends [`ToAgent`] and understands [`FromAgent`]. Agents read by the type's name, message by message, so
 //! that one that cannot be read loses nothing else.
 
-use longshore_types::Timestamp;
+use longshore_types::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 use traffic::connect::{ConnectReport, HostConnect};
 use traffic::feed::Change;
@@ -176,6 +176,51 @@ impl Liveness {
     pub const KIND: &str = "LongshoreLivenessMessage";
 }
 
+/// By which key a host checks what the region grants others of the layers that it gives. Ours alone: the answer to a
+/// [`LayersReport`] that says all.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LayerKey {
+    #[serde(flatten)]
+    pub header: Header,
+    pub key: String,
+    /// The region's time as it says so: tickets end by it.
+    pub told_at: Timestamp,
+}
+
+impl LayerKey {
+    /// The name of its type on the socket.
+    pub const KIND: &str = "LongshoreLayerKeyMessage";
+}
+
+impl std::fmt::Debug for LayerKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LayerKey").field("told_at", &self.told_at).finish_non_exhaustive()
+    }
+}
+
+/// What an agent of ours says of the layers that its host gives to others. Ours alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LayersReport {
+    /// Whatever is not said is not so any more; otherwise it is as it was.
+    pub is_whole: bool,
+    /// Where they are given, at the host's address towards others.
+    pub port: u16,
+    /// The fingerprint of the certificate that it shows to others.
+    pub certificate: String,
+    pub here: Vec<Digest>,
+    pub gone: Vec<Digest>,
+    /// Bytes, since the agent began.
+    pub given: u64,
+    pub taken: u64,
+}
+
+impl LayersReport {
+    /// The name of its type on the socket.
+    pub const KIND: &str = "LongshoreLayersMessage";
+}
+
 /// Which tasks belong on the instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -243,6 +288,7 @@ pub enum ToAgent {
     StopVerificationAck(StopVerificationAck),
     HostNetwork(HostNetwork),
     Liveness(Liveness),
+    LayerKey(LayerKey),
 }
 
 impl ToAgent {
@@ -258,6 +304,7 @@ impl ToAgent {
             Self::StopVerificationAck(message) => frame("TaskStopVerificationAck", message),
             Self::HostNetwork(message) => frame(HostNetwork::KIND, message),
             Self::Liveness(message) => frame(Liveness::KIND, message),
+            Self::LayerKey(message) => frame(LayerKey::KIND, message),
         }
     }
 }
@@ -279,6 +326,8 @@ pub enum FromAgent {
     StopVerification(StopVerification),
     /// How the host's proxy is. Ours alone.
     Connect(ConnectReport),
+    /// Which layers the host gives to others. Ours alone.
+    Layers(LayersReport),
     /// Something that asks for nothing, or that we don't know.
     Other {
         kind: String,
@@ -296,6 +345,7 @@ impl FromAgent {
             }
             "HeartbeatAckRequest" => Self::HeartbeatAck,
             CONNECT_REPORT => Self::Connect(envelope.read()?),
+            LayersReport::KIND => Self::Layers(envelope.read()?),
             "TaskStopVerificationMessage" => Self::StopVerification(envelope.read()?),
             _ => Self::Other { kind },
         })

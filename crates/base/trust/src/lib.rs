@@ -1,10 +1,15 @@
 //! Whose certificates a client believes: the system's authorities, those of a region, or the one that a
 //! fingerprint names; and the authority that a region has of its own ([`Authority`]).
 //!
-//! **Invariant:** a name is always verified. Nothing here makes a client that believes anybody.
+//! Hosts of a region that give layers to each other know each other by certificates that they make themselves
+//! ([`PeerIdentity`]), and by what the region granted ([`LayerTicket`]).
+//!
+//! **Invariant:** a name is always verified, or the very certificate is. Nothing here makes a client that believes anybody.
 
 mod authority;
 mod join_token;
+mod layer_ticket;
+mod peer;
 mod pinned;
 
 use std::fmt;
@@ -23,6 +28,10 @@ pub use authority::{
     AUTHORITY_DIR, AUTHORITY_FILE, Ask, Authority, AuthorityError, Signed, SignedKey,
 };
 pub use join_token::{JoinToken, NotAToken};
+pub use layer_ticket::{
+    LayerHolder, LayerTicket, NotGranted, NotOurs, TicketKey, read_holders, write_holders,
+};
+pub use peer::{PeerError, PeerIdentity, shown};
 pub use pinned::{NotPinned, pinned};
 
 /// The one TLS that everything here is made with.
@@ -57,7 +66,7 @@ pub fn to_pem(certificate: &[u8]) -> String {
 }
 
 /// What tells a certificate from all others: the SHA-256 of its DER form.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {

@@ -11,6 +11,7 @@ use crate::access::{Access, Keys};
 use crate::config::Config;
 use crate::connect::ConnectHosts;
 use crate::keyring::RootKeys;
+use crate::layers::LayerDirectory;
 
 /// The doors that a region opens and a test replaces.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct Control {
     pub ids: Arc<dyn IdSource>,
     pub access: Access,
     pub connect_hosts: ConnectHosts,
+    /// Which hosts have which layers of images.
+    pub layers: LayerDirectory,
     pub(crate) root_keys: RootKeys,
     /// Held while the root key is changed.
     pub(crate) changing_root_key: tokio::sync::Mutex<()>,
@@ -43,7 +46,7 @@ impl Control {
         let Parts { store, clock, ids, keys, root_keys } = parts;
         let access = Access::new(keys, root_keys.clone(), &config);
         let (deciding, changing_root_key) = (Mutex::new(()), tokio::sync::Mutex::new(()));
-        let connect_hosts = ConnectHosts::default();
+        let (connect_hosts, layers) = (ConnectHosts::default(), LayerDirectory::default());
         Self {
             config,
             store,
@@ -51,6 +54,7 @@ impl Control {
             ids,
             access,
             connect_hosts,
+            layers,
             root_keys,
             changing_root_key,
             deciding,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::Uri;
-use image::Egress;
+use image::{Egress, LAYER_PORT, LayerSharing};
 use longshore_types::{Clock, IdSource, RegionName, Steps};
 use trust::Trust;
 
@@ -60,6 +60,8 @@ pub struct AgentConfig {
     /// Told how far each change of a task has come.
     pub steps: Steps,
     pub task_limits: TaskLimits,
+    /// Where layers are given to other hosts, if they are.
+    pub layer_port: u16,
     pub gpus: Gpus,
 }
 
@@ -103,6 +105,7 @@ impl AgentConfig {
             region_for_tasks: None,
             introspection: None,
             task_limits: TaskLimits::default(),
+            layer_port: LAYER_PORT,
             gpus: Gpus::default(),
             steps: Steps::default(),
         }
@@ -120,4 +123,6 @@ pub struct Parts {
     pub ids: Arc<dyn IdSource>,
     /// Where containers reach the agent; without it they get no credentials.
     pub endpoint: Option<Arc<TaskEndpoint>>,
+    /// The host's part in giving layers of images to others, if it has one.
+    pub sharing: Option<Arc<LayerSharing>>,
 }

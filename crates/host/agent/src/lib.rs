@@ -40,6 +40,7 @@ mod storage;
 mod tcs;
 
 use std::convert::Infallible;
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -143,6 +144,7 @@ impl Agent {
             () = self.answer_containers() => Ok(()),
             () = self.lead_to_region() => Ok(()),
             never = self.answer_operators() => match never {},
+            never = self.give_layers() => match never {},
         }
     }
 
@@ -169,6 +171,16 @@ impl Agent {
         match self.config.introspection {
             Some(address) => introspection::serve(&self.engine, address).await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// To other hosts, by the address that they know this one by.
+    async fn give_layers(&self) -> Infallible {
+        match (&self.parts.sharing, self.config.underlay) {
+            (Some(sharing), Some(address)) => {
+                sharing.serve(SocketAddrV4::new(address, self.config.layer_port)).await
+            }
+            (Some(_) | None, _) => std::future::pending().await,
         }
     }
 
@@ -204,6 +216,7 @@ impl Agent {
             ids: Arc::clone(&self.parts.ids),
             heartbeat: Arc::clone(&heartbeat),
             is_inactive: Arc::clone(&is_inactive),
+            sharing: self.parts.sharing.clone(),
         };
         let tcs = tcs::Tcs {
             api: self.api.clone(),

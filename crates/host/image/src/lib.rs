@@ -3,7 +3,7 @@
 //! [`Reference`] reads names as Docker does. [`BlobStore`] keeps content by its digest; the region's
 //! registry uses it alone, [`ImageStore`] adds unpacked layers, which all images share and which
 //! overlayfs mounts as they are. [`Puller`] brings an image from a registry, [`Pusher`] takes one
-//! there, [`archive`] reads what `docker save` wrote.
+//! there, [`archive`] reads what `docker save` wrote. [`LayerSharing`] has hosts of a region give layers to each other.
 //!
 //! **Invariant:** what lies under its final name is complete, was verified against its digest and is
 //! on disk. Everything else lies in directories that are swept when the store is opened.
@@ -29,6 +29,7 @@ mod progress;
 mod pull;
 mod push;
 mod reference;
+mod share;
 mod shares;
 mod store;
 mod unpack;
@@ -48,6 +49,7 @@ pub use progress::{Event, Progress};
 pub use pull::{Puller, PullerConfig};
 pub use push::Pusher;
 pub use reference::{Reference, ReferenceError};
+pub use share::{LAYER_PORT, LayerSharing, OfferedLayers, OfferedLimits, SharingConfig, Told};
 pub use store::{Collected, ImageRecord, ImageStore, Lease, PulledImage, StoreConfig};
 #[doc(hidden)]
 pub use unpack::unpack_untrusted;

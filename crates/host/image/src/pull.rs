@@ -5,9 +5,11 @@
 //!
 //! **Invariant:** what is here is used only for whom a registry that has given it, byte by byte, says now
 //! that they may have it. A digest alone opens nothing: whoever knows one may know it from somebody
-//! else, and a registry of their own will say yes to anything.
+//! else, and a registry of their own will say yes to anything. What another host sends where the region's registry said
+//! that it may ([`hosts`]) counts as given by that registry, once it is verified.
 
 mod fetch;
+mod hosts;
 
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ use crate::manifest::{
 use crate::mirrors::Mirrors;
 use crate::progress::{Event, Progress};
 use crate::reference::Reference;
+use crate::share::LayerSharing;
 use crate::shares::Shares;
 use crate::store::{ImageRecord, ImageStore, Lease, PulledImage, Right};
 
@@ -37,6 +40,8 @@ pub struct PullerConfig {
     pub fetches_max: usize,
     /// Layers unpacked at the same time, over all pulls.
     pub unpacks_max: usize,
+    /// How layers come from other hosts; without it they come from registries alone.
+    pub sharing: Option<Arc<LayerSharing>>,
 }
 
 impl Default for PullerConfig {
@@ -47,6 +52,7 @@ impl Default for PullerConfig {
             mirrors: Mirrors::default(),
             fetches_max: 6,
             unpacks_max: cores,
+            sharing: None,
         }
     }
 }
@@ -75,6 +81,7 @@ struct Source {
     reference: Reference,
     /// The name as the user wrote it, for errors.
     shown: String,
+    dropped: hosts::Dropped,
 }
 
 impl Source {
@@ -84,6 +91,7 @@ impl Source {
             owner: auth.owner().map(str::to_owned),
             shown: shown.to_string(),
             reference,
+            dropped: hosts::Dropped::default(),
         }
     }
 
@@ -288,8 +296,12 @@ impl Puller {
         let store = &self.inner.store;
         let missing = layers.iter().zip(diff_ids).filter(|(_, diff_id)| !store.has_layer(diff_id));
         let bytes = missing.fold(0_u64, |sum, (layer, _)| sum.saturating_add(layer.size));
-        let has_room = store.free_bytes().is_none_or(|free| bytes <= free);
-        if has_room { Ok(()) } else { Err(PullError::NoSpace { image: source.shown.clone() }) }
+        let has_room = || store.free_bytes().is_none_or(|free| bytes <= free);
+        if !has_room() {
+            // What is kept for others goes before anything is refused.
+            store.offered().shrink_to(0);
+        }
+        if has_room() { Ok(()) } else { Err(PullError::NoSpace { image: source.shown.clone() }) }
     }
 
     /// Verifies content that is in memory, and stores it, for as long as the lease is kept.

@@ -6,6 +6,8 @@
 //! it, and beside it lies who pulled it by which name. What a container or a pull needs is
 //! held by a [`Lease`], which garbage collection respects.
 
+mod offers;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use crate::flight::Flights;
 use crate::format;
 use crate::hash::Hasher;
 use crate::reference::Reference;
+use crate::share::{OfferedLayers, OfferedLimits};
 use crate::unpack::{LayerLimits, Ownership, unpack, verify};
 
 /// A download that stood still for so long is not gone on with.
@@ -36,11 +39,14 @@ pub struct StoreConfig {
     pub dir: PathBuf,
     pub ownership: Ownership,
     pub limits: LayerLimits,
+    /// Of layers that are kept as they came, for other hosts.
+    pub offered: OfferedLimits,
 }
 
 impl StoreConfig {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), ownership: Ownership::default(), limits: LayerLimits::default() }
+        let (ownership, limits) = (Ownership::default(), LayerLimits::default());
+        Self { dir: dir.into(), ownership, limits, offered: OfferedLimits::default() }
     }
 }
 
@@ -94,6 +100,8 @@ struct Inner {
     config: StoreConfig,
     clock: Arc<dyn Clock>,
     blobs: BlobStore,
+    /// For other hosts.
+    offered: OfferedLayers,
     state: Mutex<State>,
     /// What layers take of the disk, as far as it was asked for.
     sizes: Mutex<BTreeMap<Digest, u64>>,
@@ -229,8 +237,11 @@ impl ImageStore {
             whole::sweep(&path).map_err(BlobError::io("sweep", &path))?;
         }
         let blobs = BlobStore::open(&config.dir)?;
+        let place = config.dir.join("offered");
+        let offered = OfferedLayers::open(place, config.offered, Arc::clone(&clock))?;
         let inner = Inner {
             blobs,
+            offered,
             clock,
             state: Mutex::new(State::default()),
             sizes: Mutex::default(),
@@ -246,18 +257,6 @@ impl ImageStore {
 
     pub fn blobs(&self) -> &BlobStore {
         &self.inner.blobs
-    }
-
-    /// How much of the disk is free for us; nothing if the kernel does not say.
-    pub fn free_percent(&self) -> Option<u64> {
-        let disk = rustix::fs::statvfs(&self.inner.config.dir).ok()?;
-        disk.f_bavail.saturating_mul(100).checked_div(disk.f_blocks)
-    }
-
-    /// The bytes of the disk that are free for us; none if the kernel does not say.
-    pub(crate) fn free_bytes(&self) -> Option<u64> {
-        let disk = rustix::fs::statvfs(&self.inner.config.dir).ok()?;
-        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// Every image, ordered by digest, with the names that mean it.
@@ -470,6 +469,7 @@ impl ImageStore {
     ) -> Result<Collected, ImageError> {
         let now = self.inner.clock.now();
         let sizes = bytes_max.map(|_| self.layer_sizes()).unwrap_or_default();
+        self.collect_offered(&sizes, bytes_max);
         let mut trash = Vec::new();
         let mut collected = Collected::default();
         {

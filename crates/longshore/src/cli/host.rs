@@ -85,6 +85,20 @@ pub(crate) struct HostArgs {
     /// every ten minutes [default: no limit; what was not used for three days goes]
     #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub(crate) image_cache_gib: Option<u64>,
+    /// Whether layers of images are taken from other hosts that joined, and given to them [default: yes on a host that joined
+    /// over TLS]
+    #[arg(long, value_name = "yes|no", value_parser = BoolishValueParser::new())]
+    pub(crate) share_layers: Option<bool>,
+    /// The port at which other hosts take layers from this one [default: 14790]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) layer_port: Option<u16>,
+    /// What is given to all other hosts together, each second [default: 128]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1_048_576))]
+    pub(crate) layer_rate_mib: Option<u64>,
+    /// Disk that layers may take which are kept for other hosts, beside those unpacked and within --image-cache-gib
+    /// [default: 8]
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub(crate) layer_store_gib: Option<u64>,
     /// Disk that a task may use which is told no amount of ephemeral storage, as on EC2 instances
     /// [default: no limit but the room reserved for the host]
     #[arg(long, value_name = "GIB",
@@ -236,15 +250,20 @@ impl HostArgs {
         let text = |name: &str, value: &Option<String>| {
             value.clone().map(|value| (format!("--{name}"), value))
         };
+        let said = |it: Option<bool>| it.map(|it| if it { "yes" } else { "no" }.to_owned());
         let underlay = self.underlay_address.map(|address| address.to_string());
         let limits = [
             text("zone", &self.zone),
             text("instance-type", &self.instance_type),
             text("underlay-address", &underlay),
-            text("fargate", &self.fargate.map(|it| if it { "yes" } else { "no" }.to_owned())),
+            text("fargate", &said(self.fargate)),
             limit("reserved-cpu", self.reserved_cpu),
             limit("reserved-memory", self.reserved_memory),
             limit("image-cache-gib", self.image_cache_gib),
+            text("share-layers", &said(self.share_layers)),
+            limit("layer-port", self.layer_port.map(u64::from)),
+            limit("layer-rate-mib", self.layer_rate_mib),
+            limit("layer-store-gib", self.layer_store_gib),
             limit("task-pids-max", self.task_pids_max),
             limit("task-storage-gib", self.task_storage_gib),
         ];

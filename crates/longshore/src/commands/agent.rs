@@ -15,7 +15,8 @@ use agent::adapters::{HostNetworks, SandboxRuntime, StoreImages};
 use agent::endpoint::{self, TaskEndpoint};
 use agent::{Agent, AgentConfig, Attribute, Gpus, Parts, RegionForTasks, TaskLimits};
 use image::{
-    ClientConfig, Egress, ImageStore, Mirrors, Puller, PullerConfig, StoreConfig, Transport,
+    ClientConfig, Egress, ImageStore, LAYER_PORT, LayerSharing, Mirrors, Puller, PullerConfig,
+    SharingConfig, StoreConfig, Transport,
 };
 use longshore_types::{Chain, ClusterName, OsIds, Steps, SystemClock};
 use network::{ControlGroup, Encryption, NetTag, Network, NetworkConfig, NetworkError};
@@ -34,6 +35,10 @@ use home::Home;
 
 /// Containers' shims that are kept ready, and namespaces beside them.
 const POOL_SIZE: usize = 4;
+/// What layers take at most that are kept for other hosts, unless it is said.
+const LAYER_STORE_GIB: u64 = 8;
+/// And what they are given a second.
+const LAYER_RATE_MIB: u64 = 128;
 /// How often the size of the shims' log is looked at.
 const SHIMS_LOG_PERIOD: Duration = Duration::from_secs(30);
 
@@ -173,7 +178,7 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     let clock = Arc::new(SystemClock);
     let sandboxes = host.sandboxes(environment, POOL_SIZE).await?;
     let network = host.network(&home, &args.host, sandboxes.group_number()).await?;
-    let puller = puller(&host, &home, &args.egress)?;
+    let (puller, sharing) = puller(&host, &home, args)?;
     let encryption = encryption(&home, &network);
     let task_endpoint = task_endpoint(&home, &network)?;
     let changes = network.connect_learned();
@@ -189,6 +194,7 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
         clock,
         ids: Arc::new(OsIds),
         endpoint: task_endpoint.map(Arc::new),
+        sharing,
     };
     let config = agent_config(&host, &home, args, encryption);
     let agent = Agent::open(config, parts).await.map_err(Error::other("start the agent"))?;
@@ -284,17 +290,52 @@ fn agent_config(
     config.is_fargate = args.host.fargate.unwrap_or(home.is_local());
     config.reserved_cpu_units = args.host.reserved_cpu.unwrap_or(0);
     config.reserved_memory_mib = args.host.reserved_memory.unwrap_or(0);
+    config.layer_port = args.host.layer_port.unwrap_or(LAYER_PORT);
+    if shares_layers(home, &args.host) {
+        config.reserved_ports.push(config.layer_port);
+    }
     config.lease_file = Some(host.run_dir.join("lease"));
     config
 }
 
-fn puller(host: &Host, home: &Home, args: &EgressArgs) -> Result<Puller, Error> {
-    let store = ImageStore::open(StoreConfig::new(&host.image_dir), Arc::new(SystemClock));
+/// Whether layers are taken from other hosts and given to them: what they are granted by comes by the way to the region,
+/// which nobody else may read. The region's own machine has its registry.
+fn shares_layers(home: &Home, host: &HostArgs) -> bool {
+    let may = !home.is_local() && home.endpoint.scheme_str() == Some("https");
+    may && home.underlay.is_some() && host.share_layers.unwrap_or(true)
+}
+
+fn puller(
+    host: &Host,
+    home: &Home,
+    args: &AgentArgs,
+) -> Result<(Puller, Option<Arc<LayerSharing>>), Error> {
+    let is_shared = shares_layers(home, &args.host);
+    if args.host.share_layers == Some(true) && !is_shared {
+        warn!(
+            "layers are shared by hosts that joined over TLS and have an address towards others: this one has no part in it"
+        );
+    }
+    let mut store_config = StoreConfig::new(&host.image_dir);
+    if is_shared {
+        store_config.offered.bytes_max = args.host.layer_store_gib.unwrap_or(LAYER_STORE_GIB) << 30;
+    }
+    let store = ImageStore::open(store_config, Arc::new(SystemClock));
     let store = store.map_err(Error::other("open the image store"))?;
     let registry = home.registry().to_owned();
+    let sharing = SharingConfig {
+        registry: registry.clone(),
+        bytes_per_second_max: args.host.layer_rate_mib.unwrap_or(LAYER_RATE_MIB) << 20,
+        // They are where the region says, which is not for tasks' images to be denied.
+        egress: Egress::default(),
+    };
+    let sharing = is_shared.then(|| LayerSharing::new(sharing, store.offered().clone()));
+    let sharing =
+        sharing.transpose().map_err(Error::other("make a certificate for other hosts"))?;
+    let sharing = sharing.map(Arc::new);
     let is_plain = home.told.starts_with("http://");
     let client_config = ClientConfig {
-        egress: egress(home, args),
+        egress: egress(home, &args.egress),
         trust: home.trust.clone().and_system(),
         plain_http: is_plain.then(|| registry.clone()).into_iter().collect(),
         // What comes by a pull-through cache rule it fetches first.
@@ -303,9 +344,10 @@ fn puller(host: &Host, home: &Home, args: &EgressArgs) -> Result<Puller, Error> 
     };
     let puller_config = PullerConfig {
         mirrors: Mirrors { region_registry: Some(registry), ..Mirrors::default() },
+        sharing: sharing.clone(),
         ..PullerConfig::default()
     };
-    Ok(Puller::new(store, Transport::new(client_config), puller_config))
+    Ok((Puller::new(store, Transport::new(client_config), puller_config), sharing))
 }
 
 /// What the SDKs of containers are told of the region.

@@ -157,6 +157,11 @@ impl Sessions {
         })
     }
 
+    /// What part an instance's host has in giving layers to others, in words; nothing where it has none.
+    pub fn layers_given(&self, instance: &Instance) -> Option<String> {
+        self.control.layers.says(instance.id)
+    }
+
     async fn tunnel_keyring(&self, view: &View) -> Result<Option<TunnelKeyring>, ApiError> {
         if let Some(keyring) = self.control.tunnel_keyring(view)? {
             return Ok(Some(keyring));
@@ -223,6 +228,7 @@ impl Sessions {
     }
 
     fn closed(&self, instance: InstanceId, session: u32) {
+        self.control.layers.end(instance, session);
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         if work.get(&instance).is_some_and(|open| open.session == session) {
             work.remove(&instance);
@@ -256,6 +262,7 @@ impl Sessions {
     /// Ends the instance's session, as when it is deregistered.
     pub(crate) fn retire(&self, instance: InstanceId) {
         self.tunnels.forget(instance);
+        self.control.layers.forget(instance);
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let removed = work.remove(&instance);
         self.count(&work);

@@ -18,13 +18,19 @@ pub struct Agent {
     hash: Option<String>,
     docker_version: Option<String>,
     from: Option<IpAddr>,
+    /// Whether it came by TLS.
+    is_secure: bool,
 }
 
 impl Agent {
     /// With where it comes from.
     #[must_use]
     pub fn of(self, caller: &Caller) -> Self {
-        Self { from: Control::comes_from(caller), ..self }
+        Self { from: Control::comes_from(caller), is_secure: caller.origin.is_secure, ..self }
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        self.is_secure
     }
 
     pub(super) fn from_query(query: &BTreeMap<String, String>) -> Self {
@@ -34,6 +40,7 @@ impl Agent {
             hash: text("agentHash"),
             docker_version: text("dockerVersion"),
             from: None,
+            is_secure: false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The work socket (ACS): orders out, acknowledgements in.
 
+mod layers;
 mod liveness;
 
 use std::collections::BTreeSet;
@@ -82,6 +83,7 @@ pub(super) async fn serve(
         awaiting: BTreeSet::new(),
         network: Told::default(),
         number,
+        is_secure: agent.is_secure(),
         rhythm: Rhythm::of(lost_after_ms),
         told_limit: None,
         heard_at: Instant::now(),
@@ -148,6 +150,8 @@ struct Session<'a> {
     /// What its agent was told of security groups, if it is ours.
     network: Told,
     number: u32,
+    /// Whether nobody else reads what is said.
+    is_secure: bool,
     /// The message by which its agent was told of the limit, until it has acknowledged it.
     told_limit: Option<String>,
     /// How often its agent is pinged, and how long it may be silent.
@@ -558,6 +562,7 @@ impl Session<'_> {
                 let connect_hosts = &self.sessions.control.connect_hosts;
                 connect_hosts.heard(self.instance.id, Seq(version), in_flight);
             }
+            Ok(FromAgent::Layers(report)) => self.hear_of_layers(socket, report).await?,
             Ok(FromAgent::Other { kind }) => debug!(%kind, "message passed over"),
             Err(error) => {
                 warn!(instance = %self.instance.id, error = %Chain(&error), "unreadable message");

@@ -49,7 +49,9 @@ use control::Control;
 use control::ports::{BoxFuture, RegionService};
 use control::reconcile::Driver;
 use ecr_api::SERVICE;
-use image::Egress;
+use image::{Digest, Egress};
+use registry::Holders;
+use trust::{Fingerprint, LayerHolder};
 
 pub use authorizer::RegionAuthorizer;
 use pull_through::PullThrough;
@@ -67,7 +69,18 @@ impl Ecr {
     pub fn new(control: Arc<Control>, registry: Arc<RegionRegistry>, egress: Egress) -> Self {
         let pull_through = PullThrough::new(Arc::clone(&control), &registry, egress);
         registry.supply_by(Arc::clone(&pull_through) as _);
+        registry.held_by(Arc::new(KnownHolders(Arc::clone(&control))));
         Self { control, registry, pull_through }
+    }
+}
+
+/// The region's directory of layers.
+#[derive(Debug)]
+struct KnownHolders(Arc<Control>);
+
+impl Holders for KnownHolders {
+    fn of(&self, layer: &Digest, asker: &Fingerprint) -> Vec<LayerHolder> {
+        self.0.layers.holders(layer, asker, self.0.clock.now())
     }
 }
 

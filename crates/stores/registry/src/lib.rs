@@ -20,6 +20,7 @@ mod body;
 mod catalog;
 mod error;
 mod gate;
+mod holders;
 mod lists;
 mod manifests;
 pub mod memory;
@@ -33,6 +34,7 @@ pub use auth::{Admitted, Authorizer, Login, Operation, Target, TokenKey, USER};
 pub use catalog::{Catalog, CatalogError, NewManifest, Referrer, Repository, StoredManifest};
 pub use error::{RegistryError, UpstreamFailure};
 pub use gate::Swept;
+pub use holders::Holders;
 pub use manifests::{Identifier, describe};
 pub use supply::{Supplier, Supplying};
 pub use uploads::{Upload, UploadError, Uploads};
@@ -94,6 +96,8 @@ pub struct Registry<C, A: Authorizer> {
     gate: Gate,
     /// Set once, if anybody brings what is not there.
     supplier: OnceLock<Arc<dyn Supplier<A::Caller>>>,
+    /// Set once, if hosts give layers to each other.
+    holders: OnceLock<Arc<dyn Holders>>,
 }
 
 /// A request that was let in: who asks for what.
@@ -125,8 +129,8 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
         files::format::raise(&dir, FORMAT_STEPS).map_err(|error| failed(error.into()))?;
         let blobs = BlobStore::open(&dir)?;
         let uploads = Uploads::open(&dir, ids)?;
-        let (gate, supplier) = (Gate::default(), OnceLock::new());
-        Ok(Self { catalog, authorizer, clock, blobs, uploads, gate, supplier })
+        let (gate, supplier, holders) = (Gate::default(), OnceLock::new(), OnceLock::new());
+        Ok(Self { catalog, authorizer, clock, blobs, uploads, gate, supplier, holders })
     }
 
     pub fn blobs(&self) -> &BlobStore {
@@ -245,7 +249,9 @@ impl<C: Catalog, A: Authorizer> Registry<C, A> {
                 self.delete_manifest(&at(name), &identifier).await
             }
             (Method::GET | Method::HEAD, Endpoint::Blob { name, digest }) => {
-                self.get_blob(&at(name), &digest, request.method(), request.headers())
+                let answer =
+                    self.get_blob(&at(name), &digest, request.method(), request.headers())?;
+                Ok(self.with_holders(answer, &by, (request.method(), request.uri()), &digest))
             }
             (Method::DELETE, Endpoint::Blob { name, digest }) => {
                 self.delete_blob(&at(name), &digest).await

@@ -5,6 +5,7 @@ use http::{Method, Uri};
 use crate::auth::{Authorizer, Operation, Target};
 use crate::catalog::{Catalog, Repository};
 use crate::error::RegistryError;
+use crate::holders::asker;
 use crate::route::{Endpoint, query};
 use crate::{By, Registry};
 
@@ -19,6 +20,8 @@ fn operations(method: &Method, endpoint: &Endpoint, uri: &Uri) -> &'static [Oper
         (Endpoint::Manifest { .. }, "PUT") => &[Operation::PutManifest],
         (Endpoint::Manifest { .. }, "DELETE") => &[Operation::DeleteManifest],
         (Endpoint::Manifest { .. }, _) => &[Operation::GetManifest],
+        // What it is answered with opens the layer.
+        (Endpoint::Blob { .. }, "HEAD") if asker(uri).is_some() => &[Operation::GetBlob],
         (Endpoint::Blob { .. }, "HEAD") => &[Operation::CheckBlob],
         (Endpoint::Blob { .. }, "DELETE") => &[Operation::DeleteBlob],
         (Endpoint::Blob { .. }, _) => &[Operation::GetBlob],
@@ -84,6 +87,8 @@ mod tests {
             ("PUT", "/v2/web/manifests/1".to_owned(), &[PutManifest]),
             ("DELETE", "/v2/web/manifests/1".to_owned(), &[DeleteManifest]),
             ("HEAD", format!("/v2/web/blobs/{digest}"), &[CheckBlob]),
+            ("HEAD", format!("/v2/web/blobs/{digest}?holders-for=x"), &[CheckBlob]),
+            ("HEAD", format!("/v2/web/blobs/{digest}?holders-for={}", "b".repeat(64)), &[GetBlob]),
             ("GET", format!("/v2/web/blobs/{digest}"), &[GetBlob]),
             ("DELETE", format!("/v2/web/blobs/{digest}"), &[DeleteBlob]),
             ("POST", "/v2/web/blobs/uploads/".to_owned(), &[StartUpload]),

@@ -1,5 +1,6 @@
 //! The work socket: hears what the region wants, and acknowledges what it took in.
 
+mod layers;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use image::LayerSharing;
 use longshore_types::{Clock, IdSource};
 use sandbox::uptime_ms;
 use tokio::sync::Notify;
@@ -41,6 +43,8 @@ pub(crate) struct Acs {
     pub(crate) heartbeat: Arc<Notify>,
     /// Whether the region has said that this instance is no more.
     pub(crate) is_inactive: Arc<AtomicBool>,
+    /// The host's part in giving layers to others, if it has one.
+    pub(crate) sharing: Option<Arc<LayerSharing>>,
 }
 
 /// Keeps a session for ever.

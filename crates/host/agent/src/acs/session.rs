@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use acs::message::{
     Ack, AttachInterfaces, CONNECT_REPORT, ConfirmAttachment, CredentialsAck, Header, Heartbeat,
-    HeartbeatAck, HostNetwork, Liveness, Manifest, ManifestTask, NewCredentials, Payload,
+    HeartbeatAck, HostNetwork, LayerKey, Liveness, Manifest, ManifestTask, NewCredentials, Payload,
     StopVerification, StopVerificationAck,
 };
 use acs::{Envelope, RoleCredentials, frame};
@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 use traffic::connect::ConnectReport;
 
+use super::layers::LayersTold;
 use super::work_socket::Frame;
 use super::{Acs, WorkSocket};
 use crate::client::{SubmitAttachment, random_below};
@@ -47,8 +48,8 @@ const MERELY_HEARD: [&str; 9] = [
     "AckRequest",
 ];
 
-struct Session<'a> {
-    acs: &'a Acs,
+pub(super) struct Session<'a> {
+    pub(super) acs: &'a Acs,
     /// To the socket; operations that outlive a turn hold a clone.
     out: mpsc::Sender<String>,
     /// The manifest whose verification is still to come, and what we offered to stop.
@@ -59,6 +60,8 @@ struct Session<'a> {
     liveness: Option<Liveness>,
     /// What the region was told of the host's proxy.
     proxy: Option<ConnectReport>,
+    /// What the region was told of the layers that the host gives.
+    pub(super) layers: LayersTold,
     /// When the socket was asked for, which the region has heard.
     asked_ms: u64,
 }
@@ -67,8 +70,9 @@ struct Session<'a> {
 pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket, asked_ms: u64) -> Ended {
     let (out, mut outbox) = mpsc::channel(OUTBOX);
     let news = News::default();
+    let (proxy, layers) = (None, LayersTold::default());
     let mut session =
-        Session { acs, out, offered: None, news, liveness: None, proxy: None, asked_ms };
+        Session { acs, out, offered: None, news, liveness: None, proxy, layers, asked_ms };
     let jitter = |max: u32| random_below(&*acs.ids, u64::from(max));
     let heartbeat_timeout_ms = STARVATION_MS + jitter(STARVATION_JITTER_MS);
     let mut starved_at = Instant::now() + Duration::from_millis(heartbeat_timeout_ms);
@@ -101,6 +105,7 @@ pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket, asked_ms: u64) -> E
             }
             () = sleep_until(look_at_proxy), if is_pinging => {
                 session.tell_of_proxy().await;
+                session.tell_of_layers().await;
                 let pause = if session.proxy.is_some() { PROXY_LOOK } else { NO_PROXY_LOOK };
                 look_at_proxy = Instant::now() + pause;
             }
@@ -119,7 +124,7 @@ pub(super) async fn serve(acs: &Acs, mut socket: WorkSocket, asked_ms: u64) -> E
     }
 }
 
-fn read<T: DeserializeOwned>(kind: &str, body: &str) -> Option<T> {
+pub(super) fn read<T: DeserializeOwned>(kind: &str, body: &str) -> Option<T> {
     match serde_json::from_str(body) {
         Ok(message) => Some(message),
         Err(error) => {
@@ -152,6 +157,7 @@ impl Session<'_> {
             "ConfirmAttachmentMessage" => self.confirm(body).await,
             HostNetwork::KIND => self.host_network(body).await,
             Liveness::KIND => self.liveness(body).await,
+            LayerKey::KIND => self.layer_key(body),
             "StageUpdateMessage" | "PerformUpdateMessage" => {
                 let header: Header = read(&kind, body).unwrap_or_default();
                 self.answer("NackRequest", header.ack(Some("Updates are disabled"))).await;
@@ -208,7 +214,7 @@ impl Session<'_> {
         self.proxy = report;
     }
 
-    async fn send<T: Serialize>(&self, kind: &'static str, message: &T) {
+    pub(super) async fn send<T: Serialize>(&self, kind: &'static str, message: &T) {
         let text = frame(kind, message);
         // The socket is emptied by the same loop that calls us: waiting here would be for ever.
         if let Err(error) = self.out.try_send(text) {

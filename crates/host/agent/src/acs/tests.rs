@@ -108,6 +108,7 @@ impl Rig {
         let poll = PollEndpoint::new(api.clone(), instance.clone(), Arc::clone(&clock));
         poll.learn(&endpoint);
         let acs = Acs {
+            sharing: None,
             link: Arc::new(RegionLink::new(api.clone(), "demo".into(), Arc::clone(&ids))),
             api,
             engine: engine.clone(),

@@ -130,6 +130,7 @@ async fn open(dir: &Path, given: &Given, steps: Steps) -> Agent {
     let mut config = AgentConfig::new(endpoint, region, dir.join("state"));
     config.steps = steps;
     let parts = Parts {
+        sharing: None,
         endpoint: None,
         runtime: Arc::new(SandboxRuntime(sandboxes.unwrap())),
         images: Arc::new(OneImage { layer: given.layer.clone() }),

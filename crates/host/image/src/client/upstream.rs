@@ -10,14 +10,17 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use longshore_types::{Digest, RepositoryName};
 use tokio::time::Instant;
+use trust::{Fingerprint, LayerHolder, read_holders};
 
-use super::remote::{Remote, read_capped, unreachable_body};
+use super::remote::{Body, Remote, read_capped, unreachable_body};
 use super::{Auth, ClientError, Transport};
 use crate::blobs::{BlobError, BlobWriter};
 use crate::hash::Hasher;
 use crate::manifest::{ACCEPTED, Descriptor, MANIFEST_BYTES_MAX};
 use crate::reference::Reference;
 
+/// Tells which hosts have a blob, and what they give it for.
+const HOLDERS: &str = "longshore-layer-holders";
 /// Tells a digest without the manifest itself.
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
@@ -89,6 +92,23 @@ impl Upstream {
         let said = said.map(str::to_owned);
         let bytes = self.read(response, MANIFEST_BYTES_MAX).await?;
         Ok((bytes, said))
+    }
+
+    /// Other hosts that have a blob, with what the registry grants the one that shows this certificate. Asked once: who
+    /// does not answer is asked for the blob.
+    pub(crate) async fn holders(
+        &self,
+        digest: &Digest,
+        asker: Fingerprint,
+    ) -> Result<Vec<LayerHolder>, ClientError> {
+        let path = format!("/v2/{}/blobs/{digest}?holders-for={asker}", self.repository);
+        let (method, scope) = (Method::HEAD, &self.scope);
+        let answer = self.remote.call_streaming(method, &path, &[], Body::Empty, scope).await?;
+        let told = answer.headers().get(HOLDERS).and_then(|told| told.to_str().ok());
+        read_holders(told.unwrap_or_default()).map_err(|error| ClientError::Protocol {
+            host: self.host().to_owned(),
+            why: error.to_string(),
+        })
     }
 
     /// A blob that is held in memory, unverified.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Seek as _;
+use std::path::PathBuf;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -14,6 +15,12 @@ use crate::error::{ImageError, PullError};
 use crate::hash::Hasher;
 use crate::manifest::Descriptor;
 use crate::progress::{Event, Progress};
+
+/// A layer's verified bytes, and the file that they are in.
+pub(super) struct Fetched {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+}
 
 impl Puller {
     pub(super) async fn fetch_layers(
@@ -50,18 +57,26 @@ impl Puller {
             progress.tell(Event::Present { layer: layer.digest });
             return Ok(());
         }
-        let file = self.fetch_blob(source, layer, progress).await?;
+        let fetched = match self.fetch_from_hosts(source, layer, progress).await? {
+            Some(fetched) => fetched,
+            None => self.fetch_blob(source, layer, progress).await?,
+        };
         drop(permit);
         let _flight = self.inner.store.enter(diff_id).await;
         let _permit = self.inner.unpacks.acquire().await;
         progress.tell(Event::Unpacking { layer: layer.digest });
         let (store, host, digest) =
             (self.inner.store.clone(), source.upstream.host().to_owned(), layer.digest);
-        let partial = store.partial_path(&host, &digest);
+        let is_shared = self.sharing(source).is_some();
         let unpacked = blocking(move || {
+            let Fetched { file, path } = fetched;
             let added = store.add_layer(file, &diff_id, &host, &digest);
-            // Unpacked or not to be unpacked: nobody needs it any more.
-            fs::remove_file(&partial).ok();
+            if added.is_ok() && is_shared {
+                store.offer(&path, &digest);
+            } else {
+                // Unpacked or not to be unpacked: nobody needs it any more.
+                fs::remove_file(&path).ok();
+            }
             added
         });
         unpacked.await.map_err(|error| source.store_failed(error))?;
@@ -87,19 +102,21 @@ impl Puller {
         source: &Source,
         layer: &Descriptor,
         progress: &Progress,
-    ) -> Result<File, PullError> {
+    ) -> Result<Fetched, PullError> {
         let digest = layer.digest;
         let path = self.inner.store.partial_path(source.upstream.host(), &digest);
-        let opened = blocking(move || Ok(BlobWriter::append(&path, Hasher::like(&digest))?)).await;
+        let at = path.clone();
+        let opened = blocking(move || Ok(BlobWriter::append(&at, Hasher::like(&digest))?)).await;
         let writer = opened.map_err(|error| source.store_failed(error))?;
         let tell = |bytes| progress.tell(Event::Fetched { layer: digest, bytes });
         let (writer, fetched) = source.upstream.blob(layer, writer, &tell).await;
         let writer = writer.ok_or_else(|| source.store_failed(ImageError::Worker))?;
         fetched.map_err(|error| source.failed(error))?;
-        self.verified(source, layer, writer).await
+        let file = self.verified(source, layer, writer).await?;
+        Ok(Fetched { file, path })
     }
 
-    async fn verified(
+    pub(super) async fn verified(
         &self,
         source: &Source,
         layer: &Descriptor,

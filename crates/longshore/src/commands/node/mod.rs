@@ -150,6 +150,8 @@ async fn show(client: &Client, args: &NodeShow) -> Result<(), Error> {
     ];
     let said = between_hosts(client).await;
     lines.push(("between hosts", said_of(&said, host).to_owned()));
+    let layers = said.iter().find(|it| it.instance == host.arn()).and_then(|it| it.layers.clone());
+    lines.push(("layers given", layers.unwrap_or_else(|| "-".to_owned())));
     let now = SystemClock.now();
     match node {
         Some(node) => {

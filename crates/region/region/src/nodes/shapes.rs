@@ -228,6 +228,9 @@ pub struct BetweenHostsOf {
     pub instance: String,
     /// Such as `encrypted` or `in the clear`, and what there is to say of it.
     pub says: String,
+    /// What the host gives to others of the layers of images; nothing if it gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<String>,
 }
 
 /// Answered by lists.

@@ -96,7 +96,8 @@ impl Region {
         let view = self.control.view();
         let items = view.instances.of(caller.account).filter_map(|row| {
             let says = self.sessions.between_hosts(&view, row)?;
-            Some(nodes::BetweenHostsOf { instance: row.arn().to_string(), says })
+            let (instance, layers) = (row.arn().to_string(), self.sessions.layers_given(row));
+            Some(nodes::BetweenHostsOf { instance, says, layers })
         });
         let listed = is_owner.then(|| nodes::Listed { items: items.collect() })?;
         Some(Box::pin(std::future::ready(nodes::answer(&listed))))

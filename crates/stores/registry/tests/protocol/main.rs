@@ -6,6 +6,7 @@ mod fake;
 mod front;
 mod guards;
 mod hardships;
+mod hosts;
 mod rights;
 mod transfer;
 mod uploads;
