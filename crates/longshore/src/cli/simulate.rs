@@ -58,6 +58,9 @@ pub(crate) struct Simulate {
     /// Restart the region while all tasks run, and say how long it takes until every host is back
     #[arg(long, conflicts_with_all = ["endpoint", "curve"])]
     pub(crate) restart: bool,
+    /// Have hosts and callers come by TLS, as hosts that joined a region do
+    #[arg(long, conflicts_with = "endpoint")]
+    pub(crate) tls: bool,
     /// CPU units of a host; 1024 are a core
     #[arg(long, value_name = "UNITS", default_value_t = 16_384,
           value_parser = clap::value_parser!(u64).range(128..=1_048_576))]

@@ -28,6 +28,7 @@ pub(super) struct Target {
     pub(super) endpoint: Uri,
     pub(super) region: RegionName,
     pub(super) credentials: FixedCredentials,
+    pub(super) trust: Trust,
 }
 
 impl Target {
@@ -38,7 +39,7 @@ impl Target {
         let config = ApiConfig {
             endpoint: self.endpoint.clone(),
             region: self.region.clone(),
-            trust: Trust::system(),
+            trust: self.trust.clone(),
             log_endpoints: Vec::new(),
         };
         Api::new(config, credentials, clock)

@@ -23,6 +23,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use longshore_types::{Chain, OsIds, Uuid};
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::time::{Instant, interval, sleep};
+use trust::Trust;
 
 use self::agent::FleetProfile;
 use self::fleet::{BLOCKED_AFTER, Fleet, Target, files_needed};
@@ -65,7 +66,7 @@ async fn measure(
 ) -> Result<Report, Error> {
     check(args)?;
     let own = match &args.endpoint {
-        None => Some(OwnRegion::start(&environment.program).await?),
+        None => Some(OwnRegion::start(&environment.program, args.tls).await?),
         Some(_) => None,
     };
     let target = match &own {
@@ -136,7 +137,8 @@ fn named_target(environment: &Environment, args: &Simulate) -> Result<Target, Er
     let region = args.region.clone().or(named).ok_or_else(|| {
         Error::message("no name of the region: set AWS_REGION, as `longshore env` prints it")
     })?;
-    Ok(Target { endpoint, region, credentials: FixedCredentials(credentials) })
+    let trust = Trust::system();
+    Ok(Target { endpoint, region, credentials: FixedCredentials(credentials), trust })
 }
 
 /// What the simulation made in the region, to be removed again.
@@ -196,9 +198,10 @@ impl<'a> Simulation<'a> {
         let registered = self.load.register_definition(&self.api).await;
         registered.map_err(Error::other("register a task definition"))?;
         self.made.definition = true;
-        let began = Instant::now();
+        let (began, alone) = (Instant::now(), self.region_usage());
         self.join().await?;
         let joined_in = began.elapsed();
+        let joining = alone.zip(self.region_usage());
         let before = (self.region_usage(), Usage::of(std::process::id()));
         let began = Instant::now();
         self.bring_up(began).await?;
@@ -221,6 +224,7 @@ impl<'a> Simulation<'a> {
             restarted,
             agents,
             joined_in,
+            joining,
             reconnects: self.recorder.reconnect_count(),
             tasks,
             by: self.by(),

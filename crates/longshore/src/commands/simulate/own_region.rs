@@ -1,5 +1,6 @@
 //! A region for the simulation alone: the same program, a directory of its own, any free port.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,12 +10,13 @@ use agent::FixedCredentials;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
+use trust::Trust;
 
 use super::fleet::Target;
 use super::usage::Usage;
 use crate::client::Client;
 use crate::commands::root_credentials;
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, RegionFile};
 use crate::error::Error;
 
 /// A region with a million rows reads them first.
@@ -29,14 +31,18 @@ pub(super) struct OwnRegion {
     pub(super) target: Target,
     program: PathBuf,
     dir: tempfile::TempDir,
+    address: SocketAddr,
+    tls: bool,
 }
 
 impl OwnRegion {
-    pub(super) async fn start(program: &Path) -> Result<Self, Error> {
+    /// By `tls` it says of itself that it is reached so, and agents are sent there.
+    pub(super) async fn start(program: &Path, tls: bool) -> Result<Self, Error> {
         let dir = tempfile::Builder::new().prefix("longshore-simulate").tempdir();
         let dir = dir.map_err(Error::io("create a directory for the region"))?;
-        let (child, target) = launch(program, dir.path()).await?;
-        Ok(Self { child, target, program: program.to_owned(), dir })
+        let address = free_address().map_err(Error::io("find a free port for the region"))?;
+        let (child, target) = launch(program, dir.path(), address, tls).await?;
+        Ok(Self { child, target, program: program.to_owned(), dir, address, tls })
     }
 
     /// Has it end, and starts it again on what it kept: at the same address, since that is free. Says how
@@ -47,7 +53,8 @@ impl OwnRegion {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let began = Instant::now();
-        (self.child, self.target) = launch(&self.program, self.dir.path()).await?;
+        (self.child, self.target) =
+            launch(&self.program, self.dir.path(), self.address, self.tls).await?;
         Ok(began.elapsed())
     }
 
@@ -79,8 +86,24 @@ impl Drop for OwnRegion {
     }
 }
 
+/// It must be known before the region is: that says where it is reached.
+fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+fn trust(file: &RegionFile) -> Result<Trust, Error> {
+    let Some(authority) = file.authority_for_clients() else { return Ok(Trust::system()) };
+    let pem = std::fs::read(authority).map_err(Error::io("read the region's authority"))?;
+    Trust::only(&pem).map_err(Error::other("read the region's authority"))
+}
+
 /// Starts the program on what is in `dir`, and waits until it answers.
-async fn launch(program: &Path, dir: &Path) -> Result<(Child, Target), Error> {
+async fn launch(
+    program: &Path,
+    dir: &Path,
+    address: SocketAddr,
+    tls: bool,
+) -> Result<(Child, Target), Error> {
     let data = DataDir::new(dir.join("data"));
     let log_path = dir.join("region.log");
     let mut options = std::fs::OpenOptions::new();
@@ -90,8 +113,11 @@ async fn launch(program: &Path, dir: &Path) -> Result<(Child, Target), Error> {
         .open(&log_path)
         .map_err(Error::io("create the region's log"))?;
     let mut command = Command::new(program);
-    command.args(["region", "--listen", "127.0.0.1:0", "--supervised", "--data-dir"]);
+    command.args(["region", "--listen", &address.to_string(), "--supervised", "--data-dir"]);
     command.arg(data.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    if tls {
+        command.args(["--advertise", &format!("https://{address}")]);
+    }
     // Not of our group: a terminal's ctrl-c is for us, and we end it in our own time.
     command.process_group(0);
     // Thousands of sessions come and go; what the operator wants to see are warnings.
@@ -113,9 +139,9 @@ async fn ready(data: &DataDir, child: &mut Child, log: &Path) -> Result<Target, 
         if let Ok(file) = data.running_region()
             && Client::is_healthy(file.endpoint()).await
         {
-            let endpoint = format!("http://{}", file.endpoint()).parse();
             return Ok(Target {
-                endpoint: endpoint.map_err(Error::other("read the region's address"))?,
+                endpoint: file.told().parse().map_err(Error::other("read the region's address"))?,
+                trust: trust(&file)?,
                 region: file.region,
                 credentials: FixedCredentials(root_credentials(data)?),
             });

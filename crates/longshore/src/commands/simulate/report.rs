@@ -13,6 +13,8 @@ use super::usage::Usage;
 pub(super) struct Report {
     pub(super) agents: usize,
     pub(super) joined_in: Duration,
+    /// Of the region's process, if it is ours: before and after the agents joined.
+    pub(super) joining: Option<(Usage, Usage)>,
     pub(super) reconnects: u64,
     pub(super) tasks: usize,
     /// How they were asked for.
@@ -42,6 +44,16 @@ impl fmt::Display for Report {
         match self.reconnects {
             0 => writeln!(f)?,
             again => writeln!(f, "; sessions lost and opened again: {again}")?,
+        }
+        if let Some((before, after)) = &self.joining {
+            let cpu = after.cpu.saturating_sub(before.cpu);
+            let memory = after.resident_bytes.saturating_sub(before.resident_bytes);
+            writeln!(
+                f,
+                "an agent           {} of the region's memory; CPU {} to join",
+                HumanBytes(each(memory, self.agents)),
+                micros(cpu, self.agents)
+            )?;
         }
         writeln!(f, "tasks              {} {}", HumanCount(count(self.tasks)), self.by)?;
         if let Some(calls) = &self.calls {
@@ -129,6 +141,14 @@ mod tests {
                 Usage::default(),
                 Usage { cpu: Duration::from_secs(1), ..Usage::default() },
             )),
+            joining: Some((
+                Usage::default(),
+                Usage {
+                    resident_bytes: 40_960_000,
+                    cpu: Duration::from_secs(2),
+                    ..Usage::default()
+                },
+            )),
             held: Some((Duration::from_secs(60), 0.0125)),
             stopped: 10_000,
             stopped_in: Duration::from_secs(4),
@@ -137,6 +157,8 @@ mod tests {
         let text = report.to_string();
         let last = text.lines().last().unwrap();
         assert_eq!(last, "10,000 tasks RUNNING, durably, in 2.50 s: 4000 tasks/s");
+        let joined = "an agent           40.00 KiB of the region's memory; CPU 2000 µs to join\n";
+        assert!(text.contains(joined), "{text}");
         assert!(text.contains("100 µs a task"), "{text}");
         assert!(text.contains("held for 60.00 s   region CPU 1.25 % of a core\n"), "{text}");
         assert!(text.contains("2500 a second"), "{text}");
