@@ -27,9 +27,9 @@ use report::Report;
 use world::World;
 
 /// The figures in the order they are measured: quiet ones first.
-const FIGURES: [&str; 16] = [
-    "ready", "idle", "simulate", "growth", "describe", "register", "values", "run", "secrets",
-    "burst", "scale", "replace", "registry", "hold", "balance", "deploy",
+const FIGURES: [&str; 17] = [
+    "ready", "idle", "simulate", "growth", "agents", "describe", "register", "values", "run",
+    "secrets", "burst", "scale", "replace", "registry", "hold", "balance", "deploy",
 ];
 
 /// Measured by name only: it takes too long for every day.
@@ -81,6 +81,7 @@ async fn figures(world: &mut World, wanted: &[String], report: &mut Report) -> s
             "idle" => world.report_idle(report).await?,
             "simulate" => simulate::tasks_to_running(world, report)?,
             "growth" => simulate::growth(world, report, simulate::SIZES)?,
+            "agents" => simulate::agents_over_tls(world, report)?,
             MILLION => simulate::growth(world, report, simulate::SIZES_TO_A_MILLION)?,
             "describe" => wire::describe_tasks(world, report).await?,
             "register" => wire::register_task_definition(world, report).await?,

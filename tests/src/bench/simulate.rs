@@ -13,6 +13,7 @@ const TASKS: &str = "20000";
 /// gigabytes of memory and disk.
 pub(crate) const SIZES: &str = "10000,20000,50000,100000";
 pub(crate) const SIZES_TO_A_MILLION: &str = "10000,30000,100000,300000,1000000";
+const CONNECTED: [&str; 2] = ["1000", "5000"];
 /// The best of so many runs: whatever else the machine does only takes away.
 const RUNS: usize = 3;
 
@@ -27,14 +28,10 @@ pub(crate) fn tasks_to_running(world: &World, report: &mut Report) -> io::Result
         }
     }
     let (rate, text) = best.unwrap_or_default();
-    let line = |name: &str| {
-        let found = text.lines().find_map(|line| line.strip_prefix(name));
-        found.unwrap_or_default().trim().to_owned()
-    };
     let ours = format!(
         "{rate:.0}/s, accepted → RUNNING {}; region {}",
-        line("accepted → RUNNING"),
-        line("region")
+        line(&text, "accepted → RUNNING"),
+        line(&text, "region")
     );
     let what = format!("tasks to RUNNING a second, 1,000 simulated agents, {TASKS} tasks");
     report.add(what, "≥ 4,000/s", ours, "–".into());
@@ -65,12 +62,35 @@ pub(crate) fn growth(world: &World, report: &mut Report, sizes: &str) -> io::Res
     Ok(())
 }
 
+/// What agents cost that came by TLS and have little to do, and how soon they are back after the region was away.
+pub(crate) fn agents_over_tls(world: &World, report: &mut Report) -> io::Result<()> {
+    for agents in CONNECTED {
+        let arguments =
+            ["--tls", "--agents", agents, "--tasks", "100", "--hold", "60", "--restart"];
+        let text = simulate(&world.binary, &arguments)?;
+        println!("{text}");
+        let what = format!("{agents} agents connected over TLS, an agent");
+        report.add(what, "–", line(&text, "an agent"), "–".into());
+        let what = format!("{agents} agents connected over TLS, held");
+        report.add(what, "–", line(&text, "held for"), "–".into());
+        let what = format!("{agents} agents over TLS, the region restarted");
+        report.add(what, "≤ 5 s", line(&text, "restarted"), "–".into());
+    }
+    Ok(())
+}
+
 fn simulate(binary: &str, arguments: &[&str]) -> io::Result<String> {
     let done = Command::new(binary).arg("simulate").args(arguments).output()?;
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }
     Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()))
+}
+
+/// What a line of the program's says behind its name.
+fn line(text: &str, name: &str) -> String {
+    let found = text.lines().find_map(|line| line.strip_prefix(name));
+    found.unwrap_or_default().trim().to_owned()
 }
 
 /// The number before `tasks/s` at the end of the last line.
