@@ -1,9 +1,13 @@
 //! The GPUs of a host: those that NVIDIA's driver tells of, and those that the operator named with their device files.
 //!
-//! A GPU is given to one container whole: its device files, and of NVIDIA's the driver's own ones besides.
+//! A GPU is given to one container whole: its device files, and of NVIDIA's the driver's own ones besides. What else one
+//! of NVIDIA's needs, its toolkit says ([`Cdi`]).
+
+mod cdi;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
@@ -11,13 +15,20 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+pub(crate) use self::cdi::Edits;
+pub use self::cdi::{Cdi, NotCdi};
+
 /// Where NVIDIA's driver tells of itself.
 const DRIVER: &str = "/proc/driver/nvidia";
 const DEVICES: &str = "/dev";
 /// Device files of the driver that every container with a GPU needs, as far as they are there.
 const CONTROLS: [&str; 4] = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"];
-/// How long `nvidia-smi` may take to wake GPUs.
-const WAKE_MAX: Duration = Duration::from_secs(30);
+/// How long a program of NVIDIA's may take: GPUs are woken by it.
+const PROGRAM_MAX: Duration = Duration::from_secs(30);
+/// Of what it says.
+const SAID_BYTES_MAX: u64 = 4 << 20;
+/// NVIDIA's toolkit.
+const TOOLKIT: &str = "nvidia-ctk";
 
 /// One GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,13 +76,21 @@ pub struct Gpus {
     by_id: BTreeMap<String, Gpu>,
     /// Of NVIDIA's driver.
     pub driver_version: Option<String>,
+    /// What NVIDIA's toolkit says of them; nothing where there is no toolkit.
+    cdi: Option<Cdi>,
 }
 
 impl Gpus {
     /// Those that the operator named.
     pub fn named(gpus: impl IntoIterator<Item = Gpu>) -> Self {
         let by_id = gpus.into_iter().map(|gpu| (gpu.id.clone(), gpu)).collect();
-        Self { by_id, driver_version: None }
+        Self { by_id, ..Self::default() }
+    }
+
+    /// The same with what containers need of them besides device files.
+    #[must_use]
+    pub fn with(self, cdi: Cdi) -> Self {
+        Self { cdi: Some(cdi), ..self }
     }
 
     /// Those that NVIDIA's driver tells of.
@@ -86,10 +105,18 @@ impl Gpus {
             }
         }
         if !found.gpus.by_id.is_empty() {
+            found.gpus.cdi = ask_toolkit(TOOLKIT);
             let (count, driver) = (found.gpus.by_id.len(), found.gpus.driver_version.as_deref());
-            info!(count, driver, "GPUs found");
+            let has_toolkit = found.gpus.cdi.is_some();
+            info!(count, driver, has_toolkit, "GPUs found");
         }
         found.gpus
+    }
+
+    /// What a container with these needs besides their device files.
+    pub(crate) fn edits<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Edits {
+        let of_nvidia = ids.filter(|id| self.get(id).is_some_and(|gpu| gpu.is_nvidia));
+        self.cdi.as_ref().map(|cdi| cdi.edits(of_nvidia)).unwrap_or_default()
     }
 
     pub fn get(&self, id: &str) -> Option<&Gpu> {
@@ -146,26 +173,59 @@ fn driver_version(text: &str) -> Option<String> {
 
 /// Has NVIDIA's own tool look at the GPUs, so that the driver does.
 fn wake() {
-    let tool = Command::new("nvidia-smi")
-        .arg("-L")
+    let _ = output("nvidia-smi", &["-L"]);
+}
+
+/// What the toolkit says of all GPUs, by their UUIDs. Without it containers have device files alone.
+fn ask_toolkit(program: &str) -> Option<Cdi> {
+    let arguments = ["cdi", "generate", "--format=json", "--device-name-strategy=uuid"];
+    let said = match output(program, &arguments) {
+        Ok(said) => said,
+        Err(error) => {
+            warn!(%error, program, "containers with GPUs get no libraries of NVIDIA's driver: its toolkit says nothing");
+            return None;
+        }
+    };
+    Cdi::read(&said)
+        .inspect_err(|error| warn!(%error, program, "what NVIDIA's toolkit says is not understood"))
+        .ok()
+}
+
+/// What a program says within its time.
+fn output(program: &str, arguments: &[&str]) -> io::Result<String> {
+    let mut child = Command::new(program)
+        .args(arguments)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .spawn();
-    let Ok(mut tool) = tool else { return };
+        .spawn()?;
+    let said = child.stdout.take().map(|stdout| {
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.take(SAID_BYTES_MAX).read_to_string(&mut text).map(|_| text)
+        })
+    });
     #[expect(
         clippy::disallowed_methods,
         reason = "before anything runs here: how long a program takes"
     )]
     let start = Instant::now();
-    while let Ok(None) = tool.try_wait() {
-        if WAKE_MAX < start.elapsed() {
-            let _ = tool.kill();
-            let _ = tool.wait();
-            return;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if PROGRAM_MAX < start.elapsed() {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it takes too long"));
         }
         std::thread::sleep(Duration::from_millis(50));
+    };
+    if !status.success() {
+        return Err(io::Error::other(format!("it ended with {status}")));
     }
+    let said = said.and_then(|said| said.join().ok());
+    said.unwrap_or_else(|| Err(io::Error::other("it said nothing")))
 }
 
 #[cfg(test)]
@@ -220,5 +280,29 @@ mod tests {
             "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  555.42.02  Release Build";
         assert_eq!(driver_version(open).as_deref(), Some("555.42.02"));
         assert_eq!(found_below(&dir.path().join("none"), &devices).gpus, Gpus::default());
+    }
+
+    #[test]
+    fn what_the_toolkit_says_is_asked_of_it_and_a_toolkit_that_fails_says_nothing() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let program = |name: &str, script: String| {
+            let path = dir.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let asked = r#"test "$*" = "cdi generate --format=json --device-name-strategy=uuid""#;
+        let document = cdi::tests::document();
+        let fine = program(
+            "fine",
+            format!("{asked} || exit 9\necho >&2 level=info\ncat <<'X'\n{document}\nX"),
+        );
+        let gpus = Gpus { cdi: ask_toolkit(&fine), ..Gpus::default() };
+        assert_eq!(gpus.cdi, Some(Cdi::read(&document.to_string()).unwrap()));
+        for script in ["exit 1", "echo level=error"] {
+            assert_eq!(ask_toolkit(&program("bad", script.to_owned())), None, "{script}");
+        }
+        assert_eq!(ask_toolkit("/nonexistent/nvidia-ctk"), None);
     }
 }

@@ -48,7 +48,7 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use client::{Attribute, CredentialsSource, FixedCredentials};
 pub use config::{AgentConfig, Parts, TaskLimits};
-pub use gpus::{Gpu, Gpus, NotAGpu};
+pub use gpus::{Cdi, Gpu, Gpus, NotAGpu, NotCdi};
 pub use limits::{TASK_PIDS_DEFAULT, TASK_PIDS_LEAST, TASK_PIDS_MOST};
 pub use register::capabilities;
 pub use relay::RegionForTasks;

@@ -61,9 +61,9 @@ pub use rootfs::merged;
 pub use sandboxes::Sandboxes;
 pub use shim::shim_main;
 pub use spec::{
-    ContainerSpec, DeviceBind, ExecResult, ExecSpec, Exit, FileBind, GroupLimits, IpcMode, Limits,
-    LogSink, Mount, NetMode, Phase, PidMode, Recovered, Rootfs, SandboxConfig, Seccomp, Started,
-    Stats, Tmpfs, Ulimit,
+    ContainerSpec, DeviceBind, ExecResult, ExecSpec, Exit, FileBind, GroupLimits, Hook, HookPoint,
+    IpcMode, Limits, LogSink, Mount, NetMode, Phase, PidMode, Recovered, Rootfs, SandboxConfig,
+    Seccomp, Started, Stats, Tmpfs, Ulimit,
 };
 pub use spool::{LogItem, LogReader, LogRecord, Position, Stream};
 pub use storage::{DiskRoom, StorageUse};

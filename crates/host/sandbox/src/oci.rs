@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cgroup::{DeviceKind, DeviceRule, View};
 use crate::error::SandboxError;
-use crate::spec::{ContainerSpec, DeviceBind, IpcMode, NetMode, PidMode};
+use crate::spec::{ContainerSpec, DeviceBind, Hook, HookPoint, IpcMode, NetMode, PidMode};
 
 /// Docker's default size of `/dev/shm`.
 const SHM_BYTES: u64 = 64 << 20;
@@ -79,6 +79,7 @@ pub(crate) fn document(spec: &ContainerSpec, found: &Found) -> Result<Value, San
         "root": { "path": found.rootfs, "readonly": spec.rootfs.readonly },
         "hostname": hostname,
         "mounts": mounts(spec, found),
+        "hooks": hooks(spec),
         "linux": {
             "namespaces": namespaces(spec, found),
             "cgroupsPath": found.cgroup,
@@ -88,6 +89,23 @@ pub(crate) fn document(spec: &ContainerSpec, found: &Found) -> Result<Value, San
             "readonlyPaths": readonly,
         },
     }))
+}
+
+fn hooks(spec: &ContainerSpec) -> Value {
+    let at = |point: HookPoint| {
+        let its = spec.hooks.iter().filter(|hook| hook.at == point);
+        let value = |hook: &Hook| json!({ "path": hook.path, "args": hook.args, "env": hook.env, "timeout": hook.timeout_seconds });
+        its.map(value).collect::<Vec<_>>()
+    };
+    if spec.hooks.is_empty() {
+        // The runtime would stop twice on its way for those that are none.
+        return Value::Null;
+    }
+    json!({
+        "prestart": at(HookPoint::Prestart),
+        "createRuntime": at(HookPoint::CreateRuntime),
+        "createContainer": at(HookPoint::CreateContainer),
+    })
 }
 
 /// A process as the runtime needs to know it; it starts as root and [`crate::launch`] goes on.

@@ -64,6 +64,9 @@ pub struct ContainerSpec {
     /// Files laid over the image's, such as `/etc/hosts`.
     pub files: Vec<FileBind>,
     pub devices: Vec<DeviceBind>,
+    /// Programs of the host that are run while the container is made.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
     /// Bytes of `/dev/shm`.
     pub shm_size: Option<u64>,
     /// Runs a small init as pid 1, which forwards signals and reaps.
@@ -108,6 +111,7 @@ impl ContainerSpec {
             tmpfs: Vec::new(),
             files: Vec::new(),
             devices: Vec::new(),
+            hooks: Vec::new(),
             shm_size: None,
             init: false,
             sysctls: BTreeMap::new(),
@@ -213,6 +217,31 @@ pub struct DeviceBind {
     pub read: bool,
     pub write: bool,
     pub mknod: bool,
+}
+
+/// A program of the host that is run, as root and outside of the container's root, while a container is made: it reads what
+/// the container is on its standard input (OCI runtime specification, "POSIX-platform Hooks"). Where it fails, so does the
+/// container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    pub at: HookPoint,
+    pub path: PathBuf,
+    /// Beginning with the program's own name.
+    pub args: Vec<String>,
+    /// All of its environment, as `NAME=value`.
+    pub env: Vec<String>,
+    pub timeout_seconds: u32,
+}
+
+/// When a hook is run, in the order of a container's making.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HookPoint {
+    /// In the host's namespaces, once those of the container are there; deprecated by the specification, and used.
+    Prestart,
+    /// After those.
+    CreateRuntime,
+    /// In the container's namespaces, before its root is the root.
+    CreateContainer,
 }
 
 /// `name` as in ECS: `nofile`, `nproc`, `core`, …; a negative value there is `u64::MAX` here.

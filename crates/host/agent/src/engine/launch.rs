@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use files::whole::{self, Durability, Readers};
 use image::ImageConfig;
 use sandbox::{
-    ContainerId, ContainerSpec as RunSpec, DeviceBind, FileBind, Limits, LogSink, NetMode, Rootfs,
-    Seccomp, Tmpfs, Ulimit,
+    ContainerId, ContainerSpec as RunSpec, DeviceBind, FileBind, Limits, LogSink, Mount, NetMode,
+    Rootfs, Seccomp, Tmpfs, Ulimit,
 };
 
 use super::execute::ActionContext;
@@ -123,7 +123,20 @@ impl Launch<'_> {
                 readonly: true,
             }),
         );
-        spec.devices = host.devices.iter().map(device).chain(self.gpu_devices()?).collect();
+        let gpus = self.container().gpus.iter().map(String::as_str);
+        let needed = self.ctx.context.gpus.edits(gpus);
+        let gpu_devices = self.gpu_devices(&needed.devices)?;
+        spec.devices = host.devices.iter().map(device).chain(gpu_devices).collect();
+        let is_free =
+            |mount: &Mount| spec.mounts.iter().all(|it| it.destination != mount.destination);
+        let needed_mounts: Vec<Mount> = needed.mounts.into_iter().filter(is_free).collect();
+        spec.mounts.extend(needed_mounts);
+        for (name, value) in needed.env {
+            if spec.env.iter().all(|(known, _)| *known != name) {
+                spec.env.push((name, value));
+            }
+        }
+        spec.hooks = needed.hooks;
         spec.shm_size = host.shm_bytes;
         spec.init = host.init;
         spec.sysctls = held::own_sysctls(&self.ctx.spec, host);
@@ -220,9 +233,9 @@ impl Launch<'_> {
         env
     }
 
-    /// The device files of the container's GPUs, each once.
-    fn gpu_devices(&self) -> Result<Vec<DeviceBind>, Failure> {
-        let mut paths = BTreeSet::new();
+    /// The device files of the container's GPUs, and those that they need `besides`, each once.
+    fn gpu_devices(&self, besides: &[PathBuf]) -> Result<Vec<DeviceBind>, Failure> {
+        let mut paths: BTreeSet<&PathBuf> = besides.iter().collect();
         for id in &self.container().gpus {
             let gpu = self.ctx.context.gpus.get(id);
             let gpu = gpu.ok_or_else(|| Failure::NoGpu { id: id.clone() })?;

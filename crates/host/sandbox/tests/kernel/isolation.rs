@@ -3,8 +3,8 @@
 use std::fs;
 
 use sandbox::{
-    ContainerSpec, DeviceBind, FileBind, GroupLimits, IpcMode, Mount, NetMode, PidMode,
-    SandboxError, Signal, Tmpfs, Ulimit,
+    ContainerSpec, DeviceBind, FileBind, GroupLimits, Hook, HookPoint, IpcMode, Mount, NetMode,
+    PidMode, SandboxError, Signal, Tmpfs, Ulimit,
 };
 
 use crate::world::World;
@@ -219,6 +219,40 @@ async fn the_smaller_settings_reach_the_container() {
     let expected =
         ["100", "200", "77", "9999", "2048", "c", "1", "hello = world", "1", "0000000000000000"];
     assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
+    world.close().await;
+}
+
+/// As the hooks of GPUs' makers do, which make the linker's cache anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hooks_of_the_host_change_the_root_before_the_container_runs_and_one_that_fails_is_told() {
+    let Some(world) = World::open() else { return };
+    world.limit(GroupLimits::default()).await;
+    let script = r#"
+        state=$(cat)
+        bundle=$(echo "$state" | sed 's/.*"bundle":"\([^"]*\)".*/\1/')
+        root=$(sed 's/.*"root":{"path":"\([^"]*\)".*/\1/' "$bundle/config.json" || exit 3)
+        echo "$0 $1 $GREETING ${HOME-none}" >> "$root/etc/hooked"
+    "#;
+    let hook = |at: HookPoint, script: &str, argument: &str| Hook {
+        at,
+        path: "/bin/sh".into(),
+        args: ["sh", "-c", script, "hook", argument].map(str::to_owned).to_vec(),
+        env: vec!["GREETING=hello".to_owned(), "PATH=/usr/bin:/bin".to_owned()],
+        timeout_seconds: 10,
+    };
+    let mut spec = world.shell("cat /etc/hooked");
+    spec.rootfs.readonly = true;
+    spec.hooks = vec![
+        hook(HookPoint::CreateContainer, script, "second"),
+        hook(HookPoint::CreateContainer, script, "third"),
+    ];
+    let (_, printed) = world.run(spec).await;
+    assert_eq!(printed, "hook second hello none\nhook third hello none");
+
+    let mut spec = world.shell("true");
+    spec.hooks = vec![hook(HookPoint::CreateRuntime, "exit 7", "")];
+    let error = world.sandboxes.create(spec).await.unwrap_err().to_string();
+    assert!(error.contains("hook") && error.contains('7'), "{error}");
     world.close().await;
 }
 
