@@ -241,9 +241,9 @@ pub enum Alpn {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ListenerAttributes {
-    /// `routing.http.response.server.enabled`: whether the target's `Server` header is passed on.
+    /// `routing.http.response.server.enabled`: whether answers keep their `Server` header.
     pub server_header: bool,
-    /// Headers set on answers that lack them (`routing.http.response.….header_value`): name and value.
+    /// Headers set on every answer, in the place of a target's own (`routing.http.response.….header_value`): name and value.
     pub response_headers: Vec<(String, String)>,
     /// `tcp.idle_timeout.seconds` of a network balancer.
     pub tcp_idle_timeout_s: u32,

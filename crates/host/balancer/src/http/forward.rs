@@ -462,7 +462,6 @@ async fn finish(
     let idle = idle(turn);
     let (mut parts, incoming) = response.into_parts();
     headers::remove_hop_by_hop(&mut parts.headers);
-    headers::finish_answer(&mut parts.headers, &turn.live.listener.attributes);
     parts.version = if turn.client.is_h2 { Version::HTTP_2 } else { Version::HTTP_11 };
     let relay = Relay::new(incoming, Arc::clone(&turn.exchange), idle, lease, sender);
     Ok(Response::from_parts(parts, AnswerBody::Relay(Box::new(relay))))

@@ -74,6 +74,7 @@ pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Respo
                 answers::failure(Failure::Unavailable, client.is_h2)
             }
         };
+        headers::finish_answer(answer.headers_mut(), &live.listener.attributes);
         if client.is_last() {
             set_last(&mut answer, client);
         }

@@ -166,16 +166,15 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, attributes: &BalancerAttrib
     }
 }
 
-/// What is changed of a target's answer.
+/// What a listener changes of every answer, a target's or the balancer's own: what it sets is in the place of what the
+/// target said.
 pub(crate) fn finish_answer(headers: &mut HeaderMap, attributes: &ListenerAttributes) {
     if !attributes.server_header {
         headers.remove(SERVER);
     }
     for (name, value) in &attributes.response_headers {
         let (name, value) = (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value));
-        if let (Ok(name), Ok(value)) = (name, value)
-            && !headers.contains_key(&name)
-        {
+        if let (Ok(name), Ok(value)) = (name, value) {
             headers.insert(name, value);
         }
     }

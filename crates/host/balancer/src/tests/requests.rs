@@ -129,6 +129,40 @@ async fn rules_answer_redirect_rewrite_and_forward() {
 }
 
 #[tokio::test]
+async fn headers_of_a_listener_are_on_every_answer_in_the_place_of_a_targets_own() {
+    let own = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nX-Frame-Options: ALLOWALL\r\n\
+                X-Frame-Options: DENY\r\nContent-Length: 0\r\n\r\n";
+    let a = backend(Does::Writes(own)).await;
+    let mut table = table(&[a.address]);
+    let mut fixed = rule(
+        "fixed",
+        Some(1),
+        Action::FixedResponse { status: 200, content_type: None, body: "short".to_owned() },
+    );
+    fixed.conditions = vec![Condition::PathPattern(vec![Pattern::Wildcard("/fixed".to_owned())])];
+    let listener = &mut balancer(&mut table).listeners[0];
+    listener.rules.push(fixed);
+    listener.attributes.server_header = false;
+    listener.attributes.response_headers =
+        vec![("x-frame-options".to_owned(), "SAMEORIGIN".to_owned())];
+    let world = World::new(table).await;
+    let framing = |answer: &Answered| answer.head.to_ascii_lowercase().matches("x-frame").count();
+    for path in ["/", "/fixed"] {
+        let mut caller = Caller::new(world.address().await).await;
+        let text = format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n");
+        let answer = caller.ask(text.as_bytes()).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        assert_eq!(answer.header("x-frame-options"), Some("SAMEORIGIN"), "{}", answer.head);
+        assert_eq!(framing(&answer), 1, "{}", answer.head);
+        assert_eq!(answer.header("server"), None, "{}", answer.head);
+    }
+    world.change(|table| group_of(table).targets.clear()).await;
+    let answer = get(world.address().await).await.unwrap();
+    assert_eq!((answer.status, answer.header("server")), (503, None), "{}", answer.head);
+    assert_eq!(answer.header("x-frame-options"), Some("SAMEORIGIN"), "{}", answer.head);
+}
+
+#[tokio::test]
 async fn a_group_without_targets_answers_503_and_one_that_is_only_unhealthy_is_used() {
     let a = backend(Does::Answers("a")).await;
     let world = World::new(table(&[])).await;
