@@ -245,6 +245,10 @@ pub struct ListenerAttributes {
     pub server_header: bool,
     /// Headers set on every answer, in the place of a target's own (`routing.http.response.….header_value`): name and value.
     pub response_headers: Vec<(String, String)>,
+    /// `routing.http.request.x_amzn_tls_version.header_name`: what targets are told the version by, if not by the usual name.
+    pub tls_version_name: Option<String>,
+    /// The same of `x_amzn_tls_cipher_suite`.
+    pub tls_cipher_name: Option<String>,
     /// `tcp.idle_timeout.seconds` of a network balancer.
     pub tcp_idle_timeout_s: u32,
     /// Clients speak HTTP/2 from the first byte, without TLS.
@@ -256,6 +260,8 @@ impl Default for ListenerAttributes {
         Self {
             server_header: true,
             response_headers: Vec::new(),
+            tls_version_name: None,
+            tls_cipher_name: None,
             tcp_idle_timeout_s: 350,
             h2_prior_knowledge: false,
         }

@@ -29,6 +29,8 @@ enum May {
     Text(usize),
     /// A header's value.
     Header(usize),
+    /// A header's name, or none: of one that nothing else goes by.
+    HeaderName(usize),
     /// One of these, which come to the same here: what another value asks for is not there.
     Alike(&'static [&'static str]),
     /// What it is by default, and nothing else: what another value asks for is not there.
@@ -147,6 +149,19 @@ const LISTENER_HTTP: &[Known] = &[
     ("routing.http.response.x_frame_options.header_value", "", May::Header(1_024)),
 ];
 
+/// What listeners for HTTPS have besides.
+const LISTENER_HTTPS: &[Known] = &[
+    ("routing.http.request.x_amzn_tls_version.header_name", "", May::HeaderName(1_024)),
+    ("routing.http.request.x_amzn_tls_cipher_suite.header_name", "", May::HeaderName(1_024)),
+    // No client is asked for a certificate, so that no target is told of one.
+    ("routing.http.request.x_amzn_mtls_clientcert_serial_number.header_name", "", May::Default),
+    ("routing.http.request.x_amzn_mtls_clientcert_issuer.header_name", "", May::Default),
+    ("routing.http.request.x_amzn_mtls_clientcert_subject.header_name", "", May::Default),
+    ("routing.http.request.x_amzn_mtls_clientcert_validity.header_name", "", May::Default),
+    ("routing.http.request.x_amzn_mtls_clientcert_leaf.header_name", "", May::Default),
+    ("routing.http.request.x_amzn_mtls_clientcert.header_name", "", May::Default),
+];
+
 const LISTENER_TCP: &[Known] = &[("tcp.idle_timeout.seconds", "350", May::Number(60, 6_000))];
 
 /// The attributes of a thing, each with its default as it is for this one.
@@ -196,7 +211,8 @@ fn of_group(row: &ElbGroup) -> Table {
 
 fn of_listener(row: &ElbListener) -> Result<Table, ApiError> {
     let known = match row.protocol {
-        ElbProtocol::Http | ElbProtocol::Https => LISTENER_HTTP.to_vec(),
+        ElbProtocol::Http => LISTENER_HTTP.to_vec(),
+        ElbProtocol::Https => [LISTENER_HTTP, LISTENER_HTTPS].concat(),
         ElbProtocol::Tcp => LISTENER_TCP.to_vec(),
         ElbProtocol::Udp | ElbProtocol::TcpUdp => vec![],
         ElbProtocol::Tls => {
@@ -209,7 +225,11 @@ fn of_listener(row: &ElbListener) -> Result<Table, ApiError> {
         what: "Listener",
         known,
         others: format!("listeners with the {} protocol", row.protocol.as_str()),
-        of_others: LISTENER_HTTP.iter().chain(LISTENER_TCP).map(|(key, _, _)| *key).collect(),
+        of_others: [LISTENER_HTTP, LISTENER_HTTPS, LISTENER_TCP]
+            .concat()
+            .iter()
+            .map(|(key, _, _)| *key)
+            .collect(),
     })
 }
 
@@ -299,6 +319,10 @@ fn check(what: &str, key: &str, value: &str, default: &str, may: May) -> Result<
             value.len() <= max && value.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
             format!("at most {max} visible characters of ASCII"),
         ),
+        May::HeaderName(max) => (
+            value.len() <= max && (value.is_empty() || is_free_name(value)),
+            format!("the name of a header that nothing else goes by, of at most {max} characters"),
+        ),
         May::Default if value == default => (true, String::new()),
         May::Alike(words) if words.contains(&value) => (true, String::new()),
         May::Default | May::Alike(_) => {
@@ -314,6 +338,31 @@ fn check(what: &str, key: &str, value: &str, default: &str, may: May) -> Result<
         true => Ok(()),
         false => invalid(format!("{what} attribute '{key}' must be {wanted}; '{value}' is not")),
     }
+}
+
+/// Whether a header of this name may be set on requests: none that says where they go, how they are framed, or who asks.
+fn is_free_name(name: &str) -> bool {
+    const TAKEN: &[&str] = &[
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-amzn-trace-id",
+    ];
+    let name = name.to_ascii_lowercase();
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        && !TAKEN.contains(&name.as_str())
+        && !name.starts_with("x-forwarded-")
 }
 
 /// What attributes of a group must be with each other.

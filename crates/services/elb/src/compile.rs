@@ -296,9 +296,16 @@ fn listener_attributes(row: &ElbListener) -> ListenerAttributes {
     });
     let server = row.attributes.get("routing.http.response.server.enabled");
     let idle = row.attributes.get("tcp.idle_timeout.seconds");
+    let name = |what: &str| {
+        let set =
+            row.attributes.get(&format!("routing.http.request.x_amzn_tls_{what}.header_name"));
+        set.filter(|name| !name.is_empty() && row.protocol == ElbProtocol::Https).cloned()
+    };
     ListenerAttributes {
         server_header: server.is_none_or(|value| is_on(value)),
         response_headers: headers.collect(),
+        tls_version_name: name("version"),
+        tls_cipher_name: name("cipher_suite"),
         tcp_idle_timeout_s: idle.map_or(usual.tcp_idle_timeout_s, |text| number(text)),
         ..usual
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, SET_COOKIE, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, SET_COOKIE, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -198,12 +198,30 @@ fn describe(turn: &mut Turn<'_>, map: &mut HeaderMap) {
     if let Ok(trace) = HeaderValue::from_str(&trace) {
         map.insert(headers::TRACE_ID, trace);
     }
-    for name in ["x-amzn-tls-version", "x-amzn-tls-cipher-suite"] {
-        map.remove(name);
+    describe_tls(turn, map);
+}
+
+/// Says how the client's connection is encrypted, by the names that the listener has for it. What the client itself said
+/// by them, or by the usual names, is not passed on.
+fn describe_tls(turn: &Turn<'_>, map: &mut HeaderMap) {
+    let names = &turn.live.listener.attributes;
+    let tls = turn.client.tls.as_ref();
+    let tls = tls.filter(|_| turn.live.balancer.attributes.tls_headers);
+    let told = [
+        ("x-amzn-tls-version", &names.tls_version_name, tls.map(|tls| tls.version)),
+        ("x-amzn-tls-cipher-suite", &names.tls_cipher_name, tls.map(|tls| tls.cipher)),
+    ];
+    for (usual, name, _) in &told {
+        map.remove(*usual);
+        if let Some(name) = name {
+            map.remove(name.as_str());
+        }
     }
-    if let (true, Some(tls)) = (attributes.tls_headers, &client.tls) {
-        map.insert("x-amzn-tls-version", HeaderValue::from_static(tls.version));
-        map.insert("x-amzn-tls-cipher-suite", HeaderValue::from_static(tls.cipher));
+    for (usual, name, value) in told {
+        let name = HeaderName::try_from(name.as_deref().unwrap_or(usual));
+        if let (Ok(name), Some(value)) = (name, value) {
+            map.insert(name, HeaderValue::from_static(value));
+        }
     }
 }
 

@@ -74,6 +74,31 @@ async fn https_shows_the_certificate_of_the_host_that_was_named() {
 }
 
 #[tokio::test]
+async fn a_target_is_told_of_tls_by_the_names_that_the_listener_has_for_it() {
+    let a = backend(Does::Echoes).await;
+    let mut table = table(&[a.address]);
+    with_tls(&mut table, ListenerProtocol::Https);
+    balancer(&mut table).attributes.tls_headers = true;
+    let world = World::new(table).await;
+    let ask = b"GET / HTTP/1.1\r\nHost: a.example\r\nX-Amzn-Tls-Version: SSLv2\r\n\
+                X-Version: SSLv2\r\n\r\n";
+    let mut caller = Caller::over(tls(&world, "a.example", false).await);
+    let sent = caller.ask(ask).await.unwrap().body.to_ascii_lowercase();
+    assert!(sent.contains("x-amzn-tls-version: tlsv1.3\r\n"), "{sent}");
+    assert!(sent.contains("x-amzn-tls-cipher-suite: "), "{sent}");
+    assert!(sent.contains("x-version: sslv2\r\n"), "nobody else's name: {sent}");
+    let rename = |table: &mut Table| {
+        balancer(table).listeners[0].attributes.tls_version_name = Some("X-Version".to_owned());
+    };
+    world.change(rename).await;
+    let mut caller = Caller::over(tls(&world, "a.example", false).await);
+    let sent = caller.ask(ask).await.unwrap().body.to_ascii_lowercase();
+    assert!(sent.contains("x-version: tlsv1.3\r\n") && !sent.contains("sslv2"), "{sent}");
+    assert!(sent.contains("x-amzn-tls-cipher-suite: "), "{sent}");
+    assert!(!sent.contains("x-amzn-tls-version"), "{sent}");
+}
+
+#[tokio::test]
 async fn a_certificate_changes_for_the_next_connection_and_ends_none() {
     let a = backend(Does::Answers("hello")).await;
     let mut table = table(&[a.address]);

@@ -203,3 +203,44 @@ async fn a_key_is_opened_once_for_however_many_hosts() {
     assert!(hosts.iter().all(|host| tables[host].certificates.len() == 1));
     assert_eq!(opened.get(), 1);
 }
+
+#[tokio::test]
+async fn a_listener_for_https_may_call_the_headers_about_tls_otherwise() {
+    let world = World::new().await;
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let certificate = world.certificate("a.example").await;
+    let https = world.try_https(&balancer, &[&certificate], |_| {}).await.unwrap();
+    let group = world.group("plain").await;
+    let http = world.listener(&balancer, 80, &group).await;
+    let set = async |listener: &api::Listener, what: &str, value: &str| {
+        let key = format!("routing.http.request.x_amzn_{what}.header_name");
+        let attribute = api::ListenerAttribute { key: text(&key), value: text(value) };
+        let input = api::ModifyListenerAttributesInput {
+            listener_arn: listener.listener_arn.clone(),
+            attributes: Some(vec![attribute]),
+        };
+        world.elb.modify_listener_attributes(&world.root(), input).await
+    };
+    let names = || {
+        let table = world.table();
+        let balancer = table.balancers.values().next().unwrap();
+        let listener = balancer.listeners.iter().find(|it| it.port == 443).unwrap();
+        let attributes = &listener.attributes;
+        (attributes.tls_version_name.clone(), attributes.tls_cipher_name.clone())
+    };
+    let shown = set(&https, "tls_version", "X-Version").await.unwrap().attributes.unwrap();
+    let is_it = |it: &&api::ListenerAttribute| it.value.as_deref() == Some("X-Version");
+    assert_eq!((shown.len(), shown.iter().filter(is_it).count()), (19, 1));
+    assert_eq!(names(), (Some("X-Version".to_owned()), None));
+    set(&https, "tls_version", "").await.unwrap();
+    assert_eq!(names(), (None, None));
+    for taken in ["Content-Length", "host", "X-Forwarded-For", "no name"] {
+        let refused = set(&https, "tls_cipher_suite", taken).await.unwrap_err();
+        assert_eq!(refused.code, "ValidationError", "{taken}");
+    }
+    // Nobody is asked for a certificate, and a connection without TLS has nothing to tell of.
+    let refused = set(&https, "mtls_clientcert", "X-Certificate").await.unwrap_err();
+    assert_eq!(refused.code, "InvalidConfigurationRequest");
+    let refused = set(&http, "tls_version", "X-Version").await.unwrap_err();
+    assert_eq!(refused.code, "InvalidConfigurationRequest");
+}
