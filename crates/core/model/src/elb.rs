@@ -136,6 +136,9 @@ pub struct ElbBalancer {
     /// By subnet.
     pub zones: Vec<BalancerZone>,
     pub security_groups: Vec<SecurityGroupId>,
+    /// Whether the groups of a network balancer are not to judge what comes by PrivateLink. Nothing does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exempts_private_links: bool,
     #[serde(default)]
     pub attributes: Attributes,
     #[serde(default)]

@@ -544,6 +544,7 @@ pub(crate) mod tests {
             vpc: vpc.parse().unwrap(),
             zones: vec![],
             security_groups: vec![],
+            exempts_private_links: false,
             attributes: BTreeMap::new(),
             tags: BTreeMap::new(),
             created_at: Timestamp(0),

@@ -162,6 +162,7 @@ fn decide(
         vpc: places.vpc.clone(),
         zones: Vec::new(),
         security_groups: places.groups.clone(),
+        exempts_private_links: false,
         attributes: Attributes::new(),
         tags: tags.clone(),
         created_at: now,
@@ -251,6 +252,8 @@ pub(crate) fn render(row: &ElbBalancer) -> api::LoadBalancer {
         availability_zones: Some(place::render(row)),
         security_groups: has_groups.then_some(groups),
         ip_address_type: Some(api::IpAddressType::Ipv4),
+        enforce_security_group_inbound_rules_on_private_link_traffic: place::judges_links(row)
+            .map(|judges| judges.as_str().to_owned()),
         ..api::LoadBalancer::default()
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
-use elb_api as api;
+use elb_api::{self as api, EnforceSecurityGroupInboundRulesOnPrivateLinkTrafficEnum as Judges};
 use longshore_types::{EniId, SecurityGroupId, Timestamp, VpcId};
 use model::elb::{BalancerKind, BalancerZone, Stand};
 use model::network::Network;
@@ -356,6 +356,7 @@ pub(crate) async fn set_security_groups(
 ) -> Result<api::SetSecurityGroupsOutput, ApiError> {
     let arn = input.load_balancer_arn.unwrap_or_default();
     let given = input.security_groups.unwrap_or_default();
+    let links = input.enforce_security_group_inbound_rules_on_private_link_traffic;
     let permission = Permission::to("elasticloadbalancing:SetSecurityGroups")
         .on(arn.clone())
         .with_list("elasticloadbalancing:SecurityGroup", given.clone());
@@ -370,9 +371,15 @@ pub(crate) async fn set_security_groups(
         if given.is_empty() {
             return invalid("At least one security group must be specified");
         }
+        let exempts_private_links = exempts_links(known, links.as_ref())?;
         let groups = read_groups(view, caller, &known.vpc, &given)?;
         let mut batch = Batch::on(view);
-        let row = ElbBalancer { security_groups: groups.clone(), ..ElbBalancer::clone(known) };
+        let row = ElbBalancer {
+            security_groups: groups.clone(),
+            exempts_private_links,
+            ..ElbBalancer::clone(known)
+        };
+        let judges = judges_links(&row);
         if row != **known {
             rely_on_groups(&mut batch, &row);
             for zone in &row.zones {
@@ -386,13 +393,35 @@ pub(crate) async fn set_security_groups(
             }
             batch.put(row);
         }
-        Ok((batch, groups))
+        Ok((batch, (groups, judges)))
     });
-    let groups = decided.await?;
+    let (groups, judges) = decided.await?;
     Ok(api::SetSecurityGroupsOutput {
         security_group_ids: Some(groups.iter().map(ToString::to_string).collect()),
-        ..api::SetSecurityGroupsOutput::default()
+        enforce_security_group_inbound_rules_on_private_link_traffic: judges,
     })
+}
+
+/// Whether its groups are not to judge what comes by PrivateLink: where nothing is said of it, as before.
+fn exempts_links(known: &ElbBalancer, asked: Option<&Judges>) -> Result<bool, ApiError> {
+    const NAME: &str = "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic";
+    match asked {
+        None => Ok(known.exempts_private_links),
+        Some(_) if known.kind == BalancerKind::Application => {
+            let message =
+                format!("{NAME} is not supported on load balancers with type 'application'");
+            Err(Refusal::Configuration(message).into())
+        }
+        Some(Judges::On) => Ok(false),
+        Some(Judges::Off) => Ok(true),
+        Some(_) => invalid(format!("{NAME} must be 'on' or 'off'")),
+    }
+}
+
+/// Whether its groups judge what comes by PrivateLink, as is said of network balancers that have groups.
+pub(crate) fn judges_links(row: &ElbBalancer) -> Option<Judges> {
+    let has_any = row.kind == BalancerKind::Network && !row.security_groups.is_empty();
+    has_any.then_some(if row.exempts_private_links { Judges::Off } else { Judges::On })
 }
 
 pub(crate) async fn set_ip_address_type(

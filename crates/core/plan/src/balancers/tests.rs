@@ -65,6 +65,7 @@ fn balancer(name: &str, zones: &[&str], is_internal: bool) -> ElbBalancer {
         vpc: "vpc-00000001".parse().unwrap(),
         zones: zones.collect(),
         security_groups: vec![],
+        exempts_private_links: false,
         attributes: Attributes::new(),
         tags: Tags::new(),
         created_at: START,

@@ -113,6 +113,7 @@ mod tests {
                 passed_over: Vec::new(),
             }],
             security_groups: vec![],
+            exempts_private_links: false,
             attributes: Attributes::new(),
             tags: Tags::new(),
             created_at: Timestamp(0),

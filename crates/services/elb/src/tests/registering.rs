@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_wire::ApiError;
 use control::reconcile::{Queue, Reconciler as _};
 use control::testing::rows;
 use elb_api::{self as api, Elb as _};
@@ -182,4 +183,53 @@ async fn a_listener_takes_no_protocol_that_its_groups_do_not_fit() {
     };
     let refused = world.elb.modify_listener(&world.root(), input).await.unwrap_err();
     assert_eq!(refused.code, "IncompatibleProtocols");
+}
+
+#[tokio::test]
+async fn a_network_balancer_says_whether_its_groups_judge_what_comes_by_private_link() {
+    let world = World::new().await;
+    let group = world.vpc().security_group.to_string();
+    let make = async |name: &str, kind: api::LoadBalancerTypeEnum, groups: Option<Vec<String>>| {
+        let input = api::CreateLoadBalancerInput {
+            name: text(name),
+            r#type: Some(kind),
+            subnets: Some(world.vpc().subnets.iter().take(2).map(|it| it.id.to_string()).collect()),
+            security_groups: groups,
+            ..Default::default()
+        };
+        let made = world.elb.create_load_balancer(&world.root(), input).await.unwrap();
+        let made = made.load_balancers.unwrap().remove(0);
+        let judges = made.enforce_security_group_inbound_rules_on_private_link_traffic;
+        (made.load_balancer_arn.unwrap(), judges)
+    };
+    let set = async |arn: &str, judges: Option<&str>| {
+        let input = api::SetSecurityGroupsInput {
+            load_balancer_arn: text(arn),
+            security_groups: Some(vec![group.clone()]),
+            enforce_security_group_inbound_rules_on_private_link_traffic: judges.map(Into::into),
+        };
+        let set = world.elb.set_security_groups(&world.root(), input).await?;
+        let judges = set.enforce_security_group_inbound_rules_on_private_link_traffic;
+        Ok::<_, ApiError>(judges.map(|it| it.as_str().to_owned()))
+    };
+    let network = api::LoadBalancerTypeEnum::Network;
+    let (_, judges) = make("bare", network.clone(), None).await;
+    assert_eq!(judges, None, "it has no groups");
+    let (arn, judges) = make("net", network, Some(vec![group.clone()])).await;
+    assert_eq!(judges, text("on"));
+    assert_eq!(set(&arn, Some("off")).await.unwrap(), text("off"));
+    assert_eq!(set(&arn, None).await.unwrap(), text("off"), "what is not said stays");
+    let input = api::DescribeLoadBalancersInput {
+        load_balancer_arns: Some(vec![arn.clone()]),
+        ..Default::default()
+    };
+    let shown = world.elb.describe_load_balancers(&world.root(), input).await.unwrap();
+    let shown = shown.load_balancers.unwrap().remove(0);
+    assert_eq!(shown.enforce_security_group_inbound_rules_on_private_link_traffic, text("off"));
+    assert_eq!(set(&arn, Some("on")).await.unwrap(), text("on"));
+    assert_eq!(set(&arn, Some("maybe")).await.unwrap_err().code, "ValidationError");
+    let (arn, judges) = make("app", api::LoadBalancerTypeEnum::Application, None).await;
+    assert_eq!(judges, None);
+    let refused = set(&arn, Some("off")).await.unwrap_err();
+    assert_eq!(refused.code, "InvalidConfigurationRequest");
 }
