@@ -48,12 +48,32 @@ impl Draft {
 
 /// The ARN of a role that may be given by its name, with its path.
 pub(crate) fn role_arn(account: AccountId, given: String) -> String {
+    match bare_name(&given) {
+        Some(name) => format!("arn:aws:iam::{account}:role/{name}"),
+        None => given,
+    }
+}
+
+/// Whether a role can be meant: one of the account by its name, or one of any account by its ARN.
+pub(crate) fn is_role(given: &str) -> bool {
+    let parts: Vec<&str> = given.splitn(6, ':').collect();
+    match parts[..] {
+        ["arn", partition, "iam", "", account, resource] => {
+            let path = resource.strip_prefix("role/").unwrap_or_default();
+            let name = path.rsplit('/').next().unwrap_or_default();
+            !partition.is_empty()
+                && account.parse::<AccountId>().is_ok()
+                && path.bytes().all(|byte| byte.is_ascii_graphic())
+                && bare_name(name).is_some()
+        }
+        _ => bare_name(given).is_some(),
+    }
+}
+
+fn bare_name(given: &str) -> Option<&str> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-/".contains(&byte);
     let name = given.trim_start_matches('/');
-    match !name.is_empty() && name.bytes().all(is_word) {
-        true => format!("arn:aws:iam::{account}:role/{name}"),
-        false => given,
-    }
+    (!name.is_empty() && name.bytes().all(is_word)).then_some(name)
 }
 
 fn fill_in_container(container: &mut ContainerDefinition, mode: NetworkMode) {

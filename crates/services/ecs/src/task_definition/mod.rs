@@ -30,7 +30,7 @@ use model::{Compatibility, NetworkMode};
 
 use crate::errors::Refusal;
 
-pub(super) use defaults::role_arn;
+pub(super) use defaults::{is_role, role_arn};
 pub(super) use secrets::check_files;
 pub(super) use size::{parse_cpu, parse_memory};
 pub(super) use unavailable::{ENVIRONMENT_FILES, ROUTERS_OF_S3};
@@ -91,6 +91,7 @@ impl Draft {
         volumes::check(self)?;
         references::check(self)?;
         size::check(self)?;
+        self.check_roles()?;
         self.check_modes()?;
         self.check_constraints()?;
         self.containers().iter().try_for_each(|container| {
@@ -109,6 +110,15 @@ impl Draft {
     /// What tasks get: `bridge` where nothing is said.
     fn effective_mode(&self) -> NetworkMode {
         self.mode.unwrap_or(NetworkMode::Bridge)
+    }
+
+    /// Found out now, and not by the first task that nobody can assume a role for.
+    fn check_roles(&self) -> Check {
+        let roles = [&self.request.task_role_arn, &self.request.execution_role_arn];
+        match roles.into_iter().map(text).all(|given| given.is_empty() || is_role(given)) {
+            true => Ok(()),
+            false => Err(Refusal::client("Role is not valid")),
+        }
     }
 
     fn check_modes(&self) -> Check {

@@ -8,7 +8,7 @@ use model::task::{ContainerOverride, LaunchType, Overrides};
 
 use crate::Ecs;
 use crate::errors::Refusal;
-use crate::task_definition::{check_files, parse_cpu, parse_memory, role_arn};
+use crate::task_definition::{check_files, is_role, parse_cpu, parse_memory, role_arn};
 
 /// The longest overrides, as JSON.
 const OVERRIDES_CHARS_MAX: usize = 8_192;
@@ -35,7 +35,7 @@ pub(super) fn read(
         ("executionRoleArn", role(&given.execution_role_arn)),
     ];
     for (what, role) in &roles {
-        if role.as_ref().is_some_and(|role| !role.is_empty() && !role.starts_with("arn:")) {
+        if role.as_ref().is_some_and(|role| !role.is_empty() && !is_role(role)) {
             let message = format!("{what}: Invalid ARN syntax.");
             return Err(Refusal::invalid(message).into());
         }

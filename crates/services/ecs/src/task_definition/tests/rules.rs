@@ -37,6 +37,26 @@ fn a_definition_has_a_family_and_named_containers() {
 }
 
 #[test]
+fn a_role_is_given_by_its_arn_or_its_name() {
+    let strange = [
+        "not a role",
+        "arn:",
+        "arn:aws:iam::000000000000:user/x",
+        "arn:aws:iam::000000000000:role/",
+        "arn:aws:iam::000000000000:role/path/",
+        "arn:aws:iam::1:role/x",
+        "arn:aws:cloudformation:us-east-1:000000000000:stack/x/y",
+    ];
+    for member in ["taskRoleArn", "executionRoleArn"] {
+        refuses(&plain(), &strange.map(|given| (member, json!(given), "Role is not valid")));
+        let theirs = "arn:aws-cn:iam::123456789012:role/path/x";
+        for given in ["", "web", "path/web", "arn:aws:iam::000000000000:role/x", theirs] {
+            accepts(&with(plain(), member, json!(given)));
+        }
+    }
+}
+
+#[test]
 fn there_are_ten_containers_at_most_and_no_two_of_one_name() {
     let container = |n: usize| json!({"name": format!("c{n}"), "image": "x", "memory": 9});
     let many = |count: usize| Value::from((0..count).map(container).collect::<Vec<_>>());
