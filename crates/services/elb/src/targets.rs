@@ -331,12 +331,11 @@ fn render(
     row: &ElbTarget,
 ) -> api::TargetHealthDescription {
     let (state, reason) = shown(it, is_used, row);
-    let is_probed = !matches!(state, "unused")
-        && !matches!(row.health, TargetHealth::Initial if !it.feed.is_checked(row));
+    // Also while nobody asks there: clients read where checks go before a target has been asked.
     let port = group.check.port.unwrap_or(row.id.port);
     let is_ip = group.targets == GroupTargets::Ip;
     let zone = row.zone.clone().unwrap_or_else(|| "all".to_owned());
-    describe(&row.id, Some(zone).filter(|_| is_ip), is_probed.then_some(port), state, reason)
+    describe(&row.id, Some(zone).filter(|_| is_ip), Some(port), state, reason)
 }
 
 fn describe(
