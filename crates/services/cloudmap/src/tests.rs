@@ -317,6 +317,15 @@ async fn who_heard_no_answer_is_told_of_the_namespace_that_was_made() {
 }
 
 #[tokio::test]
+async fn an_http_namespace_has_a_name_that_can_be_printed_and_is_no_arn() {
+    let world = World::new().await;
+    for strange in ["", "a b", "\u{1}", "caf\u{e9}", "arn:aws:x"] {
+        assert_eq!(code(world.http(strange).await).0, "InvalidInput", "{strange}");
+    }
+    world.http("shop.example~!").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_private_namespace_has_a_name_of_its_own_and_is_of_a_vpc_that_is_there() {
     let world = World::new().await;
     world.dns("names.local").await;

@@ -52,6 +52,7 @@ pub(crate) enum Refusal {
     InlineSize(usize, &'static str, String),
     Versions,
     // ValidationError
+    Alias(String),
     Marker(String),
     Path,
     /// The caller has no name of its own that could be meant.
@@ -142,7 +143,8 @@ impl Refusal {
             | Self::DefaultVersion
             | Self::DeviceInUse => ("DeleteConflict", 409),
             Self::Quota(..) | Self::InlineSize(..) | Self::Versions => ("LimitExceeded", 409),
-            Self::Marker(_)
+            Self::Alias(_)
+            | Self::Marker(_)
             | Self::Path
             | Self::NoUserName
             | Self::PolicyUsage(_)
@@ -260,6 +262,11 @@ impl Refusal {
             Self::Versions => format!(
                 "A managed policy can have up to {VERSIONS_MAX} versions. Before you create a new version, \
                  you must delete an existing version."
+            ),
+            Self::Alias(given) => format!(
+                "1 validation error detected: Value '{given}' at 'AccountAlias' failed to satisfy \
+                 constraint: Member must satisfy regular expression pattern: \
+                 ^[a-z0-9]([a-z0-9]|-(?!-)){{1,61}}[a-z0-9]$"
             ),
             Self::Marker(given) => format!("Invalid Marker: {given}"),
             Self::Path => "The specified value for path is invalid. It must begin and end with / and contain \

@@ -484,6 +484,11 @@ async fn an_account_has_one_alias_and_a_summary() {
     ask!(world, create_account_alias, CreateAccountAliasRequest { account_alias: "shop" }).unwrap();
     let listed = ask!(world, list_account_aliases, ListAccountAliasesRequest {}).unwrap();
     assert_eq!(listed.account_aliases.unwrap(), ["shop"]);
+    for strange in ["Shop", "my--shop", "-shop", "shop-", "my shop", "\u{1}\u{e9}{}", "ab"] {
+        let input = api::CreateAccountAliasRequest { account_alias: Some(strange.to_owned()) };
+        let refused = refusal(world.iam.create_account_alias(&world.world.root(), input).await);
+        assert_eq!(refused.0, "ValidationError", "{strange}: {}", refused.1);
+    }
     let other = world.world.root_of("111122223333");
     let taken = api::CreateAccountAliasRequest { account_alias: Some("shop".to_owned()) };
     let taken = refusal(world.iam.create_account_alias(&other, taken).await);
