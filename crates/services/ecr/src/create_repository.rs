@@ -15,7 +15,7 @@ use registry::Repository;
 use store::Batch;
 
 use super::errors::Refusal;
-use super::request::{bad_registry, read_mutability, read_name, repository_arn};
+use super::request::{not_own_registry, read_mutability, read_name, repository_arn};
 use super::scanning;
 use super::tag_resource::read_tags;
 use crate::Ecr;
@@ -34,7 +34,7 @@ pub(super) async fn create_repository(
         ecr.on(caller, "ecr:CreateRepository", &input.registry_id, &input.repository_name);
     let name = read_name(input.repository_name.as_deref().unwrap_or_default())?;
     if input.registry_id.is_some_and(|id| id != caller.account.as_str()) {
-        return Err(bad_registry());
+        return Err(not_own_registry(caller));
     }
     let (tag_mutability, mutability_exclusions) =
         read_mutability(input.image_tag_mutability, input.image_tag_mutability_exclusion_filters)?;

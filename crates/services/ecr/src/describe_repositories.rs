@@ -6,7 +6,7 @@ use registry::Repository;
 
 use super::errors::{Refusal, of_catalog};
 use super::pages::page;
-use super::request::{bad_registry, read_name};
+use super::request::{not_own_registry, read_name};
 use crate::Ecr;
 use crate::catalog::need;
 
@@ -25,7 +25,7 @@ pub(super) async fn describe_repositories(
         input.repository_names.iter().flatten(),
     );
     if input.registry_id.as_ref().is_some_and(|id| id != caller.account.as_str()) {
-        return Err(bad_registry());
+        return Err(not_own_registry(caller));
     }
     let view = ecr.control.read(caller, &permission)?;
     let Some(names) = input.repository_names.filter(|names| !names.is_empty()) else {

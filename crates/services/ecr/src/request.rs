@@ -46,6 +46,12 @@ pub(super) fn bad_registry() -> ApiError {
     Refusal::parameter("registryId", constraint).into()
 }
 
+/// For what is asked about, or made in, the caller's own registry alone.
+pub(super) fn not_own_registry(caller: &Caller) -> ApiError {
+    let constraint = format!("must be the caller's own registry, {}", caller.account);
+    Refusal::parameter("registryId", constraint).into()
+}
+
 /// ECR's rule is narrower than the protocol's: one separator between two words, two characters.
 pub(super) fn read_name(name: &str) -> Result<RepositoryName, ApiError> {
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();

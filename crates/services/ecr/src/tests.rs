@@ -408,6 +408,21 @@ async fn a_download_url_works_without_credentials_and_for_its_layer_only() {
 }
 
 #[tokio::test]
+async fn whose_registry_it_must_be_is_said_of_anothers() {
+    let world = TestEcr::new();
+    let sentence = "Invalid parameter at 'registryId' failed to satisfy constraint: \
+                    'must be the caller's own registry, 000000000000'";
+    let registry_id = text("123456789012");
+    let input = DescribeRepositoriesRequest { registry_id, ..Default::default() };
+    let error = world.ecr.describe_repositories(&world.root(), input).await.unwrap_err();
+    assert_eq!((code(&error), error.message.as_str()), ("InvalidParameterException", sentence));
+    let (registry_id, repository_name) = (text("123456789012"), text("web"));
+    let input = CreateRepositoryRequest { registry_id, repository_name, ..Default::default() };
+    let error = world.ecr.create_repository(&world.root(), input).await.unwrap_err();
+    assert_eq!((code(&error), error.message.as_str()), ("InvalidParameterException", sentence));
+}
+
+#[tokio::test]
 async fn a_token_logs_its_account_in_and_a_host_any_account() {
     use base64::Engine as _;
     let world = TestEcr::new();

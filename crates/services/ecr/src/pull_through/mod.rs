@@ -29,7 +29,7 @@ use store::Batch;
 
 use super::errors::Refusal;
 use super::pages::page;
-use super::request::bad_registry;
+use super::request::not_own_registry;
 use crate::Ecr;
 use credentials::NoCredentials;
 
@@ -40,7 +40,7 @@ const RULES_MAX: usize = 50;
 fn own_registry(caller: &Caller, registry_id: Option<&String>) -> Result<AccountId, ApiError> {
     match registry_id.is_none_or(|id| id.as_str() == caller.account.as_str()) {
         true => Ok(caller.account),
-        false => Err(bad_registry()),
+        false => Err(not_own_registry(caller)),
     }
 }
 
