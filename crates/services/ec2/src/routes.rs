@@ -80,11 +80,8 @@ fn destination(
         }
         (given, None) => {
             let given = given.ok_or(Refusal::Parameter("destinationCidrBlock"))?;
-            let block = vpcs::block(given).ok_or_else(|| {
-                Refusal::Value(format!(
-                    "Value ({given}) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block."
-                ))
-            })?;
+            let block =
+                vpcs::block(given).ok_or_else(|| vpcs::no_block("destinationCidrBlock", given))?;
             Ok(block.into())
         }
     }

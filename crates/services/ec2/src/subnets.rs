@@ -16,7 +16,7 @@ use crate::flow_logs;
 use crate::limits::SUBNETS_PER_VPC_MAX;
 use crate::refusal::NetworkRefusal;
 use crate::tags;
-use crate::vpcs::{block, has_size};
+use crate::vpcs::{block, has_size, no_block};
 
 pub(crate) async fn create_subnet(
     ec2: &Ec2,
@@ -91,8 +91,10 @@ fn free_block(
     let is_within = |block: Cidr| {
         vpc.blocks().any(|outer| outer.overlaps(block) && outer.prefix() <= block.prefix())
     };
-    let block = block(given).filter(|block| has_size(*block) && is_within(*block));
-    let block = block.ok_or_else(|| NetworkRefusal::SubnetBlock(given.to_owned()))?;
+    let block = block(given).ok_or_else(|| no_block("cidrBlock", given))?;
+    if !has_size(block) || !is_within(block) {
+        return Err(NetworkRefusal::SubnetBlock(given.to_owned()).into());
+    }
     if subnets.iter().any(|other| other.block.overlaps(block)) {
         return Err(NetworkRefusal::SubnetOverlaps(block.to_string()).into());
     }

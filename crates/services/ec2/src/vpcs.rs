@@ -46,6 +46,13 @@ pub(crate) fn block(given: &str) -> Option<Cidr> {
     Cidr::new(address.parse().ok()?, prefix.parse().ok()?)
 }
 
+/// What is said to a text that is no block, which EC2 tells from a block that does not fit.
+pub(crate) fn no_block(parameter: &str, given: &str) -> Refusal {
+    Refusal::Value(format!(
+        "Value ({given}) for parameter {parameter} is invalid. This is not a valid CIDR block."
+    ))
+}
+
 /// Whether a block is of a size that VPCs and subnets have.
 pub(crate) fn has_size(block: Cidr) -> bool {
     (PREFIX_MIN..=PREFIX_MAX).contains(&block.prefix())
@@ -53,10 +60,12 @@ pub(crate) fn has_size(block: Cidr) -> bool {
 
 fn vpc_block(given: Option<&str>) -> Result<Cidr, Refusal> {
     let given = given.filter(|given| !given.is_empty()).ok_or(Refusal::Parameter("cidrBlock"))?;
-    let is_reserved =
-        |block: Cidr| RESERVED.iter().flatten().any(|reserved| reserved.overlaps(block));
-    let block = block(given).filter(|block| has_size(*block) && !is_reserved(*block));
-    block.ok_or_else(|| NetworkRefusal::VpcBlock(given.to_owned()).into())
+    let block = block(given).ok_or_else(|| no_block("cidrBlock", given))?;
+    let is_reserved = RESERVED.iter().flatten().any(|reserved| reserved.overlaps(block));
+    match has_size(block) && !is_reserved {
+        true => Ok(block),
+        false => Err(NetworkRefusal::VpcBlock(given.to_owned()).into()),
+    }
 }
 
 /// What is asked for of another family of addresses, or of a pool.

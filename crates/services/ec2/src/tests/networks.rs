@@ -204,8 +204,9 @@ async fn blocks_of_vpcs_and_subnets_are_checked() {
         ("10.0.0.0/29", Some("InvalidVpc.Range")),
         ("127.0.0.0/16", Some("InvalidVpc.Range")),
         ("169.254.0.0/20", Some("InvalidVpc.Range")),
-        ("10.0.0.0", Some("InvalidVpc.Range")),
-        ("::/0", Some("InvalidVpc.Range")),
+        ("10.0.0.0", Some("InvalidParameterValue")),
+        ("::/0", Some("InvalidParameterValue")),
+        ("ten", Some("InvalidParameterValue")),
         ("", Some("MissingParameter")),
     ] {
         let made = new_vpc(world, root, block).await;
@@ -220,6 +221,7 @@ async fn blocks_of_vpcs_and_subnets_are_checked() {
         ("10.1.0.0/24", Some("InvalidSubnet.Range")),
         ("10.0.3.0/29", Some("InvalidSubnet.Range")),
         ("10.0.0.0/8", Some("InvalidSubnet.Range")),
+        ("10.0.3.0", Some("InvalidParameterValue")),
     ] {
         match site.subnet(block).await {
             Ok(subnet) => {
