@@ -18,12 +18,11 @@ pub(super) async fn describe_repositories(
     caller: &Caller,
     input: DescribeRepositoriesRequest,
 ) -> Result<DescribeRepositoriesResponse, ApiError> {
-    let permission = ecr.on(
-        caller,
-        "ecr:DescribeRepositories",
-        &input.registry_id,
-        input.repository_names.iter().flatten(),
-    );
+    // Without names it is about all that there is, which policies write as `repository/*`.
+    let all = ["*".to_owned()];
+    let names = input.repository_names.as_deref().filter(|names| !names.is_empty());
+    let names = names.unwrap_or(&all);
+    let permission = ecr.on(caller, "ecr:DescribeRepositories", &input.registry_id, names);
     if input.registry_id.as_ref().is_some_and(|id| id != caller.account.as_str()) {
         return Err(not_own_registry(caller));
     }

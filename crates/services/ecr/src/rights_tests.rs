@@ -84,6 +84,33 @@ async fn who_may_only_pull_logs_in_and_pulls_and_does_nothing_else() {
 }
 
 #[tokio::test]
+async fn all_repositories_are_described_to_who_may_describe_each_of_them() {
+    let world = TestEcr::new();
+    create(&world, &world.root(), "web").await;
+    let may = |resource: &str| {
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow",
+            "Action":"ecr:DescribeRepositories",
+            "Resource":"arn:aws:ecr:us-east-1:{OURS}:repository/{resource}"}}]}}"#
+        )
+    };
+    let ann = world.user(OURS, "ann", &may("*")).await;
+    let bob = world.user(OURS, "bob", &may("web")).await;
+    let describe = async |caller: &Caller, names: Option<Vec<String>>| {
+        let input = DescribeRepositoriesRequest { repository_names: names, ..Default::default() };
+        let answer = world.ecr.describe_repositories(caller, input).await;
+        answer.map(|answer| answer.repositories.unwrap().len())
+    };
+    for names in [None, Some(vec![]), Some(vec!["web".to_owned()])] {
+        assert_eq!(describe(&ann, names).await.unwrap(), 1);
+    }
+    assert_eq!(describe(&bob, Some(vec!["web".to_owned()])).await.unwrap(), 1);
+    let refused = describe(&bob, None).await.unwrap_err();
+    let resource = format!("on resource: arn:aws:ecr:us-east-1:{OURS}:repository/* because");
+    assert!(refused.message.contains(&resource), "{refused}");
+}
+
+#[tokio::test]
 async fn a_password_ends_with_the_key_that_it_was_asked_for_with() {
     let world = TestEcr::new();
     create(&world, &world.root(), "web").await;
