@@ -44,6 +44,7 @@ pub(super) async fn handle_untag(
     if keys.is_empty() {
         return Err(Refusal::invalid("Tag keys can not be empty.").into());
     }
+    keys.iter().try_for_each(|key| tags::check_own(key))?;
     let permission = Permission::to("ecs:UntagResource").on(arn.as_str()).about_tags(&keys);
     change(ecs, caller, &permission, &arn, |tags| {
         let mut tags = tags.clone();
@@ -306,6 +307,13 @@ mod tests {
         };
         handle_untag(&world.ecs, &world.root(), input).await.unwrap();
         assert_eq!(list(&world, CLUSTER).unwrap(), [pair("b", "2")]);
+        let input = api::UntagResourceRequest {
+            resource_arn: Some(CLUSTER.to_owned()),
+            tag_keys: Some(vec!["b".to_owned(), "aws:ecs:clusterName".to_owned()]),
+        };
+        let error = handle_untag(&world.ecs, &world.root(), input).await.unwrap_err();
+        assert!(error.message.contains("'aws:ecs:clusterName'"), "{error}");
+        assert_eq!(list(&world, CLUSTER).unwrap(), [pair("b", "2")], "none is taken away");
     }
 
     #[tokio::test]

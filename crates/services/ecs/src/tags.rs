@@ -56,12 +56,18 @@ fn check_key(key: &str) -> Result<(), ApiError> {
         let message = format!("A tag key must have between 1 and {TAG_KEY_CHARS_MAX} characters.");
         return Err(Refusal::invalid(message).into());
     }
+    check_own(key)?;
+    if !key.chars().all(is_allowed) {
+        return Err(Refusal::invalid(format!("Tag key '{key}' has an invalid character.")).into());
+    }
+    Ok(())
+}
+
+/// Tags of AWS's own are neither given nor taken away by users.
+pub(crate) fn check_own(key: &str) -> Result<(), ApiError> {
     if is_reserved(key) {
         let message = format!("Tag key '{key}' must not begin with 'aws:', which is reserved.");
         return Err(Refusal::invalid(message).into());
-    }
-    if !key.chars().all(is_allowed) {
-        return Err(Refusal::invalid(format!("Tag key '{key}' has an invalid character.")).into());
     }
     Ok(())
 }
