@@ -19,10 +19,10 @@ const TLS12_CIPHERS: &[&str] = &[
 ];
 
 /// Names of policies, and whether TLS 1.2 and TLS 1.3 are among what they allow. Protocols and ciphers weaker than
-/// these are in no policy here, whatever its name allows at Amazon.
+/// these are in no policy here, whatever its name allows at Amazon. In the order of their names, which pages need.
 const POLICIES: &[(&str, bool, bool)] = &[
-    ("ELBSecurityPolicy-2016-08", true, false),
     ("ELBSecurityPolicy-2015-05", true, false),
+    ("ELBSecurityPolicy-2016-08", true, false),
     ("ELBSecurityPolicy-FS-1-1-2019-08", true, false),
     ("ELBSecurityPolicy-FS-1-2-2019-08", true, false),
     ("ELBSecurityPolicy-FS-1-2-Res-2019-08", true, false),

@@ -204,6 +204,36 @@ fn condition(field: &str, value: &str) -> api::RuleCondition {
 }
 
 #[tokio::test]
+async fn every_policy_and_every_quota_is_on_one_page() {
+    let world = World::new().await;
+    for size in [None, Some(1), Some(2), Some(7)] {
+        let (mut policies, mut quotas, mut marker) = (Vec::new(), Vec::new(), None);
+        loop {
+            let input =
+                api::DescribeSSLPoliciesInput { marker, page_size: size, ..Default::default() };
+            let page = world.elb.describe_ssl_policies(&world.root(), input).await.unwrap();
+            let names = page.ssl_policies.unwrap().into_iter().map(|it| it.name.unwrap());
+            policies.extend(names);
+            marker = page.next_marker;
+            if marker.is_none() || 18 < policies.len() {
+                break;
+            }
+        }
+        loop {
+            let input = api::DescribeAccountLimitsInput { marker, page_size: size };
+            let page = world.elb.describe_account_limits(&world.root(), input).await.unwrap();
+            quotas.extend(page.limits.unwrap().into_iter().map(|it| it.name.unwrap()));
+            marker = page.next_marker;
+            if marker.is_none() || 13 < quotas.len() {
+                break;
+            }
+        }
+        assert_eq!((policies.len(), quotas.len()), (18, 13), "{size:?}");
+        assert!(policies.is_sorted() && quotas.is_sorted(), "{size:?}");
+    }
+}
+
+#[tokio::test]
 async fn forwards_and_conditions_are_answered_in_both_forms() {
     let world = World::new().await;
     let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
