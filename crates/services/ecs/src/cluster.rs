@@ -50,10 +50,27 @@ pub(super) fn read_configuration(
     configuration: Option<api::ClusterConfiguration>,
 ) -> Result<Option<Document>, ApiError> {
     let Some(configuration) = configuration else { return Ok(None) };
+    if let Some(given) = &configuration.execute_command_configuration {
+        check_exec(given)?;
+    }
     let text = String::from_utf8_lossy(&json::to_vec(&configuration)).into_owned();
     let document = Document::from_text(text)
         .map_err(|error| ApiError::fault("failed to keep a cluster's configuration", error))?;
     Ok(Some(document))
+}
+
+fn check_exec(given: &api::ExecuteCommandConfiguration) -> Result<(), ApiError> {
+    if let Some(unknown) = given.logging.as_ref().filter(|logging| !logging.is_known()) {
+        let known = api::ExecuteCommandLogging::VALUES.join(",");
+        let message = format!("{} should be one of [{known}]", unknown.as_str());
+        return Err(Refusal::invalid(message).into());
+    }
+    let is_override = given.logging == Some(api::ExecuteCommandLogging::Override);
+    if is_override && given.log_configuration.is_none() {
+        let message = "A logConfiguration is required when logging is OVERRIDE.";
+        return Err(Refusal::invalid(message).into());
+    }
+    Ok(())
 }
 
 /// `serviceConnectDefaults` as a request has it.

@@ -125,6 +125,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_commands_are_logged_is_one_of_three_and_told_where_it_must_be() {
+        let world = TestEcs::new();
+        let input = api::CreateClusterRequest::default();
+        create_cluster::handle(&world.ecs, &world.root(), input).await.unwrap();
+        let set = async |logging: &str, log: Option<api::ExecuteCommandLogConfiguration>| {
+            let exec = api::ExecuteCommandConfiguration {
+                logging: Some(logging.into()),
+                log_configuration: log,
+                ..Default::default()
+            };
+            let configuration = api::ClusterConfiguration {
+                execute_command_configuration: Some(exec),
+                ..Default::default()
+            };
+            let input = api::UpdateClusterRequest {
+                cluster: Some("default".to_owned()),
+                configuration: Some(configuration),
+                ..Default::default()
+            };
+            handle(&world.ecs, &world.root(), input).await
+        };
+        let error = set("SOMEWHERE", None).await.unwrap_err();
+        assert_eq!(error.message, "SOMEWHERE should be one of [NONE,DEFAULT,OVERRIDE]");
+        assert_eq!(set("OVERRIDE", None).await.unwrap_err().code, "InvalidParameterException");
+        set("OVERRIDE", Some(api::ExecuteCommandLogConfiguration::default())).await.unwrap();
+        set("NONE", None).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_cluster_that_is_not_there_is_not_made() {
         let world = TestEcs::new();
         let input =
