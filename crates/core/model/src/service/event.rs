@@ -44,6 +44,11 @@ pub enum ServiceEventKind {
         group: String,
         targets: u32,
     },
+    /// Tasks are to be registered in a group, or are, which is not there.
+    GroupMissing {
+        group: String,
+        is_registered: bool,
+    },
     /// The task's requests in flight are waited for.
     DrainBegun {
         task_set: Option<DeploymentId>,
@@ -135,6 +140,15 @@ impl ServiceEventKind {
             Self::TargetsDeregistered { group, targets } => {
                 format!(
                     "(service {service}) deregistered {targets} targets in (target-group {group})"
+                )
+            }
+            Self::GroupMissing { group, is_registered } => {
+                let failed = match is_registered {
+                    true => "describe target health on",
+                    false => "register targets in",
+                };
+                format!(
+                    "(service {service}) failed to {failed} (target-group {group}) with (error One or more target groups not found)"
                 )
             }
             Self::DrainBegun { task_set, tasks } => {

@@ -33,15 +33,15 @@ pub(super) enum NotYet {
 
 /// A port of tasks, and the group that they are registered in with it.
 #[derive(Clone, Copy, Debug)]
-struct Offer<'v> {
-    group: &'v ElbPath,
+pub(super) struct Offer<'v> {
+    pub(super) group: &'v ElbPath,
     balancer: &'v ServiceBalancer,
 }
 
 /// What is registered of tasks behind load balancers, by their deployments.
-type Balanced<'v> = BTreeMap<DeploymentId, Vec<Offer<'v>>>;
+pub(super) type Balanced<'v> = BTreeMap<DeploymentId, Vec<Offer<'v>>>;
 
-fn balanced<'v>(snapshot: &Snapshot<'v>) -> Balanced<'v> {
+pub(super) fn balanced<'v>(snapshot: &Snapshot<'v>) -> Balanced<'v> {
     let offers = snapshot.deployments.iter().filter_map(|row| {
         let all = snapshot.balancers.get(&row.id)?.iter().enumerate();
         // Where two groups are named, the reconciler has chosen one before there are tasks.
@@ -124,7 +124,7 @@ fn may_shift(
     })
 }
 
-fn serves(task: &Task) -> bool {
+pub(super) fn serves(task: &Task) -> bool {
     task.phase == Phase::Running && task.desired == Desired::Running
 }
 

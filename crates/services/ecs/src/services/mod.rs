@@ -11,6 +11,7 @@ mod balance;
 pub(crate) mod connect;
 mod interest;
 pub(crate) mod lost;
+mod missing;
 mod pass;
 pub(crate) mod registries;
 pub(crate) mod rolls;

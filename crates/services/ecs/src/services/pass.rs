@@ -24,6 +24,7 @@ use tracing::info;
 use super::Who;
 use super::balance::{NotYet, Targets, is_balance_due};
 use super::interest::Interest;
+use super::missing::missing_groups;
 use super::snapshot::{LoadedSnapshot, load_snapshot};
 use super::starts::{Maker, Unplaced};
 use crate::Ecs;
@@ -97,6 +98,7 @@ fn glance(ecs: &Ecs, who: &Who, rollback_id: DeploymentId) -> Option<Done> {
         || snapshot.task_sets.iter().any(|row| row.shortage.is_some());
     let is_idle = plan.is_idle()
         && !is_balance_due(ecs, &view, snapshot)
+        && missing_groups(&view, snapshot).is_empty()
         && !is_short
         && !loaded.is_cut
         && learnt_digests(ecs, &view, snapshot).is_empty();
@@ -287,6 +289,7 @@ impl<'t> ServicePass<'t> {
         self.outcome.stopped = stopped.len();
         self.say_what_stopped(&stopped);
         self.events.extend(targets.write(batch));
+        self.events.extend(missing_groups(self.view, self.snapshot));
         for task in changed.into_values() {
             put_task(self.view, batch, task);
         }
@@ -491,6 +494,7 @@ impl<'t> ServicePass<'t> {
                 | ServiceEventKind::Unhealthy { .. }
                 | ServiceEventKind::TargetsRegistered { .. }
                 | ServiceEventKind::TargetsDeregistered { .. }
+                | ServiceEventKind::GroupMissing { .. }
                 | ServiceEventKind::DrainBegun { .. }
                 | ServiceEventKind::TargetUnhealthy { .. }
                 | ServiceEventKind::NeverRan { .. }

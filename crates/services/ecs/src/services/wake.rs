@@ -82,6 +82,12 @@ pub(super) fn row(
                 changed(*account, &task.service, queue);
             }
         }
+        // It is not made again under its name, and whoever has tasks in it is to say so.
+        Key::ElbGroup(account, path) if view.elb_groups.get(*account, path).is_none() => {
+            for row in view.services.of(*account) {
+                changed(*account, &row.key(), queue);
+            }
+        }
         // With managed scaling tasks wait that had no capacity before.
         Key::CapacityProvider(account, _) => {
             let topics = [Topic::Capacity, Topic::Quota];

@@ -210,6 +210,54 @@ async fn a_task_is_registered_once_it_runs_and_counts_once_it_is_found_healthy()
 }
 
 #[tokio::test]
+async fn a_service_says_so_once_where_its_target_group_is_gone() {
+    let (mut world, group) = balanced(1).await;
+    world.report_running().await;
+    world.settle().await;
+    world.set_health(TargetHealth::Healthy).await;
+    world.settle().await;
+    // What DeleteTargetGroup does, once no listener forwards there.
+    let account = world.test.root().account;
+    let delete = |view: &View, now| {
+        let mut batch = store::Batch::on(view);
+        let targets: Vec<_> = view.elb_targets.iter().map(|row| row.id.clone()).collect();
+        control::targets::remove_targets(view, &mut batch, account, &targets, now);
+        let listeners = view.elb_listeners.iter().map(|row| row.path());
+        batch.deletes.extend(listeners.map(|path| Key::ElbListener(account, path)));
+        let groups = view.elb_groups.iter().map(|row| row.path());
+        batch.deletes.extend(groups.map(|path| Key::ElbGroup(account, path)));
+        Ok((batch, ()))
+    };
+    world.ecs().control.decide(delete).await.unwrap();
+    world.settle().await;
+    let error = "with (error One or more target groups not found)";
+    let health =
+        format!("(service web) failed to describe target health on (target-group {group}) {error}");
+    let count = |world: &World, text: &str| world.said().iter().filter(|it| *it == text).count();
+    assert_eq!(count(&world, &health), 1, "{:?}", world.said());
+    world.settle().await;
+    world.test.env.advance_ms(3_600_000);
+    world.settle().await;
+    assert_eq!(count(&world, &health), 1);
+    // Another task cannot be registered at all.
+    let input = api::UpdateServiceRequest {
+        service: text("web"),
+        desired_count: Some(2),
+        ..Default::default()
+    };
+    Ecs::update_service(world.ecs(), &world.test.root(), input).await.unwrap();
+    world.settle().await;
+    world.report_running().await;
+    world.settle().await;
+    let register =
+        format!("(service web) failed to register targets in (target-group {group}) {error}");
+    assert_eq!((count(&world, &register), count(&world, &health)), (1, 1), "{:?}", world.said());
+    world.test.env.advance_ms(6 * 3_600_000);
+    world.settle().await;
+    assert_eq!(count(&world, &health), 2, "it is still so");
+}
+
+#[tokio::test]
 async fn tasks_in_a_vpc_are_registered_with_groups_of_that_vpc_alone() {
     let mut world = World::new().await;
     let group = world.with_group().await;
