@@ -65,6 +65,14 @@ pub struct BalancerZone {
     /// Hosts that it came to and was not served at, which are passed over for a while. Written by the placement too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<PassedOver>,
+    /// Whether too few targets of its zone are healthy for it to be named, as long as there are better ones. Written from
+    /// what balancers report only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_unwell: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// A host on which nobody took connections at an interface.
@@ -161,10 +169,14 @@ impl ElbBalancer {
         self.zones.iter().filter(move |zone| zone.stand.host == host)
     }
 
-    /// Those by whose addresses its name is answered: those that serve, or all if none does.
+    /// Those by whose addresses its name is answered: those that serve, or all if none does; of them those whose zones have
+    /// enough healthy targets, or all if none has.
     pub fn named_zones(&self) -> impl Iterator<Item = &BalancerZone> {
         let serves = self.zones.iter().any(|zone| zone.stand.is_named());
-        self.zones.iter().filter(move |zone| !serves || zone.stand.is_named())
+        let serving =
+            move || self.zones.iter().filter(move |zone| !serves || zone.stand.is_named());
+        let is_one_well = serving().any(|zone| !zone.is_unwell);
+        serving().filter(move |zone| !is_one_well || !zone.is_unwell)
     }
 
     pub fn dns_name(&self) -> String {

@@ -463,6 +463,7 @@ pub(crate) mod tests {
                 address: Ipv4Addr::new(172, 31, 0, number),
                 stand: Stand::default(),
                 passed_over: Vec::new(),
+                is_unwell: false,
             });
             world.put(vpc::Interface {
                 address: Ipv4Addr::new(172, 31, 0, number),

@@ -93,8 +93,12 @@ const GROUP_ALIKE: &[Known] = &[
         "use_load_balancer_configuration",
         May::Alike(&["true", "use_load_balancer_configuration"]),
     ),
-    ("target_group_health.dns_failover.minimum_healthy_targets.count", "1", May::Default),
-    ("target_group_health.dns_failover.minimum_healthy_targets.percentage", "off", May::Default),
+    ("target_group_health.dns_failover.minimum_healthy_targets.count", "1", May::Off(1, 1_000)),
+    (
+        "target_group_health.dns_failover.minimum_healthy_targets.percentage",
+        "off",
+        May::Off(1, 100),
+    ),
     (
         "target_group_health.unhealthy_state_routing.minimum_healthy_targets.count",
         "1",

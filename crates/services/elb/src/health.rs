@@ -12,17 +12,20 @@ use control::Control;
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
 use control::targets::remove_targets;
 use longshore_types::{AccountId, Timestamp};
-use model::elb::{BalancerZone, CheckFailure, StandState, TargetHealth, TargetId};
+use model::elb::{
+    BalancerKind, BalancerZone, CheckFailure, ElbPath, StandState, TargetHealth, TargetId,
+};
 use model::{ElbBalancer, ElbTarget, Index, Key, View};
 use routing::{Finding, REPORT_INTERVAL_MS, Report, Table};
 use store::{Batch, Change};
 
 use crate::Elb;
+use crate::failover::unwell_subnets;
 use crate::feed::{Feed, Host, Known, Node, TargetName, key_of};
 use crate::limits::HEALTH_ROWS_MAX;
 
 /// How long counts what a process said.
-const FRESH_MS: u64 = 3 * REPORT_INTERVAL_MS;
+pub(crate) const FRESH_MS: u64 = 3 * REPORT_INTERVAL_MS;
 
 impl Elb {
     /// Takes in what the process on a host sees, and makes durable what follows.
@@ -69,17 +72,23 @@ fn plan(view: &View, known: &Known, now: Timestamp) -> Batch {
     batch
 }
 
-/// Interfaces that have come are served once the process there says so, and no longer when it says so no more.
+/// Interfaces that have come are served once the process there says so, and no longer when it says so no more; and they are
+/// named while their zones have healthy targets enough.
 fn hear(view: &View, known: &Known, now: Timestamp, batch: &mut Batch) {
     for row in view.elb_balancers.iter() {
         let heard = |zone: &BalancerZone| heard_state(zone, known, now);
-        let is_same = |zone: &BalancerZone| heard(zone) == zone.stand.state;
+        let unwell = unwell_subnets(view, row);
+        let is_unwell = |zone: &BalancerZone| unwell.contains(&zone.subnet);
+        let is_same = |zone: &BalancerZone| {
+            heard(zone) == zone.stand.state && is_unwell(zone) == zone.is_unwell
+        };
         if row.zones.iter().all(is_same) || HEALTH_ROWS_MAX <= batch.len() {
             continue;
         }
         let mut next = ElbBalancer::clone(row);
         for zone in &mut next.zones {
             zone.stand.state = heard(zone);
+            zone.is_unwell = is_unwell(zone);
         }
         batch.put(next);
     }
@@ -114,7 +123,7 @@ fn silent_at(zone: &BalancerZone, known: &Known) -> Option<Timestamp> {
     Some(heard_at.max(Some(known.since))?.plus_ms(FRESH_MS))
 }
 
-fn is_fresh(node: &Node, now: Timestamp) -> bool {
+pub(crate) fn is_fresh(node: &Node, now: Timestamp) -> bool {
     now.since_ms(node.at) < FRESH_MS
 }
 
@@ -247,6 +256,12 @@ fn judged(findings: impl Iterator<Item = Finding>, before: TargetHealth) -> Targ
     }
 }
 
+/// Whether the health of a group's targets says which zones of a balancer are named.
+fn is_of_network(view: &View, account: AccountId, group: &ElbPath) -> bool {
+    let row = view.elb_groups.get(account, group);
+    row.is_some_and(|row| row.protocol.kind() == BalancerKind::Network)
+}
+
 /// Ends what drains when its time is over, and takes interfaces out of names at which nobody serves any more.
 #[derive(Debug)]
 pub(crate) struct HealthKeeper {
@@ -266,11 +281,17 @@ impl Reconciler for HealthKeeper {
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<NowAndThen>) {
         let may_end = match &change.key {
             Key::ElbTarget(account, id) => {
-                view.elb_targets.get(*account, id).is_some_and(|row| row.is_draining())
+                is_of_network(view, *account, &id.group)
+                    || view.elb_targets.get(*account, id).is_some_and(|row| row.is_draining())
             }
+            Key::ElbGroup(account, path) => is_of_network(view, *account, path),
+            Key::ElbListener(_, path) => path.starts_with(BalancerKind::Network.short()),
             Key::ElbBalancer(account, path) => {
                 let row = view.elb_balancers.get(*account, path);
-                row.is_some_and(|row| row.zones.iter().any(|zone| zone.stand.host.is_some()))
+                row.is_some_and(|row| {
+                    row.kind == BalancerKind::Network
+                        || row.zones.iter().any(|zone| zone.stand.host.is_some())
+                })
             }
             _ => false,
         };

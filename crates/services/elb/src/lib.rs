@@ -16,6 +16,7 @@ mod check;
 pub mod compile;
 mod conditions;
 mod errors;
+mod failover;
 pub mod feed;
 mod groups;
 mod health;

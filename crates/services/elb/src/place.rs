@@ -270,6 +270,7 @@ fn enter(
         // It goes on to another host at once, if there is one.
         stand: Stand::coming(None, now),
         passed_over: Vec::new(),
+        is_unwell: false,
     })
 }
 

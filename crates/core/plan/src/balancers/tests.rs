@@ -54,6 +54,7 @@ fn balancer(name: &str, zones: &[&str], is_internal: bool) -> ElbBalancer {
         address: [172, 31, 0, 4].into(),
         stand: Stand::coming(None, START),
         passed_over: Vec::new(),
+        is_unwell: false,
     });
     ElbBalancer {
         scope: scope("111111111111"),

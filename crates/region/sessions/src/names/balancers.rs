@@ -111,6 +111,7 @@ mod tests {
                 address,
                 stand: Stand::default(),
                 passed_over: Vec::new(),
+                is_unwell: false,
             }],
             security_groups: vec![],
             exempts_private_links: false,
