@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use longshore_types::ClusterName;
 
-pub(crate) use balancer::{BalancerArgs, BalancerPlaces, ProxyArgs, TenureArgs};
+pub(crate) use balancer::{BalancerAddress, BalancerArgs, BalancerPlaces, ProxyArgs, TenureArgs};
 pub(crate) use egress::EgressArgs;
 pub(crate) use host::{AgentArgs, AgentCommand, HostArgs, TaskEndpointUrl};
 pub(crate) use images::{Image, ImageLoad, ImagePack, ImageRm};

@@ -19,6 +19,7 @@ mod error;
 mod instances;
 mod keeper;
 mod leftovers;
+mod listening;
 mod logging;
 mod membership;
 mod object_store;

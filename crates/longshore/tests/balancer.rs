@@ -153,6 +153,7 @@ fn table(target: SocketAddr) -> Table {
         certificates: BTreeMap::new(),
         endpoints: BTreeMap::new(),
         egress: std::collections::BTreeSet::new(),
+        published: std::collections::BTreeSet::new(),
     }
 }
 

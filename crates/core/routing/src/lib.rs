@@ -52,4 +52,4 @@ pub use rule::{
     Action, Condition, Pattern, RedirectStatus, Rewrite, Rule, Transforms, WeightedGroup,
 };
 pub use source::{NotASource, Source};
-pub use table::{Certificate, Change, Endpoint, Table, Update};
+pub use table::{Certificate, Change, Endpoint, PublishedPort, Table, Update};

@@ -18,7 +18,7 @@ pub struct Report {
     /// [`in_flight`](TargetReport::in_flight) of it is 0, or the target is not named at all.
     pub version: u64,
     pub targets: Vec<TargetReport>,
-    /// Where listeners are reached from this machine itself: those of internet-facing balancers, with the port that was
+    /// Where listeners are reached at this machine's own address: those of internet-facing balancers, with the port that was
     /// free for them.
     #[serde(default)]
     pub local: Vec<(ListenerId, std::net::SocketAddr)>,

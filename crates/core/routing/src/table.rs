@@ -27,6 +27,16 @@ pub struct Table {
     /// where it was going: see [`crate::egress_listener`].
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub egress: BTreeSet<InterfaceRef>,
+    /// Ports of the machine that tasks on it publish: nothing is listened at there at the machine's own address.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub published: BTreeSet<PublishedPort>,
+}
+
+/// A port of a machine's own addresses that is a task's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PublishedPort {
+    pub is_datagram: bool,
+    pub port: u16,
 }
 
 /// A VPC endpoint: what comes to its interfaces is passed on to the region, which is told by which endpoint it came.
@@ -78,6 +88,9 @@ pub struct Change {
     /// All there are.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub egress: BTreeSet<InterfaceRef>,
+    /// All there are.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub published: BTreeSet<PublishedPort>,
 }
 
 impl Change {
@@ -91,6 +104,7 @@ impl Change {
             certificates: differences(&earlier.certificates, &later.certificates),
             endpoints: differences(&earlier.endpoints, &later.endpoints),
             egress: later.egress.clone(),
+            published: later.published.clone(),
         }
     }
 }
@@ -110,6 +124,7 @@ impl Table {
                 put(&mut next.certificates, change.certificates);
                 put(&mut next.endpoints, change.endpoints);
                 next.egress = change.egress;
+                next.published = change.published;
                 Some(next)
             }
         }

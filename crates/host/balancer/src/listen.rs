@@ -2,6 +2,7 @@
 
 mod open;
 mod places;
+mod ports;
 mod served;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use files::whole::{self, Durability};
 use longshore_types::Chain;
-use routing::{InterfaceRef, ListenerId, ListenerProtocol, Table};
+use routing::{InterfaceRef, ListenerId, ListenerProtocol, PublishedPort, Table};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
@@ -28,6 +29,7 @@ pub(crate) use served::Door;
 
 use open::{Bound, Open};
 use places::{interfaces, places};
+use ports::{KeptPorts, candidates};
 use served::work;
 
 const PORTS_FILE: &str = "ports.json";
@@ -130,8 +132,13 @@ impl Listeners {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let GivenSocket { namespace, socket } = given.remove(place)?;
         let made = (namespace == self.namespace_of(place)).then(|| Bound::of(socket))?;
-        made.inspect_err(|error| debug!(place = ?place, %error, "a socket cannot be taken over"))
-            .ok()
+        let made = made
+            .inspect_err(|error| debug!(place = ?place, %error, "a socket cannot be taken over"))
+            .ok()?;
+        // The machine may be told to be reached at another address from now on.
+        let is_there = |address: SocketAddr| Some(address.ip()) == self.local;
+        let is_its = !matches!(place, Place::Local(..)) || made.address().is_ok_and(is_there);
+        is_its.then_some(made)
     }
 
     /// Opens what a table names and closes what it names no more. Connections go on.
@@ -143,7 +150,9 @@ impl Listeners {
         let (missing, gone) = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             let is_gone = |place: &Place, open: &Open| {
-                !wanted.contains(place) || self.is_elsewhere(place, open)
+                !wanted.contains(place)
+                    || self.is_elsewhere(place, open)
+                    || place.is_in_the_way(open.address, &table.published)
             };
             let gone = open.iter().filter(|(place, open)| is_gone(place, open));
             let gone: Vec<Place> = gone.map(|(place, _)| place.clone()).collect();
@@ -162,7 +171,7 @@ impl Listeners {
             let namespace = self.namespace_of(&place);
             let opened = match self.take_given(&place) {
                 Some(socket) => Ok(socket),
-                None => self.open(&place, &remembered).await,
+                None => self.open(&place, (&remembered, &table.published)).await,
             };
             match opened.and_then(|socket| Ok((socket.address()?, socket))) {
                 Ok((address, socket)) => {
@@ -292,7 +301,7 @@ impl Listeners {
     async fn open(
         &self,
         place: &Place,
-        remembered: &BTreeMap<ListenerId, u16>,
+        (remembered, published): (&BTreeMap<ListenerId, u16>, &BTreeSet<PublishedPort>),
     ) -> io::Result<Bound> {
         match place {
             Place::Interface(_, transport, interface, address) => {
@@ -306,11 +315,10 @@ impl Listeners {
             }
             Place::Local(listener, transport, port) => {
                 let local = self.local.ok_or(io::ErrorKind::AddrNotAvailable)?;
-                let kept = remembered.get(listener).copied();
-                // The port that it had; its own; any that is free.
-                let ports = kept.into_iter().chain([*port, 0]);
+                let kept = KeptPorts::now(published, *transport);
+                let before = remembered.get(listener).copied();
                 let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-                for port in ports {
+                for port in candidates(before, *port, &kept) {
                     match self.bind(*transport, None, SocketAddr::new(local, port)).await {
                         Ok(bound) => return Ok(bound),
                         Err(error) => last = error,

@@ -2,6 +2,7 @@
 
 mod bad_targets;
 mod connect;
+mod doors;
 mod draining;
 mod handover;
 mod interfaces;

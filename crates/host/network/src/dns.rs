@@ -34,7 +34,7 @@ use crate::zones::Zones;
 
 const PORT: u16 = 53;
 const HEADER_LEN: usize = 12;
-const SERVFAIL: u8 = 2;
+pub(crate) const SERVFAIL: u8 = 2;
 /// Attempts to find a port that is free for UDP and TCP alike.
 const PORT_ATTEMPTS_MAX: usize = 16;
 
@@ -353,34 +353,38 @@ async fn ask_tcp(resolver: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
     read_framed(&mut stream).await
 }
 
-async fn read_framed(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+pub(crate) async fn read_framed(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let length = stream.read_u16().await?;
     let mut message = vec![0; usize::from(length)];
     stream.read_exact(&mut message).await?;
     Ok(message)
 }
 
-async fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
+pub(crate) async fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
     let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidData)?;
     let mut framed = length.to_be_bytes().to_vec();
     framed.extend_from_slice(message);
     stream.write_all(&framed).await
 }
 
-fn is_question(message: &[u8]) -> bool {
+pub(crate) fn is_question(message: &[u8]) -> bool {
     const ANSWER_BIT: u8 = 0x80;
     message.len() >= HEADER_LEN && message[2] & ANSWER_BIT == 0
 }
 
 /// SERVFAIL for `question`. The question is repeated, or the C library takes it for someone else's.
 fn failure(question: &[u8]) -> Vec<u8> {
+    unanswered(question, SERVFAIL)
+}
+
+pub(crate) fn unanswered(question: &[u8], code: u8) -> Vec<u8> {
     const ANSWER: u8 = 0x80;
     const KEPT: u8 = 0x79;
     const RECURSION_AVAILABLE: u8 = 0x80;
     let asked = question_len(question).unwrap_or(HEADER_LEN);
     let mut answer = question[..asked].to_vec();
     answer[2] = answer[2] & KEPT | ANSWER;
-    answer[3] = RECURSION_AVAILABLE | SERVFAIL;
+    answer[3] = RECURSION_AVAILABLE | code;
     let questions = if asked > HEADER_LEN { [0, 1] } else { [0, 0] };
     answer[4..6].copy_from_slice(&questions);
     answer[6..HEADER_LEN].fill(0);

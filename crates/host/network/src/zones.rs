@@ -146,6 +146,28 @@ impl Zones {
     }
 }
 
+/// What a message asks for, in lower case; none of what asks nothing that is read here.
+pub(crate) fn name_of(message: &[u8]) -> Option<String> {
+    read(message).map(|question| question.name)
+}
+
+/// The answer to a question that lies in an entry.
+pub(crate) fn answer_by(
+    entry: NameEntry,
+    message: &[u8],
+    turn: usize,
+    is_datagram: bool,
+) -> Option<Vec<u8>> {
+    const RECURSION_AVAILABLE: u8 = 0x80;
+    let name = entry.zone.trim_end_matches('.').to_ascii_lowercase();
+    let services = entry.service.into_iter().map(|service| (service.name.clone(), service));
+    let zone = Zone { negative_ttl_s: entry.negative_ttl_s, services: services.collect() };
+    let mut answer = answer(&[(name, zone)].into(), message, turn, is_datagram)?;
+    // Whoever has a zone and nothing else asks nobody.
+    answer[3] &= !RECURSION_AVAILABLE;
+    Some(answer)
+}
+
 /// The names of an account or a VPC as they would be told.
 fn entries(
     account: AccountId,

@@ -8,6 +8,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use longshore_types::{ClusterName, RegionName};
 
+use super::balancer::BalancerAddress;
 use super::egress::EgressArgs;
 use super::node::{AgentAction, JoinArgs};
 
@@ -29,6 +30,10 @@ pub(crate) struct AgentArgs {
     pub(crate) join: JoinArgs,
     #[command(flatten)]
     pub(crate) host: HostArgs,
+    /// This machine's address at which internet-facing load balancers that have an interface here are reached, or `off`
+    /// [default: the one by which other hosts reach it]
+    #[arg(long, value_name = "IP|off")]
+    pub(crate) balancer_address: Option<BalancerAddress>,
     #[command(flatten)]
     pub(crate) egress: EgressArgs,
     /// End when the process that started this one does

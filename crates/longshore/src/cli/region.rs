@@ -45,6 +45,9 @@ pub(crate) struct RegionArgs {
     pub(crate) insecure_listen: bool,
     #[command(flatten)]
     pub(crate) address: AddressArgs,
+    /// Answer the names of internet-facing load balancers there, to whoever asks from outside VPCs [default: nowhere]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) dns_listen: Option<SocketAddr>,
     /// Hours for which stopped tasks stay visible
     #[arg(long, value_name = "HOURS", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..=8760))]

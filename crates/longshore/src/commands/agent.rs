@@ -7,6 +7,7 @@ mod home;
 mod underlay;
 mod unit;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::cli::{AgentAction, AgentArgs, AgentCommand, EgressArgs, HostArgs, TaskEndpointUrl};
+use crate::cli::{
+    AgentAction, AgentArgs, AgentCommand, BalancerAddress, EgressArgs, HostArgs, TaskEndpointUrl,
+};
 use crate::commands::kept::Kept;
 use crate::commands::{Environment, balancer, proxy};
 use crate::data_dir::{DataDir, Role};
@@ -202,7 +205,7 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     info!(region = %home.region, %cluster, "agent ready");
     #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
     tokio::spawn(bound_shims_log(host.state_dir.join("sandboxes/shims.log")));
-    keep_processes(data, environment, &home, (&host.run_dir, changes));
+    keep_processes(data, environment, (&home, args.balancer_address), (&host.run_dir, changes));
     tokio::select! {
         ended = agent.run() => ended.map_err(Error::other("run the agent"))?,
         () = signals::stop() => {}
@@ -216,20 +219,25 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
 fn keep_processes(
     data: &DataDir,
     environment: &Environment,
-    home: &Home,
+    (home, doors): (&Home, Option<BalancerAddress>),
     (run_dir, changes): (&Path, watch::Receiver<()>),
 ) {
-    let kept = |role, name| {
+    let kept = |role, name, args| {
         let program = environment.program.clone();
-        Kept { data: data.clone(), program, role, name }
+        Kept { data: data.clone(), program, role, name, args }
     };
-    let proxy = kept(Role::Proxy, "proxy").keep(changes.clone(), proxy::is_wanted(run_dir));
+    let proxy =
+        kept(Role::Proxy, "proxy", Vec::new()).keep(changes.clone(), proxy::is_wanted(run_dir));
     #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
     tokio::spawn(proxy);
     // The region's own machine has its balancers' process from whoever started both.
     if home.serves_balancers() {
         balancer::forget_table(data, run_dir);
-        let balancer = kept(Role::Balancer, "balancer").keep(changes, balancer::is_wanted(run_dir));
+        let by_default = home.underlay.map(|address| BalancerAddress::At(address.into()));
+        let doors = doors.or(by_default).unwrap_or(BalancerAddress::Nowhere);
+        let told = doors.to_args().map(OsString::from).to_vec();
+        let balancer =
+            kept(Role::Balancer, "balancer", told).keep(changes, balancer::is_wanted(run_dir));
         #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
         tokio::spawn(balancer);
     }

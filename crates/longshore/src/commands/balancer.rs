@@ -5,7 +5,7 @@
 //! table of those alone, by the host's keys and over TLS, and goes on whatever becomes of agent and region.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::cli::BalancerArgs;
+use crate::cli::{BalancerAddress, BalancerArgs};
 use crate::client::Client;
 use crate::commands::{agent, kept, region as region_command};
 use crate::data_dir::{DataDir, Role};
@@ -59,7 +59,10 @@ pub(crate) async fn run(data: &DataDir, args: &BalancerArgs) -> Result<(), Error
         logs_dir: args.places.access_logs.clone().unwrap_or_else(|| default_logs(data)),
         region: region.to_string(),
         node: "local".to_owned(),
-        local: Some(args.places.balancer_address),
+        local: args
+            .places
+            .balancer_address
+            .map_or(Some(Ipv4Addr::LOCALHOST.into()), |it| it.address()),
         interfaces: Arc::new(HostInterfaces(agent::run_dir(data)?)),
         doors,
         missing_wait: balancer::limits::MISSING_WAIT,
@@ -88,7 +91,7 @@ async fn run_on_host(
         logs_dir: args.places.access_logs.clone().unwrap_or_else(|| default_logs(data)),
         region: membership.region.to_string(),
         node: membership.node.clone(),
-        local: None,
+        local: args.places.balancer_address.and_then(BalancerAddress::address),
         interfaces: Arc::new(HostInterfaces(run_dir.clone())),
         doors: Arc::new(kept::NoDoors),
         missing_wait: balancer::limits::MISSING_WAIT,

@@ -4,7 +4,9 @@
 //! from it ([`balancer::Predecessor`]): no connection is refused meanwhile. One that does not give its place away goes on.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::future::pending;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
@@ -50,6 +52,8 @@ pub(super) struct Kept {
     pub(super) role: Role,
     /// The command that it is, which its log is called after too.
     pub(super) name: &'static str,
+    /// What it is told besides.
+    pub(super) args: Vec<OsString>,
 }
 
 impl Kept {
@@ -76,11 +80,14 @@ impl Kept {
             }
             if let Some(pid) = self.data.holder(self.role) {
                 adopted.pids.insert(pid);
-                if !adopted.is_to_be_replaced(pid, &self.data) {
+                if !adopted.is_to_be_replaced(pid, &self) {
                     tokio::time::sleep(ADOPTED_LOOK).await;
                     continue;
                 }
-                info!(process = self.name, pid, "a process of this program takes over");
+                info!(
+                    process = self.name,
+                    pid, "a process of this program takes over, as it is told now"
+                );
             }
             match self.start() {
                 Ok(mut child) => {
@@ -105,6 +112,7 @@ impl Kept {
         let mut command = Command::new(&self.program);
         command.arg(self.name).arg("--take-over");
         command.arg("--data-dir").arg(self.data.root()).arg("--log").arg(&path);
+        command.args(&self.args);
         command.current_dir(self.data.root()).stdin(Stdio::null()).stdout(log).stderr(second);
         command.spawn().map_err(Error::io("start a process of the host"))
     }
@@ -123,16 +131,25 @@ impl Adopted {
         self.pids.retain(|pid| !is_buried(*pid));
     }
 
-    fn is_to_be_replaced(&mut self, pid: u32, data: &DataDir) -> bool {
+    fn is_to_be_replaced(&mut self, pid: u32, by: &Kept) -> bool {
         let is_early = self.asked.is_some_and(|(of, at)| of == pid && at.elapsed() < ASK_AGAIN);
         // Whether the agent's program works is yet to be seen where it is on trial: the one before may come back.
-        let is_due =
-            !is_early && is_of_another_program(pid) && !Successors::of(data.root()).is_on_trial();
+        let is_due = !is_early
+            && (is_of_another_program(pid) || !is_told(pid, &by.args))
+            && !Successors::of(by.data.root()).is_on_trial();
         if is_due {
             self.asked = Some((pid, Instant::now()));
         }
         is_due
     }
+}
+
+/// Whether a process was told all that, in that order. One of which nothing is known was.
+fn is_told(pid: u32, args: &[OsString]) -> bool {
+    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return true };
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+    args.is_empty() || words.windows(args.len()).any(|some| some == args)
 }
 
 /// The role of a process that another may take over from: from the one that has it, where that is asked for.
@@ -223,6 +240,23 @@ pub(super) fn is_buried(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_known_by_what_it_was_told() {
+        let mut command = Command::new("sleep");
+        let mut child = command.args(["60", "0", "0"]).stdin(Stdio::null()).spawn().unwrap();
+        let pid = child.id();
+        let words = |some: &[&str]| some.iter().map(OsString::from).collect::<Vec<_>>();
+        // Until then it is a copy of this process.
+        while std::fs::read(format!("/proc/{pid}/cmdline")).unwrap() != b"sleep\x0060\x000\x000\0" {
+            std::thread::yield_now();
+        }
+        assert!(is_told(pid, &[]) && is_told(pid, &words(&["60", "0"])));
+        assert!(!is_told(pid, &words(&["60", "1"])) && !is_told(pid, &words(&["0", "60"])));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(is_told(pid, &words(&["anything"])), "nobody is there to be replaced");
+    }
 
     #[test]
     fn a_process_of_the_program_before_is_buried_once_it_has_ended() {

@@ -2,25 +2,29 @@
 
 use ecs_api as ecs;
 use longshore_types::{Clock as _, SystemClock, Timestamp};
-use routing::ListenerProtocol;
+use region::nodes::ListeningOn;
 
 use crate::cli::Ps;
 use crate::commands::balancer::BALANCER_DIR;
 use crate::commands::connect;
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
-use crate::{instances, table, tasks};
+use crate::{instances, listening, table, tasks};
 
 pub(crate) async fn run(data: &DataDir, args: &Ps) -> Result<(), Error> {
     let rows = Role::ALL.map(|role| process_row(data, role)).to_vec();
     print!("{}", table::render(&["PROCESS", "PID", "MEMORY", "STATE"], &rows));
-    let listening = balancer::listening(&data.root().join(BALANCER_DIR));
-    if data.holder(Role::Balancer).is_some() && !listening.is_empty() {
-        println!();
-        let rows: Vec<Vec<String>> = listening.iter().map(listening_row).collect();
-        print!("{}", table::render(&["BALANCER", "LISTENER", "ADDRESS"], &rows));
-    }
-    let client = connect(data)?;
+    let client = connect(data);
+    let hosts = match &client {
+        Ok(client) => instances::all(client).await.unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    let elsewhere = match &client {
+        Ok(client) => listening::elsewhere(client).await,
+        Err(_) => Vec::new(),
+    };
+    print_listening(data, &elsewhere, &hosts);
+    let client = client?;
     let found = tasks::all(&client, args.all).await?;
     println!();
     if found.is_empty() {
@@ -28,7 +32,6 @@ pub(crate) async fn run(data: &DataDir, args: &Ps) -> Result<(), Error> {
         return Ok(());
     }
     let now = SystemClock.now();
-    let hosts = instances::all(&client).await?;
     let names = instances::names(&hosts);
     // With one host there is nothing to tell apart.
     let has_hosts = hosts.len() > 1;
@@ -72,21 +75,42 @@ pub(crate) async fn run(data: &DataDir, args: &Ps) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where a listener of a load balancer is reached on this machine.
-fn listening_row(listening: &balancer::Listening) -> Vec<String> {
-    let (name, scheme) = match listening.protocol {
-        ListenerProtocol::Http => ("HTTP", "http://"),
-        ListenerProtocol::Https => ("HTTPS", "https://"),
-        ListenerProtocol::Tcp => ("TCP", ""),
-        ListenerProtocol::Tls => ("TLS", ""),
-        ListenerProtocol::Udp => ("UDP", ""),
-        ListenerProtocol::TcpUdp => ("TCP_UDP", ""),
-    };
-    vec![
-        listening.balancer.clone(),
-        format!("{name} {}", listening.port),
-        format!("{scheme}{}", listening.address),
-    ]
+/// Where load balancers are reached from outside their VPCs: at this machine, whether or not the region is there, and at
+/// others, as the region says.
+fn print_listening(data: &DataDir, elsewhere: &[ListeningOn], hosts: &[instances::Host]) {
+    let mut here = balancer::listening(&data.root().join(BALANCER_DIR));
+    if data.holder(Role::Balancer).is_none() {
+        here.clear();
+    }
+    let names = instances::names(hosts);
+    let here = here.iter().map(|it| {
+        let name = listening::protocol_name(it.protocol);
+        ("-", listening::row(&it.balancer, name, it.port, it.address))
+    });
+    let there = elsewhere.iter().map(|it| {
+        let host = it.instance.as_deref().and_then(|arn| names.get(arn).copied());
+        (host.unwrap_or("-"), listening::row(&it.balancer, &it.protocol, it.port, it.address))
+    });
+    let mut rows: Vec<(&str, Vec<String>)> = here.chain(there).collect();
+    rows.sort();
+    rows.sort_by(|(_, a), (_, b)| a.first().cmp(&b.first()));
+    if rows.is_empty() {
+        return;
+    }
+    let mut header = vec!["BALANCER", "LISTENER", "ADDRESS"];
+    let mut shown = Vec::new();
+    for (host, mut row) in rows {
+        // With one host there is nothing to tell apart.
+        if !elsewhere.is_empty() {
+            row.insert(2, host.to_owned());
+        }
+        shown.push(row);
+    }
+    if !elsewhere.is_empty() {
+        header.insert(2, "HOST");
+    }
+    println!();
+    print!("{}", table::render(&header, &shown));
 }
 
 /// Why a task stopped, or what one that has no place yet waits for.

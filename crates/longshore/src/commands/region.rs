@@ -1,12 +1,13 @@
 //! `longshore region`: the API's process. It needs no root and owns the data directory.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore_types::{Chain, OsIds, SystemClock, Token};
-use region::{Config, Doors, Keys, Region, StartError};
+use network::{NameServer, Told};
+use region::{Config, Doors, Keys, NameOutside, Region, StartError};
 use routing::introduction::TOKEN_LEN;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
@@ -49,6 +50,10 @@ pub(crate) async fn run(data: &DataDir, args: &RegionAlone) -> Result<(), Error>
     config.object_store = object_store::of(&args.objects)?;
     config.allowed_registries.clone_from(&images.allow_registry);
     config.denied_egress = images.deny_egress.iter().map(ToString::to_string).collect();
+    let names = match args.dns_listen {
+        Some(address) => Some(name_server(address).await?),
+        None => None,
+    };
     let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));
     let region = Arc::new(region.map_err(start_error)?);
     // The agent beside us needs the range before it can start.
@@ -71,10 +76,37 @@ pub(crate) async fn run(data: &DataDir, args: &RegionAlone) -> Result<(), Error>
         sessions.sessions.close();
     };
     let doors = Doors { listener, tls: Some(reach.tls), plain: reach.plain };
-    region::serve(region, doors, stop).await.map_err(Error::other("start the region"))?;
+    let answering = answer_names(names, Arc::clone(&region));
+    tokio::select! {
+        served = region::serve(region, doors, stop) => served.map_err(Error::other("start the region"))?,
+        () = answering => {}
+    }
     info!("region stopped");
     drop(lock);
     Ok(())
+}
+
+async fn name_server(address: SocketAddr) -> Result<NameServer, Error> {
+    NameServer::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => Error::AddressInUse(address),
+        _ => Error::Listen { address, source },
+    })
+}
+
+/// Answers names of load balancers for as long as it is polled; never done.
+async fn answer_names(names: Option<NameServer>, region: Arc<Region>) {
+    if let Some(server) = names {
+        if let Ok(address) = server.address() {
+            info!(%address, "names are answered");
+        }
+        let lookup = move |name: &str, asker: IpAddr| match region.name_outside(name, asker) {
+            NameOutside::Known(entry) => Told::Entry(entry),
+            NameOutside::NotYet => Told::NotYet,
+            NameOutside::Nobodys => Told::Nobodys,
+        };
+        server.serve(Arc::new(lookup)).await;
+    }
+    std::future::pending().await
 }
 
 /// A root key that is missing or wrong stays so however often one asks.

@@ -101,6 +101,9 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         region_args.push("--insecure-listen".into());
     }
     region_args.extend(region.address.to_args());
+    if let Some(address) = region.dns_listen {
+        region_args.extend(["--dns-listen".into(), text(&address)]);
+    }
     if let Some(file) = &region.oidc_keys {
         region_args.extend(["--oidc-keys".into(), file.into()]);
     }
@@ -441,7 +444,7 @@ mod tests {
                 .map(OsString::from)
                 .to_vec();
         let places = up(&daemon_args(&data, &up(&given), Path::new("/log"))).balancer;
-        assert_eq!(places.balancer_address.to_string(), "10.0.0.7");
+        assert_eq!(places.balancer_address.unwrap().to_string(), "10.0.0.7");
         assert_eq!(places.access_logs, Some(std::path::absolute("logs").unwrap()));
         let command = told(&["up", "--detach", "--root-key-command", "pass 'a b'"]);
         assert_eq!(command.root_key_command.as_deref(), Some("pass 'a b'"));

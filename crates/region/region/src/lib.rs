@@ -25,6 +25,7 @@ mod tests;
 pub mod tls;
 
 pub use control::{Access, AccessKey, Config, KeyPair, Keys, RootKeySource};
+pub use elb::outside::NameOutside;
 pub use region::{Region, StartError};
 pub use server::{Doors, NotReady, Plain, serve_region as serve};
 pub use tls::{Tls, TlsError, TlsSource};

@@ -17,6 +17,7 @@ use model::elb::{
     BalancerKind, ElbAction, ElbAlpn, ElbCondition, ElbProtocol, ElbRewrite, GroupVersion,
     ListenerTls, TargetHealth, arn,
 };
+use model::task::{Phase, Protocol};
 use model::{
     AcmCertificate, ElbBalancer, ElbGroup, ElbListener, ElbRule, ElbTarget, Instance, View,
 };
@@ -24,9 +25,9 @@ use routing::{
     AccessLogs, Action, Algorithm, Alpn, Balancer, BalancerAttributes, BalancerId, Certificate,
     CertificateId, CheckPort, CheckProtocol, ClientRule, Condition, DesyncMode, Endpoint,
     EndpointId, ForwardedFor, GroupId, HealthCheck, Interface, Kind, Listener, ListenerAttributes,
-    ListenerId, ListenerProtocol, Pattern, ProtocolVersion, RedirectStatus, Rewrite, Rule, RuleId,
-    Scheme, SecretKey, Stickiness, Table, Target, TargetGroup, TargetKey, TargetProtocol,
-    TargetState, TlsSettings, Transforms, WeightedGroup,
+    ListenerId, ListenerProtocol, Pattern, ProtocolVersion, PublishedPort, RedirectStatus, Rewrite,
+    Rule, RuleId, Scheme, SecretKey, Stickiness, Table, Target, TargetGroup, TargetKey,
+    TargetProtocol, TargetState, TlsSettings, Transforms, WeightedGroup,
 };
 use traffic::{Peer, Traffic};
 
@@ -101,7 +102,27 @@ pub fn table(view: &View, means: &Means<'_>, host: Option<InstanceId>) -> Table 
         certificates: certificates(view, rows(), means.open_key),
         endpoints: if host.is_none() { endpoints(view) } else { BTreeMap::new() },
         egress: BTreeSet::new(),
+        published: published_ports(view, means.is_own, host),
     }
+}
+
+/// The ports of a machine that are chosen for tasks there: a task that finds one taken does not start, a listener finds
+/// another. Those that agents choose are found to be taken.
+fn published_ports(
+    view: &View,
+    is_own: IsOwn<'_>,
+    host: Option<InstanceId>,
+) -> BTreeSet<PublishedPort> {
+    let its: Vec<InstanceId> = match host {
+        Some(id) => vec![id],
+        None => view.instances.iter().filter(|row| is_own(row)).map(|row| row.id).collect(),
+    };
+    let tasks = its.iter().flat_map(|id| view.tasks_on_instance(*id));
+    let tasks = tasks.filter(|task| task.phase < Phase::Stopped);
+    let ports = tasks.flat_map(|task| &task.need.ports);
+    let ports =
+        ports.map(|it| PublishedPort { is_datagram: it.protocol == Protocol::Udp, port: it.port });
+    ports.collect()
 }
 
 /// VPC endpoints by interfaces. They are no load balancers, but served by the process of the region's own machine.

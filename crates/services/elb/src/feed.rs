@@ -232,8 +232,7 @@ impl Feed {
             version: report.version,
             at: now,
             targets: targets.collect(),
-            // Where it is reached on another host is nothing that anybody here can use.
-            local: if host.is_none() { report.local } else { Vec::new() },
+            local: report.local,
             serving: report.serving.into_iter().map(|it| it.eni).collect(),
         };
         let mut nodes = held(&self.nodes);
@@ -279,13 +278,6 @@ impl Feed {
             node.targets.get(&key).is_some_and(|it| it.registered_at == row.registered_at)
         })
     }
-
-    /// Where a listener is reached from the machine itself.
-    pub fn local(&self, listener: &str) -> Option<std::net::SocketAddr> {
-        let nodes = held(&self.nodes);
-        let mut all = nodes.values().flat_map(|node| &node.local);
-        all.find(|(id, _)| id.0 == listener).map(|(_, address)| *address)
-    }
 }
 
 /// How reports name a target.
@@ -321,6 +313,12 @@ fn is_placed(view: &View, account: AccountId, id: &TaskId) -> bool {
     address.is_some_and(|address| view.elb_targets.of(account).any(|row| row.address == address))
 }
 
+/// Whether a port of a machine that serves may be a task's from now on, or no more.
+fn takes_port(view: &View, account: AccountId, id: &TaskId) -> bool {
+    let task = view.tasks.get(account, id).filter(|task| !task.need.ports.is_empty());
+    task.is_some_and(|task| task.instance.is_some()) && view.elb_balancers.iter().next().is_some()
+}
+
 /// Whether a row is of balancers and what they forward to.
 pub(crate) fn leads_somewhere(key: &Key) -> bool {
     matches!(
@@ -353,7 +351,11 @@ impl Reconciler for Publisher {
             }
             // What tasks publish on the machine is what may be reached there.
             Key::ContainerInstance(account, _) => publishes(view, *account),
-            Key::Task(account, id) => publishes(view, *account) || is_placed(view, *account, id),
+            Key::Task(account, id) => {
+                publishes(view, *account)
+                    || is_placed(view, *account, id)
+                    || takes_port(view, *account, id)
+            }
             _ => false,
         };
         if is_part {

@@ -22,6 +22,7 @@ mod groups;
 mod health;
 mod limits;
 mod listeners;
+pub mod outside;
 mod pages;
 mod place;
 mod policies;

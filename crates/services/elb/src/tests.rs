@@ -14,6 +14,7 @@ use crate::feed::Host;
 
 mod certificates;
 mod hosts;
+mod outside;
 mod registering;
 mod stopping;
 mod vpcs;

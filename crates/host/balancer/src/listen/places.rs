@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use routing::{EndpointId, InterfaceRef, ListenerId, ListenerProtocol, Scheme, Table};
+use routing::{
+    EndpointId, InterfaceRef, ListenerId, ListenerProtocol, PublishedPort, Scheme, Table,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::relay;
@@ -29,6 +31,19 @@ impl Place {
             Self::Endpoint(endpoint, ..) => &endpoint.0,
             Self::Egress(interface) => &interface.eni,
         }
+    }
+}
+
+impl Place {
+    /// Whether what is listened at there takes a port of the machine that is a task's.
+    pub(super) fn is_in_the_way(
+        &self,
+        address: SocketAddr,
+        published: &BTreeSet<PublishedPort>,
+    ) -> bool {
+        let Self::Local(_, transport, _) = self else { return false };
+        let is_datagram = *transport == Transport::Datagram;
+        published.contains(&PublishedPort { is_datagram, port: address.port() })
     }
 }
 

@@ -77,6 +77,9 @@ impl Region {
     }
 }
 
+/// Where machines are reached.
+pub(super) const LOOPBACK: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+
 /// A balancer's process with its region.
 pub(super) struct World {
     pub(super) region: Arc<Region>,
@@ -111,13 +114,14 @@ impl World {
         };
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let tenure = first(&dir);
-        Self::start(Arc::new(region), dir, tenure, interfaces, doors).await
+        Self::start(Arc::new(region), dir, tenure, LOOPBACK, (interfaces, doors)).await
     }
 
     pub(super) async fn with(region: Arc<Region>, dir: Arc<tempfile::TempDir>) -> Self {
         let nowhere = Arc::new(super::Nowhere);
         let tenure = first(&dir);
-        Self::start(region, dir, tenure, Arc::<super::Nowhere>::clone(&nowhere), nowhere).await
+        let nowhere = (Arc::<super::Nowhere>::clone(&nowhere) as Arc<_>, nowhere as Arc<_>);
+        Self::start(region, dir, tenure, LOOPBACK, nowhere).await
     }
 
     /// Another process, which takes over from this one.
@@ -139,9 +143,19 @@ impl World {
         region: Arc<Region>,
         dir: Arc<tempfile::TempDir>,
     ) -> Self {
+        Self::after_at(before, region, dir, LOOPBACK).await
+    }
+
+    /// The same, on a machine that is reached at `local`.
+    pub(super) async fn after_at(
+        before: Predecessor,
+        region: Arc<Region>,
+        dir: Arc<tempfile::TempDir>,
+        local: Option<IpAddr>,
+    ) -> Self {
         let nowhere = Arc::new(super::Nowhere);
-        let tenure = Tenure::After(before);
-        Self::start(region, dir, tenure, Arc::<super::Nowhere>::clone(&nowhere), nowhere).await
+        let nowhere = (Arc::<super::Nowhere>::clone(&nowhere) as Arc<_>, nowhere as Arc<_>);
+        Self::start(region, dir, Tenure::After(before), local, nowhere).await
     }
 
     /// Waits for its end, which nobody asks for.
@@ -153,15 +167,15 @@ impl World {
         region: Arc<Region>,
         dir: Arc<tempfile::TempDir>,
         tenure: Tenure,
-        interfaces: Arc<dyn Interfaces>,
-        doors: Arc<dyn Doors>,
+        local: Option<IpAddr>,
+        (interfaces, doors): (Arc<dyn Interfaces>, Arc<dyn Doors>),
     ) -> Self {
         let config = Config {
             state_dir: dir.path().join("state"),
             logs_dir: dir.path().join("logs"),
             region: "eu-north-1".to_owned(),
             node: "test".to_owned(),
-            local: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            local,
             interfaces,
             doors,
             missing_wait: Duration::from_millis(20),
@@ -325,6 +339,7 @@ pub(super) fn table(targets: &[SocketAddr]) -> Table {
         certificates: std::collections::BTreeMap::new(),
         endpoints: std::collections::BTreeMap::new(),
         egress: std::collections::BTreeSet::new(),
+        published: std::collections::BTreeSet::new(),
     }
 }
 

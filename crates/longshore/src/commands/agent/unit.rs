@@ -11,7 +11,7 @@ use files::whole::{self, Durability};
 use tracing::info;
 
 use super::home;
-use crate::cli::{AgentArgs, UnitArgs};
+use crate::cli::{AgentArgs, BalancerAddress, UnitArgs};
 use crate::commands::{Environment, down};
 use crate::data_dir::{DataDir, Role};
 use crate::error::Error;
@@ -92,7 +92,8 @@ fn check_root(environment: &Environment) -> Result<(), Error> {
 /// What the agent is told at each start: all but how it joined.
 fn told(args: &AgentArgs) -> Vec<String> {
     let name = args.join.host_name.iter().flat_map(|name| ["--host-name".to_owned(), name.clone()]);
-    args.host.to_args().into_iter().chain(args.egress.to_args()).chain(name).collect()
+    let doors = args.balancer_address.into_iter().flat_map(BalancerAddress::to_args);
+    args.host.to_args().into_iter().chain(args.egress.to_args()).chain(name).chain(doors).collect()
 }
 
 /// Its containers outlive it, so that only the agent's own process is ended. It makes namespaces and mounts that must be

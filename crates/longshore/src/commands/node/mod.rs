@@ -13,7 +13,7 @@ use crate::commands::connect;
 use crate::data_dir::DataDir;
 use crate::error::Error;
 use crate::instances::{self, Host};
-use crate::table;
+use crate::{listening, table};
 
 pub(crate) async fn run(data: &DataDir, command: &Node) -> Result<(), Error> {
     let client = connect(data)?;
@@ -152,6 +152,11 @@ async fn show(client: &Client, args: &NodeShow) -> Result<(), Error> {
     lines.push(("between hosts", said_of(&said, host).to_owned()));
     let layers = said.iter().find(|it| it.instance == host.arn()).and_then(|it| it.layers.clone());
     lines.push(("layers given", layers.unwrap_or_else(|| "-".to_owned())));
+    let listening = listening::elsewhere(client).await;
+    for it in listening.iter().filter(|it| it.instance.as_deref() == Some(host.arn())) {
+        let row = listening::row(&it.balancer, &it.protocol, it.port, it.address);
+        lines.push(("balancer", row.join(" ")));
+    }
     let now = SystemClock.now();
     match node {
         Some(node) => {

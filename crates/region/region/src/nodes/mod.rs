@@ -33,8 +33,9 @@ use crate::tls::Tls;
 pub use release::own_digest;
 pub use shapes::{
     BetweenHostsOf, CheckIn, CheckedIn, CreateJoinToken, CreatedJoinToken, Done, IssuedKey, Join,
-    JoinByActivation, Joined, Listed, ListedJoinToken, ListedNode, NodeRanges, OfferedRelease,
-    ReadRelease, ReadReleasePart, RemoveNode, RevokeJoinToken, StartUpgrade, StartedUpgrade,
+    JoinByActivation, Joined, Listed, ListedJoinToken, ListedNode, ListeningOn, NodeRanges,
+    OfferedRelease, ReadRelease, ReadReleasePart, RemoveNode, RevokeJoinToken, StartUpgrade,
+    StartedUpgrade,
 };
 pub use upgrade::UPGRADE_MS_MAX;
 

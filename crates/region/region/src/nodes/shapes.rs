@@ -1,6 +1,7 @@
 //! What these operations are asked and answer. The command line and the agent read the same.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use longshore_types::{ClusterName, Timestamp, Token};
 use serde::{Deserialize, Serialize};
@@ -231,6 +232,22 @@ pub struct BetweenHostsOf {
     /// What the host gives to others of the layers of images; nothing if it gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<String>,
+}
+
+/// A listener of an internet-facing load balancer at a host's own address.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListeningOn {
+    /// The ARN of the host's instance; none: the region's own machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// `app/web/0123456789abcdef`
+    pub balancer: String,
+    /// In AWS's words: `HTTP`.
+    pub protocol: String,
+    /// The listener's own.
+    pub port: u16,
+    pub address: SocketAddr,
 }
 
 /// Answered by lists.

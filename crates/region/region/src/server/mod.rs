@@ -118,6 +118,8 @@ const EXPLAIN_REACH: &str = "ExplainReach";
 const LIST_TASK_FIGURES: &str = "ListTaskFigures";
 /// How packets go between hosts, as `longshore node` shows it.
 const LIST_BETWEEN_HOSTS: &str = "ListBetweenHosts";
+/// Where load balancers are reached at hosts' own addresses: [`crate::nodes::Listed`] of [`crate::nodes::ListeningOn`].
+const LIST_LISTENING: &str = "ListListening";
 
 /// What stands behind the listener.
 pub trait RegionApi: Send + Sync + 'static {

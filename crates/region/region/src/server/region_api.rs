@@ -1,6 +1,7 @@
 //! The region behind its listener.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use aws_wire::{ApiError, ByEndpoint, Caller, Origin, Principal, Trail};
 use control::iam::{KeyUse, node_keys};
 use control::ports::RegionService;
 use control::{AccessKey, Config, RootKeyError};
+use elb::outside::NameOutside;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use longshore_types::{AccountId, InstanceId, RegionName, Timestamp, Uuid};
@@ -22,8 +24,9 @@ use traffic::flows::REPORT_FLOWS;
 use super::answer::REQUEST_ID;
 use super::watched::Watched;
 use super::{
-    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, LIST_BETWEEN_HOSTS, LIST_TASK_FIGURES,
-    OWN_SERVICE, ROTATE_ROOT_KEY, RegionApi, RequestBody, SIGN_IN, limits, serve,
+    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, LIST_BETWEEN_HOSTS, LIST_LISTENING,
+    LIST_TASK_FIGURES, OWN_SERVICE, ROTATE_ROOT_KEY, RegionApi, RequestBody, SIGN_IN, limits,
+    serve,
 };
 use crate::audit::{Entry, Outcome};
 use crate::nodes;
@@ -98,6 +101,29 @@ impl Region {
             let says = self.sessions.between_hosts(&view, row)?;
             let (instance, layers) = (row.arn().to_string(), self.sessions.layers_given(row));
             Some(nodes::BetweenHostsOf { instance, says, layers })
+        });
+        let listed = is_owner.then(|| nodes::Listed { items: items.collect() })?;
+        Some(Box::pin(std::future::ready(nodes::answer(&listed))))
+    }
+
+    /// What the name of a load balancer means to whoever asks from outside all VPCs.
+    pub fn name_outside(&self, name: &str, asker: IpAddr) -> NameOutside {
+        self.elb.name_outside(name, asker)
+    }
+
+    /// Where load balancers are reached at hosts' own addresses, for whom the region belongs to.
+    fn list_listening<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+        let is_owner = control::is_root(caller) && caller.account == Config::root_account();
+        let view = self.control.view();
+        let items = self.elb.listening().into_iter().map(|it| nodes::ListeningOn {
+            instance: it.host.and_then(|id| Some(view.instance_of_any(id)?.arn().to_string())),
+            balancer: it.balancer,
+            protocol: it.protocol.to_owned(),
+            port: it.port,
+            address: it.address,
         });
         let listed = is_owner.then(|| nodes::Listed { items: items.collect() })?;
         Some(Box::pin(std::future::ready(nodes::answer(&listed))))
@@ -220,6 +246,7 @@ impl RegionApi for Region {
                 return Some(Box::pin(std::future::ready(listed)));
             }
             LIST_BETWEEN_HOSTS => return self.list_between_hosts(caller),
+            LIST_LISTENING => return self.list_listening(caller),
             SIGN_IN if caller.principal == Principal::Anonymous => {
                 return Some(Box::pin(async {
                     nodes::answer(&self.iam.sign_in(caller, nodes::read(body)?).await?)

@@ -13,13 +13,13 @@ use model::instance::{BALANCERS_ATTRIBUTE, ENI_ATTRIBUTE, UNDERLAY_ATTRIBUTE};
 use super::*;
 use crate::standing::Standing;
 
-fn host(number: u8) -> Host {
+pub(super) fn host(number: u8) -> Host {
     Some(InstanceId::from_bytes([number; 16]))
 }
 
 impl World {
     /// A host of a zone that joined.
-    async fn join(&self, number: u8, zone: &str) {
+    pub(super) async fn join(&self, number: u8, zone: &str) {
         let mut row = rows::instance(host(number).unwrap());
         row.agent.connected = true;
         row.scope.account = self.root().account;
@@ -37,7 +37,7 @@ impl World {
         .await;
     }
 
-    async fn place(&self) {
+    pub(super) async fn place(&self) {
         let (control, heard_since) = (Arc::clone(&self.elb.control), self.elb.feed.since);
         Standing { control, heard_since }.pass(&control::reconcile::NowAndThen).await.unwrap();
         self.publish();

@@ -1,0 +1,67 @@
+//! Where a machine is reached at its own address.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use routing::PublishedPort;
+use tokio::net::TcpStream;
+
+use super::world::*;
+
+#[tokio::test]
+async fn a_port_that_is_a_tasks_is_left_to_it_and_what_is_open_goes_on() {
+    let a = backend(Does::Answers("a")).await;
+    let world = World::new(table(&[a.address])).await;
+    let address = world.address().await;
+    let mut caller = Caller::new(address).await;
+    assert_eq!(caller.ask(GET).await.unwrap().body, "a");
+    let publish = |is_datagram, port| {
+        move |table: &mut routing::Table| {
+            table.published = [PublishedPort { is_datagram, port }].into();
+        }
+    };
+    world.change(publish(true, address.port())).await;
+    assert_eq!(world.address().await, address, "it is one of datagrams");
+    world.change(publish(false, address.port())).await;
+    let other = world.address().await;
+    assert_ne!(other.port(), address.port());
+    // The task's own socket.
+    let own = std::net::TcpListener::bind(address).unwrap();
+    assert_eq!(caller.ask(GET).await.unwrap().body, "a", "on the connection of before");
+    assert_eq!(get(other).await.unwrap().body, "a");
+    drop(own);
+    world.change(|table| table.published.clear()).await;
+    assert_eq!(world.address().await, other, "clients were told of that one");
+    // The next process has the same.
+    let next = world.next().await;
+    assert_eq!(next.address().await, other);
+    world.ended().await;
+    let (region, dir) = next.kill().await;
+    let again = World::with(region, dir).await;
+    assert_eq!(again.address().await, other);
+    again.end().await;
+}
+
+#[tokio::test]
+async fn the_next_process_is_reached_where_it_is_told_and_nowhere_else() {
+    let a = backend(Does::Answers("a")).await;
+    let world = World::new(table(&[a.address])).await;
+    let address = world.address().await;
+    let moved: IpAddr = "127.0.0.2".parse().unwrap();
+    let (region, dir) = (Arc::clone(&world.region), Arc::clone(&world.dir));
+    let before = world.asked().await;
+    let next = World::after_at(before, region, dir, Some(moved)).await;
+    let is_moved = |report: &routing::Report| report.local.iter().any(|it| it.1.ip() == moved);
+    let report = next.reported("the other address", is_moved).await;
+    world.ended().await;
+    assert_eq!(get(report.local[0].1).await.unwrap().body, "a");
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens there any more");
+    // And then nowhere.
+    let (region, dir) = (Arc::clone(&next.region), Arc::clone(&next.dir));
+    let before = next.asked().await;
+    let last = World::after_at(before, region, dir, None).await;
+    last.reported("no address", |report| report.local.is_empty()).await;
+    next.ended().await;
+    assert!(TcpStream::connect(report.local[0].1).await.is_err());
+    last.end().await;
+}
