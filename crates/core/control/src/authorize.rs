@@ -11,6 +11,7 @@
 //! `policy` evaluates; of hosts' agents it is one that everybody can read (`access::NODE_POLICY`).
 
 mod endpoint;
+mod resources;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,15 +20,16 @@ use std::sync::{Arc, LazyLock};
 use aws_wire::{ApiError, Caller, Principal, Question};
 use longshore_types::{AccountId, Timestamp};
 use model::View;
-use policy::{Action, Request, evaluate};
+use policy::{Action, Contexts, Inquiry, KeyMask, Request};
 pub use policy::{Context, Policy, ResourceKind, Value};
 use store::Batch;
 
+use self::resources::{AboutResource, Group};
 use crate::Control;
 use crate::access::principal_arn;
-use crate::denied;
+use crate::denied::{self, Decided};
 use crate::errors::not_authorized;
-use crate::iam::{Subject, resource_policies_of, tags_of};
+use crate::iam::{Subject, may_have_policies, resource_policies_of, tags_of};
 
 /// Resources that one line of the audit log names.
 const NAMED_MAX: usize = 20;
@@ -192,11 +194,26 @@ impl Permission {
     /// Whether nothing but an account's own things without policies of their own are concerned, with which its
     /// root may do anything.
     fn is_of_root(&self, view: &View, account: AccountId) -> bool {
-        let is_plain = |arn: &String| {
-            let is_own = owner_of(arn).is_none_or(|owner| owner == account);
-            is_own && resource_policies_of(view, arn).is_empty()
-        };
-        self.resource_policies.is_empty() && self.resources.iter().all(is_plain)
+        let mut group = Group::default();
+        let is_plain = |arn: &'_ String| resource_policies_of(view, arn).is_empty();
+        self.resource_policies.is_empty()
+            && self.resources.iter().all(|arn| {
+                let is_known = group.take(arn);
+                let is_own = is_known || group.owner.is_none_or(|owner| owner == account);
+                is_own && (!group.may_have_policies || is_plain(arn))
+            })
+    }
+
+    /// The condition keys that policies of resources may ask for, as far as they can be told beforehand.
+    fn asked_by_resources(&self) -> KeyMask {
+        let mut mask = KeyMask::NONE;
+        for each in self.each() {
+            if each.resources.iter().any(|arn| may_have_policies(arn)) {
+                return KeyMask::ALL;
+            }
+            mask = each.resource_policies.iter().fold(mask, |all, it| all.or(it.key_mask()));
+        }
+        mask
     }
 
     /// Names resources for the audit log where nothing is asked about them: long lists are cut short.
@@ -316,7 +333,8 @@ impl Control {
         caller: &Caller,
         permission: &Permission,
     ) -> Result<(), ApiError> {
-        let Some(subject) = Subject::of(view, caller) else {
+        let asked_for = permission.asked_by_resources();
+        let Some(subject) = Subject::known(view, caller, &self.standings, asked_for) else {
             return Err(not_authorized(&principal_arn(caller), permission.action));
         };
         permission.each().try_for_each(|each| self.check(view, caller, &subject, each))
@@ -329,49 +347,102 @@ impl Control {
         subject: &Subject,
         permission: &Permission,
     ) -> Result<(), ApiError> {
-        let (action, context) = asked(subject, permission)?;
-        let mut allowed_by = None;
-        for resource in permission.asked_about() {
-            // A host serves the tasks of every account: no repository's policy speaks of it.
-            let is_of_node = matches!(caller.principal, Principal::Node { .. });
-            let mut under = match is_of_node {
-                true => Vec::new(),
-                false => resource_policies_of(view, resource),
-            };
-            under.extend(permission.resource_policies.iter().map(Arc::clone));
-            let policies = subject.policies(&under, permission.resource_kind);
-            let asks = policies.ask_about_resource();
-            let owner = owner_of(resource).filter(|_| !is_of_node);
-            let own = match asks {
-                true => about_resource(view, &context, permission.action, (resource, owner)),
-                false => None,
-            };
-            let request = Request {
-                caller: &subject.caller,
-                action: &action,
-                resource,
-                resource_account: owner,
-                context: own.as_ref().unwrap_or(&context),
-            };
-            let decision = evaluate(&request, &policies);
-            let is_noted = allowed_by.is_some() || !caller.origin.trail.is_on();
-            if decision.is_allowed() && is_noted {
+        let of_subject = Contexts::from(&subject.context);
+        let known = Contexts::over(&permission.context, &of_subject);
+        let of_all = inquire(subject, permission, known, &permission.resource_policies)?;
+        let resources = permission.asked_about();
+        let is_same = 1 < resources.len() && of_all.is_same_for_all();
+        let about_all = AboutResource::asked_by(&of_all, permission.action);
+        let (mut allowed_by, mut group) = (None, Group::default());
+        // A host serves the tasks of every account: no repository's policy speaks of it.
+        let is_of_node = matches!(caller.principal, Principal::Node { .. });
+        for resource in resources {
+            let is_of_group = group.take(resource);
+            let has_policies = group.may_have_policies && !is_of_node;
+            if is_of_group && is_same && !has_policies {
+                // What was decided for the one before it, which is allowed.
                 continue;
             }
-            let shown = permission.shown_as.as_deref().unwrap_or(resource);
-            let said = denied::Said { caller, subject, request, policies, decision, shown };
+            let owner = group.owner.filter(|_| !is_of_node);
+            let mut policies = match has_policies {
+                true => resource_policies_of(view, resource),
+                false => Vec::new(),
+            };
+            let (of_it, about_it);
+            let (inquiry, about) = match policies.is_empty() {
+                true => (&of_all, &about_all),
+                false => {
+                    policies.extend(permission.resource_policies.iter().map(Arc::clone));
+                    of_it = inquire(subject, permission, known, &policies)?;
+                    about_it = AboutResource::asked_by(&of_it, permission.action);
+                    (&of_it, &about_it)
+                }
+            };
+            let own = about.of(view, resource, owner);
+            let decision = inquiry.decide(resource, owner, Contexts::over(&own, &known));
+            let decided = Decided { subject, policies: inquiry.policies(), decision };
             if !decision.is_allowed() {
-                let by = said.decided_by();
-                caller.origin.trail.asked(Question::denied(permission.action, resource, by));
-                return Err(self.denied(&said));
+                let about = (resource.as_str(), owner);
+                return Err(self.refuse(view, caller, permission, about, decided));
             }
-            allowed_by = Some(said.decided_by());
+            if allowed_by.is_none() && caller.origin.trail.is_on() {
+                allowed_by = Some(decided.by());
+            }
         }
         if let Some(by) = allowed_by {
             permission.note(caller, true, &by);
         }
         Ok(())
     }
+
+    /// Notes and tells what policies refuse, with all that is known of the request: for a decision, only that was found
+    /// out which they ask for.
+    fn refuse(
+        &self,
+        view: &View,
+        caller: &Caller,
+        permission: &Permission,
+        (resource, owner): (&str, Option<AccountId>),
+        decided: Decided<'_>,
+    ) -> ApiError {
+        let subject = Subject::of(view, caller).unwrap_or_else(|| decided.subject.clone());
+        let (action, context) = match asked(&subject, permission) {
+            Ok(asked) => asked,
+            Err(error) => return error,
+        };
+        let policies = decided.policies;
+        let asks = policies.ask_about_resource();
+        let own = match asks {
+            true => about_resource(view, &context, permission.action, (resource, owner)),
+            false => None,
+        };
+        let known = own.as_ref().unwrap_or(&context);
+        let request = Request {
+            caller: &subject.caller,
+            action: &action,
+            resource,
+            resource_account: owner,
+            context: known.into(),
+        };
+        let (by, decision) = (decided.by(), decided.decision);
+        caller.origin.trail.asked(Question::denied(permission.action, resource, by));
+        let shown = permission.shown_as.as_deref().unwrap_or(resource);
+        let subject = &subject;
+        self.denied(&denied::Said { caller, subject, request, known, policies, decision, shown })
+    }
+}
+
+/// One permission, as the policies of a subject are asked about it, and those of resources.
+fn inquire<'a>(
+    subject: &'a Subject,
+    permission: &Permission,
+    known: Contexts<'a>,
+    resource: &'a [Arc<Policy>],
+) -> Result<Inquiry<'a>, ApiError> {
+    let beside = subject.beside(resource, permission.resource_kind);
+    let set = subject.standing.set();
+    Inquiry::new(&subject.caller, permission.action, known, set, beside)
+        .map_err(|error| ApiError::fault("failed to read an action's name", error))
 }
 
 /// The account that an ARN names.
@@ -384,9 +455,7 @@ fn asked(subject: &Subject, permission: &Permission) -> Result<(Action, Context)
     let unreadable = |error| ApiError::fault("failed to read an action's name", error);
     let action: Action = permission.action.parse().map_err(unreadable)?;
     let mut context = subject.context.clone();
-    for (key, values) in permission.context.iter() {
-        context.set_values(key.to_owned(), values.clone());
-    }
+    context.take(&permission.context);
     Ok((action, context))
 }
 

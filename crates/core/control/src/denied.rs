@@ -1,7 +1,7 @@
 //! What a caller is told whom policies refuse, in Amazon's words, and what only the region's keeper learns.
 
 use aws_wire::{ApiError, Caller, Denial};
-use policy::{Decision, Grounds, Layer, Policies, Request, StatementRef};
+use policy::{Context, Decision, Grounds, Layer, Policies, Request, StatementRef};
 use serde_json::{Value, json};
 
 use crate::Control;
@@ -17,6 +17,8 @@ pub struct Said<'a> {
     pub caller: &'a Caller,
     pub subject: &'a Subject,
     pub request: Request<'a>,
+    /// All that is known of the request.
+    pub known: &'a Context,
     pub policies: Policies<'a>,
     pub decision: Decision,
     /// What the resource is called.
@@ -32,7 +34,7 @@ impl Control {
         error.denial = Some(Box::new(Denial {
             action: said.request.action.as_str().to_owned(),
             resource: said.request.resource.to_owned(),
-            decided_by: said.decided_by(),
+            decided_by: said.decided().by(),
             encoded,
         }));
         error
@@ -55,7 +57,11 @@ impl Said<'_> {
                     Layer::Resource => ("a", "resource-based policy"),
                     Layer::Trust => ("the", "role trust policy"),
                 };
-                let named = self.managed_arn(at).map(|arn| format!(": {arn}")).unwrap_or_default();
+                let named = self
+                    .decided()
+                    .managed_arn(at)
+                    .map(|arn| format!(": {arn}"))
+                    .unwrap_or_default();
                 format!("{start} with an explicit deny in {article} {kind}{named}")
             }
             Decision::ImplicitDeny(layer) => {
@@ -66,43 +72,8 @@ impl Said<'_> {
         }
     }
 
-    fn managed_arn(&self, at: StatementRef) -> Option<&str> {
-        match at.layer {
-            Layer::Identity => match self.subject.names.get(at.policy)? {
-                PolicyName::Managed(arn) => Some(arn),
-                PolicyName::Inline { .. } => None,
-            },
-            Layer::Boundary => self.subject.boundary.as_ref().map(|(arn, _)| &**arn),
-            Layer::Session | Layer::Resource | Layer::Trust => None,
-        }
-    }
-
-    /// For the audit log: which policy, and which statement of it.
-    pub fn decided_by(&self) -> String {
-        match self.decision {
-            Decision::ExplicitDeny(at) | Decision::Allow(Grounds::Statement(at)) => self.place(at),
-            Decision::ImplicitDeny(layer) => format!("no {} allows it", name_of(layer)),
-            Decision::Allow(Grounds::Root) => ROOT.to_owned(),
-            Decision::Allow(Grounds::Both { identity, resource }) => {
-                format!("{} and {}", self.place(identity), self.place(resource))
-            }
-        }
-    }
-
-    fn place(&self, at: StatementRef) -> String {
-        let policy = match self.subject.names.get(at.policy).filter(|_| at.layer == Layer::Identity)
-        {
-            Some(PolicyName::Managed(arn)) => arn.to_string(),
-            Some(PolicyName::Inline { owner, name }) => format!("{name} of {owner}"),
-            None => match self.managed_arn(at) {
-                Some(arn) => arn.to_owned(),
-                None => name_of(at.layer).to_owned(),
-            },
-        };
-        let statement = self.policies.statement(at);
-        let sid = statement.and_then(|it| it.sid()).filter(|sid| !sid.is_empty());
-        let sid = sid.map(|sid| format!(" ({sid})")).unwrap_or_default();
-        format!("statement {}{sid} of {policy}", at.statement + 1)
+    fn decided(&self) -> Decided<'_> {
+        Decided { subject: self.subject, policies: self.policies, decision: self.decision }
     }
 
     /// What DecodeAuthorizationMessage shows.
@@ -124,8 +95,7 @@ impl Said<'_> {
             Decision::ImplicitDeny(_) | Decision::Allow(_) => vec![],
         };
         let conditions: Vec<Value> = self
-            .request
-            .context
+            .known
             .iter()
             .map(|(key, values)| {
                 let values = values.as_slice().iter();
@@ -151,6 +121,55 @@ impl Said<'_> {
                 "conditions": { "items": conditions },
             },
         })
+    }
+}
+
+/// A decision, and among which policies it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Decided<'a> {
+    pub subject: &'a Subject,
+    pub policies: Policies<'a>,
+    pub decision: Decision,
+}
+
+impl Decided<'_> {
+    /// For the audit log: which policy, and which statement of it.
+    pub fn by(&self) -> String {
+        match self.decision {
+            Decision::ExplicitDeny(at) | Decision::Allow(Grounds::Statement(at)) => self.place(at),
+            Decision::ImplicitDeny(layer) => format!("no {} allows it", name_of(layer)),
+            Decision::Allow(Grounds::Root) => ROOT.to_owned(),
+            Decision::Allow(Grounds::Both { identity, resource }) => {
+                format!("{} and {}", self.place(identity), self.place(resource))
+            }
+        }
+    }
+
+    fn managed_arn(&self, at: StatementRef) -> Option<&str> {
+        match at.layer {
+            Layer::Identity => match self.subject.standing.names().get(at.policy)? {
+                PolicyName::Managed(arn) => Some(arn),
+                PolicyName::Inline { .. } => None,
+            },
+            Layer::Boundary => self.subject.standing.boundary().map(|arn| &**arn),
+            Layer::Session | Layer::Resource | Layer::Trust => None,
+        }
+    }
+
+    fn place(&self, at: StatementRef) -> String {
+        let names = self.subject.standing.names();
+        let policy = match names.get(at.policy).filter(|_| at.layer == Layer::Identity) {
+            Some(PolicyName::Managed(arn)) => arn.to_string(),
+            Some(PolicyName::Inline { owner, name }) => format!("{name} of {owner}"),
+            None => match self.managed_arn(at) {
+                Some(arn) => arn.to_owned(),
+                None => name_of(at.layer).to_owned(),
+            },
+        };
+        let statement = self.policies.statement(at);
+        let sid = statement.and_then(|it| it.sid()).filter(|sid| !sid.is_empty());
+        let sid = sid.map(|sid| format!(" ({sid})")).unwrap_or_default();
+        format!("statement {}{sid} of {policy}", at.statement + 1)
     }
 }
 

@@ -256,7 +256,7 @@ impl Control {
             action: &action,
             resource: &self.key_arn(key),
             resource_account: Some(key.account),
-            context: &context,
+            context: (&context).into(),
         };
         evaluate(&request, &policies).is_allowed()
     }

@@ -10,6 +10,7 @@ use store::Store;
 use crate::access::{Access, Keys};
 use crate::config::Config;
 use crate::connect::ConnectHosts;
+use crate::iam::Standings;
 use crate::keyring::RootKeys;
 use crate::layers::LayerDirectory;
 
@@ -34,6 +35,8 @@ pub struct Control {
     pub connect_hosts: ConnectHosts,
     /// Which hosts have which layers of images.
     pub layers: LayerDirectory,
+    /// What those who asked lately may.
+    pub(crate) standings: Standings,
     pub(crate) root_keys: RootKeys,
     /// Held while the root key is changed.
     pub(crate) changing_root_key: tokio::sync::Mutex<()>,
@@ -55,6 +58,7 @@ impl Control {
             access,
             connect_hosts,
             layers,
+            standings: Standings::default(),
             root_keys,
             changing_root_key,
             deciding,

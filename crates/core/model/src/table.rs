@@ -73,6 +73,12 @@ impl<R: Record> Default for Table<R> {
 }
 
 impl<R: Record> Table<R> {
+    /// Whether nothing of it was written since another snapshot was taken, or before one was. It may say no where what was
+    /// written is the same again.
+    pub fn is_of(&self, other: &Self) -> bool {
+        self.accounts.ptr_eq(&other.accounts)
+    }
+
     pub fn get(&self, account: AccountId, id: &R::Id) -> Option<&Arc<R>> {
         self.versioned(account, id).map(|entry| &entry.row)
     }

@@ -2,7 +2,8 @@
 //!
 //! `mixed` is what people have: policies of many services, a few of which concern the request, with
 //! wildcards, variables and conditions. In `one service` every policy concerns it and is looked at whole.
-//! `with context` makes the request's 12 condition keys each time as well.
+//! `with context` makes the request's 12 condition keys each time as well. Policies are kept as a region keeps those of a
+//! principal; `kept by nobody` goes through all of them for each decision.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -10,11 +11,15 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use longshore_types::Timestamp;
-use policy::{Action, Caller, Context, Policies, Policy, PolicyKind, Request, evaluate};
+use policy::{
+    Action, Beside, Caller, Context, Decision, Inquiry, Layer, Policies, Policy, PolicyKind,
+    PolicySet, Request, evaluate,
+};
 
 const POLICIES: usize = 50;
 const SERVICES: [&str; 10] =
     ["ecs", "ecr", "logs", "ssm", "s3", "ec2", "iam", "kms", "secretsmanager", "sqs"];
+const ACTION: &str = "ecs:UpdateService";
 const RESOURCE: &str = "arn:aws:ecs:us-east-1:111122223333:service/prod/web-49";
 
 /// Two Allows and a Deny, with what policies have in them.
@@ -61,19 +66,30 @@ fn decisions(criterion: &mut Criterion) {
         arn: "arn:aws:iam::111122223333:user/alice".into(),
         id: "AIDAEXAMPLEEXAMPLE01".into(),
     };
-    let action: Action = "ecs:UpdateService".parse().expect("an action");
+    let account = Some("111122223333".parse().expect("an account"));
     let kept = context();
-    let decide = |identity: &[Arc<Policy>], context: &Context| {
+    let decide = |set: &PolicySet, context: &Context| {
+        let known = context.into();
+        let inquiry = Inquiry::new(black_box(&caller), ACTION, known, set, Beside::default());
+        inquiry.map_or(Decision::ImplicitDeny(Layer::Identity), |inquiry| {
+            inquiry.decide(black_box(RESOURCE), account, known)
+        })
+    };
+    let action: Action = ACTION.parse().expect("an action");
+    let evaluate = |identity: &[Arc<Policy>]| {
         let request = Request {
             caller: &caller,
             action: &action,
             resource: RESOURCE,
-            resource_account: Some("111122223333".parse().expect("an account")),
-            context,
+            resource_account: account,
+            context: (&kept).into(),
         };
         evaluate(black_box(&request), &Policies { identity, ..Policies::default() })
     };
-    assert!(decide(&mixed, &kept).is_allowed() && decide(&one_service, &kept).is_allowed());
+    let [mixed, one_service] = [mixed, one_service].map(|list| PolicySet::new(list, None));
+    for set in [&mixed, &one_service] {
+        assert!(decide(set, &kept).is_allowed() && decide(set, &kept) == evaluate(set.identity()));
+    }
 
     let mut group = criterion.benchmark_group("policy");
     group.throughput(Throughput::Elements(1));
@@ -83,6 +99,12 @@ fn decisions(criterion: &mut Criterion) {
         bencher.iter(|| decide(&mixed, &context()));
     });
     group.bench_function("one service", |bencher| bencher.iter(|| decide(&one_service, &kept)));
+    group.bench_function("mixed, kept by nobody", |bencher| {
+        bencher.iter(|| evaluate(mixed.identity()));
+    });
+    group.bench_function("one service, kept by nobody", |bencher| {
+        bencher.iter(|| evaluate(one_service.identity()));
+    });
     group.finish();
 }
 

@@ -10,14 +10,13 @@
 //! | `Null` | key must be absent | absent | key must be there |
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use base64::Engine as _;
 
-use crate::context::{Context, Key, Value, Values};
+use crate::context::{Contexts, Key, Value, Values, is_about_resource};
 use crate::malformed::{Fault, Syntax};
-use crate::pattern::{ArnPattern, Grammar, Pattern};
+use crate::pattern::{ArnPattern, Grammar, Pattern, variables};
 use crate::scalar::{Compare, Decimal, Moment, Network};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +123,8 @@ pub(crate) struct Condition {
     operator: Operator,
     key: Key,
     values: Vec<(Box<str>, Expected)>,
+    /// It asks for the resource's tags or account.
+    about_resource: bool,
 }
 
 impl Condition {
@@ -140,7 +141,10 @@ impl Condition {
         for value in values {
             expected.push((value.as_str().into(), compile(operator, value, variables)?));
         }
-        Ok(Self { operator: operator.clone(), key: Key::new(key), values: expected })
+        let asks = |(_, each): &(Box<str>, Expected)| each.variables().any(is_about_resource);
+        let about_resource = is_about_resource(key) || expected.iter().any(asks);
+        let key = Key::new(key);
+        Ok(Self { operator: operator.clone(), key, values: expected, about_resource })
     }
 
     pub(crate) fn operator(&self) -> &str {
@@ -155,25 +159,18 @@ impl Condition {
         self.values.iter().map(|(source, _)| &**source)
     }
 
-    /// The keys that it asks for: its own, and those of its variables.
-    pub(crate) fn keys(&self, keys: &mut BTreeSet<String>) {
-        keys.insert(self.key.as_str().to_owned());
-        for (_, expected) in &self.values {
-            match expected {
-                Expected::Text(pattern) | Expected::TextAnyCase(pattern) => {
-                    keys.extend(pattern.variables().map(str::to_owned));
-                }
-                Expected::Arn(pattern) => keys.extend(pattern.variables().map(str::to_owned)),
-                Expected::Number(..)
-                | Expected::Date(..)
-                | Expected::Bytes(_)
-                | Expected::Network(_)
-                | Expected::Absent(_) => {}
-            }
-        }
+    /// Whether it may hold for one resource and not for another: it asks for tags or the account of what is asked about.
+    pub(crate) fn is_about_resource(&self) -> bool {
+        self.about_resource
     }
 
-    pub(crate) fn holds(&self, context: &Context) -> bool {
+    /// The keys that it asks for: its own, and those of its variables.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        let variables = self.values.iter().flat_map(|(_, expected)| expected.variables());
+        std::iter::once(self.key.as_str()).chain(variables)
+    }
+
+    pub(crate) fn holds(&self, context: Contexts<'_>) -> bool {
         let operator = &self.operator;
         let found = context.find(&self.key);
         if operator.test == Test::Null {
@@ -235,7 +232,20 @@ fn compile(operator: &Operator, value: &str, variables: bool) -> Result<Expected
 }
 
 impl Expected {
-    fn matches(&self, value: &Value, context: &Context) -> bool {
+    fn variables(&self) -> impl Iterator<Item = &str> {
+        let parts = match self {
+            Self::Text(pattern) | Self::TextAnyCase(pattern) => pattern.variable_parts(),
+            Self::Arn(pattern) => pattern.variable_parts(),
+            Self::Number(..)
+            | Self::Date(..)
+            | Self::Bytes(_)
+            | Self::Network(_)
+            | Self::Absent(_) => &[],
+        };
+        variables(parts)
+    }
+
+    fn matches(&self, value: &Value, context: Contexts<'_>) -> bool {
         match self {
             Self::Text(pattern) => pattern.matches(&value.text(), context) == Some(true),
             Self::TextAnyCase(pattern) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use crate::context::{KeyMask, is_about_resource};
 use crate::element;
 use crate::json::{self, Node, Outline};
 use crate::limits::DOCUMENT_BYTES_MAX;
@@ -67,6 +68,7 @@ pub struct Policy {
     mask: ServiceMask,
     /// Each statement's own mask, together so that passing over statements reads little memory.
     masks: Box<[ServiceMask]>,
+    key_mask: KeyMask,
     asks_about_resource: bool,
 }
 
@@ -124,9 +126,8 @@ impl Policy {
         }
         let masks: Box<[ServiceMask]> = statements.iter().map(|s| s.actions.mask()).collect();
         let mask = masks.iter().copied().fold(ServiceMask::default(), ServiceMask::or);
-        let mut keys = BTreeSet::new();
-        statements.iter().for_each(|statement| statement.keys(&mut keys));
-        let asks_about_resource = keys.iter().any(|key| is_about_resource(key));
+        let keys = || statements.iter().flat_map(Statement::keys);
+        let (key_mask, asks_about_resource) = (KeyMask::of(keys()), keys().any(is_about_resource));
         Ok(Self {
             kind,
             text: text.into(),
@@ -136,6 +137,7 @@ impl Policy {
             spans,
             mask,
             masks,
+            key_mask,
             asks_about_resource,
         })
     }
@@ -172,9 +174,12 @@ impl Policy {
 
     /// The condition keys that the policy asks for.
     pub fn context_keys(&self) -> BTreeSet<String> {
-        let mut keys = BTreeSet::new();
-        self.statements.iter().for_each(|statement| statement.keys(&mut keys));
-        keys
+        self.statements.iter().flat_map(Statement::keys).map(str::to_owned).collect()
+    }
+
+    /// As [`Policy::context_keys`], as bits.
+    pub fn key_mask(&self) -> KeyMask {
+        self.key_mask
     }
 
     /// Whether it asks for a resource's tags or account: they need be looked up only then.
@@ -195,12 +200,6 @@ impl Policy {
         let met = masks.iter().zip(&self.statements).enumerate();
         met.filter(move |(_, (own, _))| own.meets(mask)).map(|(index, (_, each))| (index, each))
     }
-}
-
-/// `aws:ResourceTag/team`, `ecs:ResourceTag/team`, `aws:ResourceAccount`
-fn is_about_resource(key: &str) -> bool {
-    let name = key.split_once(':').map_or("", |(_, name)| name).to_ascii_lowercase();
-    name.starts_with("resourcetag/") || name == "resourceaccount"
 }
 
 fn check_text(text: &str) -> Result<(), Syntax> {

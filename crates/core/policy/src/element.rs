@@ -177,7 +177,7 @@ fn is_trust_action(service: &str, name: &str) -> bool {
     let none = crate::context::Context::new();
     service.eq_ignore_ascii_case("sts")
         && action_name(name).is_ok_and(|pattern| {
-            TRUST_ACTIONS.iter().any(|known| pattern.matches(known, &none) == Some(true))
+            TRUST_ACTIONS.iter().any(|known| pattern.matches(known, (&none).into()) == Some(true))
         })
 }
 

@@ -7,9 +7,12 @@
 
 use std::sync::Arc;
 
+use longshore_types::AccountId;
+
 use crate::document::Policy;
 use crate::principal::Grant;
 use crate::request::{Caller, Request};
+use crate::sought::Sought;
 use crate::statement::{Effect, Statement};
 
 /// The kind of policy that decided.
@@ -20,6 +23,21 @@ pub enum Layer {
     Session,
     Resource,
     Trust,
+}
+
+impl Layer {
+    pub(crate) const COUNT: usize = 5;
+
+    /// Its place among all.
+    pub(crate) fn slot(self) -> usize {
+        match self {
+            Self::Identity => 0,
+            Self::Boundary => 1,
+            Self::Session => 2,
+            Self::Resource => 3,
+            Self::Trust => 4,
+        }
+    }
 }
 
 /// A statement by its place: the layer, the policy's index in what [`Policies`] has of the layer, the
@@ -124,7 +142,7 @@ impl<'a> Policies<'a> {
 /// Whether the request is allowed, and what says so.
 pub fn evaluate(request: &Request<'_>, policies: &Policies<'_>) -> Decision {
     match scan_all(request, policies) {
-        Ok(findings) => decide(request, policies, &findings),
+        Ok(findings) => conclude(request.caller, request.resource_account, policies, &findings),
         Err(deny) => Decision::ExplicitDeny(deny),
     }
 }
@@ -138,28 +156,43 @@ pub fn strictest(decisions: impl IntoIterator<Item = Decision>) -> Option<Decisi
 }
 
 /// What each layer allows, there being no Deny.
-#[derive(Clone, Copy)]
-struct Findings {
-    identity: Option<StatementRef>,
-    boundary: Option<StatementRef>,
-    session: Option<StatementRef>,
-    resource: Option<(StatementRef, Grant)>,
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Findings([Option<(StatementRef, Grant)>; Layer::COUNT]);
+
+impl Findings {
+    pub(crate) fn allow(&mut self, at: StatementRef, grant: Grant) {
+        self.0[at.layer.slot()] = Some((at, grant));
+    }
+
+    pub(crate) fn grant(&self, layer: Layer) -> Option<Grant> {
+        self.0[layer.slot()].map(|(_, grant)| grant)
+    }
+
+    fn at(&self, layer: Layer) -> Option<StatementRef> {
+        self.0[layer.slot()].map(|(at, _)| at)
+    }
+
+    fn resource(&self, policies: &Policies<'_>) -> Option<(StatementRef, Grant)> {
+        self.0[policies.resource_layer().slot()]
+    }
 }
 
 fn scan_all(request: &Request<'_>, policies: &Policies<'_>) -> Result<Findings, StatementRef> {
-    let scan = |layer| scan(request, policies.layer(layer), layer);
-    let place = |found: Option<(StatementRef, Grant)>| found.map(|(at, _)| at);
-    Ok(Findings {
-        identity: place(scan(Layer::Identity)?),
-        boundary: place(scan(Layer::Boundary)?),
-        session: place(scan(Layer::Session)?),
-        resource: scan(policies.resource_layer())?,
-    })
+    let resource = Sought::new(request.resource);
+    let mut findings = Findings::default();
+    let layers = [Layer::Identity, Layer::Boundary, Layer::Session, policies.resource_layer()];
+    for layer in layers {
+        if let Some((at, grant)) = scan(request, &resource, policies.layer(layer), layer)? {
+            findings.allow(at, grant);
+        }
+    }
+    Ok(findings)
 }
 
 /// The first Deny that applies, or the strongest Allow.
 fn scan(
     request: &Request<'_>,
+    resource: &Sought<'_>,
     policies: &[Arc<Policy>],
     layer: Layer,
 ) -> Result<Option<(StatementRef, Grant)>, StatementRef> {
@@ -168,12 +201,12 @@ fn scan(
         for (index, statement) in each.concerning(request.action.mask()) {
             let at = StatementRef { layer, policy, statement: index };
             match statement.effect {
-                Effect::Deny if statement.applies(request).is_some() => return Err(at),
+                Effect::Deny if statement.applies(request, resource).is_some() => return Err(at),
                 Effect::Deny => {}
                 // One that can add nothing need not be looked at.
                 Effect::Allow if allowed.is_some_and(|(_, known)| known == Grant::Full) => {}
                 Effect::Allow => {
-                    let found = statement.applies(request);
+                    let found = statement.applies(request, resource);
                     let is_better = found > allowed.map(|(_, known)| known);
                     allowed = found.filter(|_| is_better).map(|grant| (at, grant)).or(allowed);
                 }
@@ -183,45 +216,51 @@ fn scan(
     Ok(allowed)
 }
 
-fn decide(request: &Request<'_>, policies: &Policies<'_>, findings: &Findings) -> Decision {
-    let Some(account) = request.caller.account() else {
+/// The decision about a resource of an account, there being no Deny.
+pub(crate) fn conclude(
+    caller: &Caller,
+    owner: Option<AccountId>,
+    policies: &Policies<'_>,
+    findings: &Findings,
+) -> Decision {
+    let Some(account) = caller.account() else {
         // Services and strangers have no policies of their own: the resource's word is all there is.
-        return match findings.resource {
+        return match findings.resource(policies) {
             Some((at, _)) => Decision::Allow(Grounds::Statement(at)),
             None => Decision::ImplicitDeny(policies.resource_layer()),
         };
     };
-    if request.resource_account.is_some_and(|owner| owner != account) {
-        return across_accounts(request, policies, findings);
+    if owner.is_some_and(|owner| owner != account) {
+        return across_accounts(caller, policies, findings);
     }
-    within_account(request, policies, findings)
+    within_account(caller, policies, findings)
 }
 
-fn within_account(request: &Request<'_>, policies: &Policies<'_>, findings: &Findings) -> Decision {
+fn within_account(caller: &Caller, policies: &Policies<'_>, findings: &Findings) -> Decision {
     let must_say_yes = match policies.resource_kind {
         ResourceKind::Plain => false,
         ResourceKind::Key | ResourceKind::Trust => true,
     };
-    if must_say_yes && findings.resource.is_none() {
+    if must_say_yes && findings.resource(policies).is_none() {
         return Decision::ImplicitDeny(policies.resource_layer());
     }
-    if matches!(request.caller, Caller::Root(_)) {
+    if matches!(caller, Caller::Root(_)) {
         return Decision::Allow(Grounds::Root);
     }
-    match findings.resource {
+    match findings.resource(policies) {
         Some((at, Grant::Full)) => Decision::Allow(Grounds::Statement(at)),
-        Some((at, Grant::Limited)) => match limit(request.caller, policies, findings) {
+        Some((at, Grant::Limited)) => match limit(caller, policies, findings) {
             Some(layer) => Decision::ImplicitDeny(layer),
             None => Decision::Allow(Grounds::Statement(at)),
         },
         Some((_, Grant::Delegated)) | None => {
-            let Some(identity) = findings.identity else {
+            let Some(identity) = findings.at(Layer::Identity) else {
                 return Decision::ImplicitDeny(Layer::Identity);
             };
-            if let Some(layer) = limit(request.caller, policies, findings) {
+            if let Some(layer) = limit(caller, policies, findings) {
                 return Decision::ImplicitDeny(layer);
             }
-            match findings.resource.filter(|_| must_say_yes) {
+            match findings.resource(policies).filter(|_| must_say_yes) {
                 Some((resource, _)) => Decision::Allow(Grounds::Both { identity, resource }),
                 None => Decision::Allow(Grounds::Statement(identity)),
             }
@@ -229,21 +268,17 @@ fn within_account(request: &Request<'_>, policies: &Policies<'_>, findings: &Fin
     }
 }
 
-fn across_accounts(
-    request: &Request<'_>,
-    policies: &Policies<'_>,
-    findings: &Findings,
-) -> Decision {
-    let Some((resource, _)) = findings.resource else {
+fn across_accounts(caller: &Caller, policies: &Policies<'_>, findings: &Findings) -> Decision {
+    let Some((resource, _)) = findings.resource(policies) else {
         return Decision::ImplicitDeny(policies.resource_layer());
     };
-    if matches!(request.caller, Caller::Root(_)) {
+    if matches!(caller, Caller::Root(_)) {
         return Decision::Allow(Grounds::Statement(resource));
     }
-    let Some(identity) = findings.identity else {
+    let Some(identity) = findings.at(Layer::Identity) else {
         return Decision::ImplicitDeny(Layer::Identity);
     };
-    match limit(request.caller, policies, findings) {
+    match limit(caller, policies, findings) {
         Some(layer) => Decision::ImplicitDeny(layer),
         None => Decision::Allow(Grounds::Both { identity, resource }),
     }
@@ -251,10 +286,10 @@ fn across_accounts(
 
 /// The first of boundary and session policy that does not let the request through.
 fn limit(caller: &Caller, policies: &Policies<'_>, findings: &Findings) -> Option<Layer> {
-    if policies.boundary.is_some() && findings.boundary.is_none() {
+    if policies.boundary.is_some() && findings.at(Layer::Boundary).is_none() {
         return Some(Layer::Boundary);
     }
     // A federated user's session has what was passed to it, and nothing if nothing was.
     let must_pass = policies.session.is_some() || matches!(caller, Caller::FederatedUser { .. });
-    (must_pass && findings.session.is_none()).then_some(Layer::Session)
+    (must_pass && findings.at(Layer::Session).is_none()).then_some(Layer::Session)
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::evaluate::{Decision, Layer, Policies, StatementRef, evaluate};
 use crate::request::Request;
+use crate::sought::Sought;
 use crate::statement::Effect;
 
 /// What the policies of a layer say together.
@@ -29,6 +30,7 @@ pub struct Explanation {
 pub fn explain(request: &Request<'_>, policies: &Policies<'_>) -> Explanation {
     let (mut allows, mut denies) = (Vec::new(), Vec::new());
     let (mut keys, mut layers) = (BTreeSet::new(), BTreeMap::new());
+    let resource = Sought::new(request.resource);
     let all = [Layer::Identity, Layer::Boundary, Layer::Session, policies.resource_layer()];
     for layer in all {
         let (allowed_before, denied_before) = (allows.len(), denies.len());
@@ -37,8 +39,8 @@ pub fn explain(request: &Request<'_>, policies: &Policies<'_>) -> Explanation {
                 if !statement.actions.cover(request.action) {
                     continue;
                 }
-                statement.keys(&mut keys);
-                if statement.applies(request).is_some() {
+                keys.extend(statement.keys().map(str::to_owned));
+                if statement.applies(request, &resource).is_some() {
                     let matched = match statement.effect {
                         Effect::Allow => &mut allows,
                         Effect::Deny => &mut denies,

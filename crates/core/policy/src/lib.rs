@@ -5,6 +5,8 @@
 //! the row that holds its document, in an `Arc`, and [`evaluate`] is asked for each request of each
 //! service: it takes the caller, the action, the resource and the request's condition keys, and the policies that
 //! concern them, and answers whether the request is allowed and *which* statement said so.
+//! Where the same principal asks again, its policies are kept as a [`PolicySet`], and an [`Inquiry`] of it answers the
+//! same about as many resources as a request has.
 //! [`explain`] tells all that matched, for policy simulation and for the question why something was denied.
 //!
 //! Nothing here reads a clock or a row: `aws:CurrentTime` is a condition key like the others. Whatever a
@@ -19,23 +21,28 @@ mod element;
 mod evaluate;
 mod explain;
 mod glob;
+mod inquiry;
 mod json;
 pub mod limits;
 mod malformed;
 mod pattern;
+mod policy_set;
 mod principal;
 mod render;
 mod request;
 mod scalar;
+mod sought;
 mod statement;
 
-pub use context::{Context, Value, Values};
+pub use context::{Context, Contexts, KeyMask, KeyName, Value, Values};
 pub use document::{Policy, PolicyKind};
 pub use evaluate::{
     Decision, Grounds, Layer, Policies, ResourceKind, StatementRef, evaluate, strictest,
 };
 pub use explain::{Explanation, Outcome, explain};
+pub use inquiry::{Beside, Inquiry};
 pub use malformed::{Fault, Malformed, Syntax};
+pub use policy_set::PolicySet;
 pub use principal::Principal;
 pub use request::{Action, Caller, NotAnAction, Request};
 pub use statement::{Effect, Statement};

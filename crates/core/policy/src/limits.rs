@@ -20,6 +20,11 @@ pub const SECRET_POLICY_MAX: usize = 20_480;
 pub const REPOSITORY_POLICY_MAX: usize = 10_240;
 pub const KEY_POLICY_MAX: usize = 131_072;
 
+/// Actions of which a set of policies keeps what speaks of them.
+pub const ACTIONS_KEPT_MAX: usize = 512;
+/// Statements of a set with which others are compared, to leave out what was said.
+pub const COMPARED_MAX: usize = 128;
+
 /// What counts of a document against IAM's quotas: its characters without white space.
 pub fn counted_size(document: &str) -> usize {
     document.chars().filter(|c| !c.is_whitespace()).count()

@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 
-use crate::context::{Context, Key};
+use crate::context::{Contexts, Key};
 use crate::glob::{self, Piece};
 use crate::malformed::{Fault, Syntax};
+use crate::sought::Pairs;
 
 /// What of a text has a meaning of its own.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,8 @@ pub(crate) enum Part {
 pub(crate) struct Pattern {
     source: Box<str>,
     shape: Shape,
+    /// What is in every text that it matches.
+    needed: Pairs,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,26 @@ enum Shape {
     Prefix(Box<str>),
     Glob { head: Box<str>, tail: Box<[Piece<'static>]> },
     Template { head: Box<str>, tail: Box<[Part]> },
+}
+
+impl Shape {
+    fn needed(&self) -> Pairs {
+        match self {
+            Self::Any => Pairs::default(),
+            Self::Exact(text) | Self::Prefix(text) => Pairs::of(text),
+            Self::Glob { head, tail } => {
+                let pieces = tail.iter().map(Pairs::of_piece);
+                pieces.fold(Pairs::of(head), Pairs::or)
+            }
+            Self::Template { head, tail } => {
+                let pieces = tail.iter().map(|part| match part {
+                    Part::Piece(piece) => Pairs::of_piece(piece),
+                    Part::Variable { .. } => Pairs::default(),
+                });
+                pieces.fold(Pairs::of(head), Pairs::or)
+            }
+        }
+    }
 }
 
 impl Pattern {
@@ -56,7 +79,18 @@ impl Pattern {
                 _ => Shape::Glob { head, tail: pieces.into() },
             },
         };
-        Ok(Self { source: source.into(), shape })
+        let needed = shape.needed();
+        Ok(Self { source: source.into(), shape, needed })
+    }
+
+    /// What is in every text that it matches.
+    pub(crate) fn needed(&self) -> Pairs {
+        self.needed
+    }
+
+    /// Whether it matches whatever there is.
+    pub(crate) fn is_any(&self) -> bool {
+        self.shape == Shape::Any
     }
 
     /// As it was written.
@@ -65,7 +99,7 @@ impl Pattern {
     }
 
     /// `None` if it has a variable without a value.
-    pub(crate) fn matches(&self, subject: &str, context: &Context) -> Option<bool> {
+    pub(crate) fn matches(&self, subject: &str, context: Contexts<'_>) -> Option<bool> {
         match &self.shape {
             Shape::Any => Some(true),
             Shape::Exact(text) => Some(**text == *subject),
@@ -81,7 +115,7 @@ impl Pattern {
     }
 
     /// The text that it stands for, of a pattern that was compiled without wildcards.
-    pub(crate) fn text(&self, context: &Context) -> Option<Cow<'_, str>> {
+    pub(crate) fn text(&self, context: Contexts<'_>) -> Option<Cow<'_, str>> {
         match &self.shape {
             Shape::Exact(text) => Some(Cow::Borrowed(text)),
             Shape::Template { head, tail } => {
@@ -101,11 +135,15 @@ impl Pattern {
     }
 
     pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
-        let parts = match &self.shape {
-            Shape::Template { tail, .. } => &**tail,
+        variables(self.variable_parts())
+    }
+
+    /// The parts, if there are variables among them.
+    pub(crate) fn variable_parts(&self) -> &[Part] {
+        match &self.shape {
+            Shape::Template { tail, .. } => tail,
             Shape::Any | Shape::Exact(_) | Shape::Prefix(_) | Shape::Glob { .. } => &[],
-        };
-        variables(parts)
+        }
     }
 }
 
@@ -126,17 +164,18 @@ impl ArnPattern {
         })
     }
 
-    pub(crate) fn matches(&self, subject: &str, context: &Context) -> Option<bool> {
+    pub(crate) fn matches(&self, subject: &str, context: Contexts<'_>) -> Option<bool> {
         match self {
             Self::Fields(fields) => Some(matches_arn(fields, subject)),
             Self::Template(parts) => Some(matches_arn(&fields(&resolve(parts, context)?), subject)),
         }
     }
 
-    pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
+    /// The parts, if there are variables among them.
+    pub(crate) fn variable_parts(&self) -> &[Part] {
         match self {
-            Self::Fields(_) => variables(&[]),
-            Self::Template(parts) => variables(parts),
+            Self::Fields(_) => &[],
+            Self::Template(parts) => parts,
         }
     }
 }
@@ -189,7 +228,7 @@ fn pieces(parts: &[Part]) -> Option<Vec<Piece<'static>>> {
     parts.iter().map(piece).collect()
 }
 
-fn variables(parts: &[Part]) -> impl Iterator<Item = &str> {
+pub(crate) fn variables(parts: &[Part]) -> impl Iterator<Item = &str> {
     parts.iter().filter_map(|part| match part {
         Part::Variable { key, .. } => Some(key.as_str()),
         Part::Piece(_) => None,
@@ -197,7 +236,7 @@ fn variables(parts: &[Part]) -> impl Iterator<Item = &str> {
 }
 
 /// What is in a variable is text: its stars are stars.
-fn resolve<'a>(parts: &'a [Part], context: &'a Context) -> Option<Vec<Piece<'a>>> {
+fn resolve<'a>(parts: &'a [Part], context: Contexts<'a>) -> Option<Vec<Piece<'a>>> {
     let mut pieces = Vec::with_capacity(parts.len());
     for part in parts {
         match part {
@@ -289,6 +328,7 @@ fn variable(inner: &str) -> Result<Part, Syntax> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::Context;
 
     fn resource(source: &str) -> Pattern {
         let grammar = Grammar { wildcards: true, variables: true, arn: true };
@@ -309,7 +349,11 @@ mod tests {
             ("arn:aws:ecs:us-east-?:1:cluster/x", "arn:aws:ecs:us-east-1:1:cluster/x", true),
             ("arn:aws:ecs:us-east-1:1:cluster/?", "arn:aws:ecs:us-east-1:1:cluster/é", true),
         ] {
-            assert_eq!(resource(pattern).matches(subject, &context), Some(wanted), "{pattern}");
+            assert_eq!(
+                resource(pattern).matches(subject, (&context).into()),
+                Some(wanted),
+                "{pattern}"
+            );
         }
     }
 
@@ -318,7 +362,8 @@ mod tests {
         let mut context = Context::new();
         context.set("aws:username", "a*c");
         context.set_list("aws:TagKeys", ["x"]);
-        let matches = |pattern: &str, subject| resource(pattern).matches(subject, &context);
+        let matches =
+            |pattern: &str, subject| resource(pattern).matches(subject, (&context).into());
         assert_eq!(matches("arn:aws:s3:::b/${aws:UserName}/*", "arn:aws:s3:::b/a*c/d"), Some(true));
         assert_eq!(matches("arn:aws:s3:::b/${aws:username}", "arn:aws:s3:::b/abc"), Some(false));
         assert_eq!(matches("arn:aws:s3:::b/${aws:userid}", "arn:aws:s3:::b/"), None);
@@ -355,7 +400,7 @@ mod tests {
             ("${aws:SourceArn}", "arn:aws:iam::1:role/x", None),
         ] {
             let compiled = ArnPattern::compile(pattern, true).unwrap();
-            assert_eq!(compiled.matches(subject, &context), wanted, "{pattern} {subject}");
+            assert_eq!(compiled.matches(subject, (&context).into()), wanted, "{pattern} {subject}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use longshore_types::AccountId;
 
-use crate::context::Context;
+use crate::context::Contexts;
 
 /// An operation of a service, such as `ecs:RunTask`. Policies name it in whatever case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ pub struct Request<'a> {
     pub resource: &'a str,
     /// Who owns the resource; `None` is the caller's own account.
     pub resource_account: Option<AccountId>,
-    pub context: &'a Context,
+    pub context: Contexts<'a>,
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! One statement, compiled, and whether it applies to a request.
 
-use std::collections::BTreeSet;
-
 use crate::condition::Condition;
-use crate::context::Context;
+use crate::context::{Context, Contexts};
 use crate::pattern::Pattern;
 use crate::principal::{Grant, Principal, Principals};
-use crate::request::{Action, Request, ServiceMask};
+use crate::request::{Action, Caller, Request, ServiceMask};
+use crate::sought::{Pairs, Sought};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
@@ -51,33 +50,37 @@ impl Statement {
     }
 
     /// Whether it applies, and if it names principals: how the caller is named.
-    pub(crate) fn applies(&self, request: &Request<'_>) -> Option<Grant> {
-        if !self.actions.cover(request.action) {
+    pub(crate) fn applies(&self, request: &Request<'_>, resource: &Sought<'_>) -> Option<Grant> {
+        if !self.actions.cover(request.action) || !self.is_on(resource, request.context) {
             return None;
         }
-        let is_meant = self.resources.as_ref().is_none_or(|resources| {
-            resources.cover(request.resource, request.context, self.effect)
-        });
-        if !is_meant {
-            return None;
-        }
-        let grant = match (&self.principals, self.effect) {
-            (None, _) => Grant::Full,
-            (Some(principals), Effect::Allow) => principals.allows(request.caller)?,
-            (Some(principals), Effect::Deny) if principals.denies(request.caller) => Grant::Full,
-            (Some(_), Effect::Deny) => return None,
-        };
+        let grant = self.grant(request.caller)?;
         let holds = self.conditions.iter().all(|condition| condition.holds(request.context));
         holds.then_some(grant)
     }
 
-    /// Adds the condition keys that it asks for, in its conditions and variables.
-    pub(crate) fn keys(&self, keys: &mut BTreeSet<String>) {
-        for condition in &self.conditions {
-            condition.keys(keys);
+    /// Whether it speaks of the resource.
+    pub(crate) fn is_on(&self, resource: &Sought<'_>, context: Contexts<'_>) -> bool {
+        let cover = |resources: &Resources| resources.cover(resource, context, self.effect);
+        self.resources.as_ref().is_none_or(cover)
+    }
+
+    /// How the caller is named, if it is meant.
+    pub(crate) fn grant(&self, caller: &Caller) -> Option<Grant> {
+        match (&self.principals, self.effect) {
+            (None, _) => Some(Grant::Full),
+            (Some(principals), Effect::Allow) => principals.allows(caller),
+            (Some(principals), Effect::Deny) => principals.denies(caller).then_some(Grant::Full),
         }
+    }
+
+    /// The condition keys that it asks for, in its conditions and variables.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         let patterns = self.resources.iter().flat_map(|resources| &resources.patterns);
-        keys.extend(patterns.flat_map(Pattern::variables).map(str::to_owned));
+        self.conditions
+            .iter()
+            .flat_map(Condition::keys)
+            .chain(patterns.flat_map(Pattern::variables))
     }
 }
 
@@ -117,7 +120,7 @@ impl Actions {
 fn names_match(patterns: &[Pattern], name: &str) -> bool {
     // Patterns of actions have no variables, so that no context is asked.
     let none = Context::new();
-    patterns.iter().any(|pattern| pattern.matches(name, &none) == Some(true))
+    patterns.iter().any(|pattern| pattern.matches(name, (&none).into()) == Some(true))
 }
 
 /// A statement's `Resource` or `NotResource`.
@@ -128,17 +131,34 @@ pub(crate) struct Resources {
 }
 
 impl Resources {
+    /// Whether it is every resource.
+    pub(crate) fn are_all(&self) -> bool {
+        !self.is_negated && self.patterns.iter().any(Pattern::is_any)
+    }
+
+    /// What is in the name of every resource that is meant.
+    pub(crate) fn needed(&self) -> Pairs {
+        let patterns = self.patterns.iter().filter(|_| !self.is_negated);
+        patterns.map(Pattern::needed).reduce(Pairs::and).unwrap_or_default()
+    }
+
     /// A variable without a value matches no resource. In `NotResource` that could open what was meant to be
     /// closed, so a statement that allows does not apply then, and one that denies does.
-    fn cover(&self, resource: &str, context: &Context, effect: Effect) -> bool {
+    fn cover(&self, resource: &Sought<'_>, context: Contexts<'_>, effect: Effect) -> bool {
+        if !self.is_negated {
+            return self.patterns.iter().any(|pattern| {
+                resource.may_have(pattern.needed())
+                    && pattern.matches(resource.text(), context) == Some(true)
+            });
+        }
         let mut is_unresolved = false;
         for pattern in &self.patterns {
-            match pattern.matches(resource, context) {
-                Some(true) => return !self.is_negated,
+            match pattern.matches(resource.text(), context) {
+                Some(true) => return false,
                 Some(false) => {}
                 None => is_unresolved = true,
             }
         }
-        self.is_negated && (!is_unresolved || effect == Effect::Deny)
+        !is_unresolved || effect == Effect::Deny
     }
 }

@@ -23,7 +23,7 @@ fn holds(operator: &str, wanted: &str, context: &Context) -> bool {
         action: &action,
         resource: "*",
         resource_account: None,
-        context,
+        context: context.into(),
     };
     evaluate(&request, &Policies { identity: &identity, ..Policies::default() }).is_allowed()
 }

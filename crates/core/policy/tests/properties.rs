@@ -189,7 +189,7 @@ impl World {
             action: &action,
             resource: self.resource_arn,
             resource_account: Some(ACCOUNTS[self.owner].parse().expect("an account")),
-            context: &context,
+            context: (&context).into(),
         };
         let decision = evaluate(&request, &policies);
         let told = explain(&request, &policies);
@@ -283,7 +283,7 @@ proptest! {
             action: &action,
             resource: "arn:aws:ecs:us-east-1:111122223333:task/prod/2",
             resource_account: None,
-            context: &context,
+            context: (&context).into(),
         };
         let decide = |identity| evaluate(&request, &Policies { identity, ..Policies::default() });
         prop_assert_eq!(kind_of(decide(&whole)), kind_of(decide(&parts)));
@@ -331,7 +331,7 @@ fn hostile_wildcards_are_bounded() {
         action: &action,
         resource: &resource,
         resource_account: None,
-        context: &context,
+        context: (&context).into(),
     };
     let policies = Policies { identity: &identity, ..Policies::default() };
     for _ in 0..20 {

@@ -68,7 +68,13 @@ fn ask(caller: &Caller, action: &str, owner: &str, policies: &Policies<'_>) -> D
     let context = Context::new();
     let resource_account = Some(account(owner));
     evaluate(
-        &Request { caller, action: &action, resource: SECRET, resource_account, context: &context },
+        &Request {
+            caller,
+            action: &action,
+            resource: SECRET,
+            resource_account,
+            context: (&context).into(),
+        },
         policies,
     )
 }
@@ -291,7 +297,7 @@ fn an_explanation_tells_matches_missing_keys_and_each_layer() {
         action: &action,
         resource: SECRET,
         resource_account: None,
-        context: &context,
+        context: (&context).into(),
     };
     let told = explain(&request, &policies);
     assert_eq!(told.decision, Decision::ImplicitDeny(Layer::Boundary));
@@ -308,7 +314,7 @@ fn an_explanation_tells_matches_missing_keys_and_each_layer() {
     let mut whole = context.clone();
     whole.set("aws:userid", "db-AbCdEf");
     whole.set("aws:PrincipalTag/env", "prod");
-    let told = explain(&Request { context: &whole, ..request }, &policies);
+    let told = explain(&Request { context: (&whole).into(), ..request }, &policies);
     let matched: Vec<usize> = told.matched.iter().map(|at| at.statement).collect();
     assert_eq!(matched, [3], "a Deny is the only one told");
 }

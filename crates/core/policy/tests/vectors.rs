@@ -116,7 +116,7 @@ fn every_decision_of_the_table_comes_out_right() {
             action: &action,
             resource: text(case, "resource"),
             resource_account: Some(OWNER.parse().expect("an account")),
-            context: &context,
+            context: (&context).into(),
         };
         let decision = evaluate(&request, &policies);
         let wanted = [0, 1].map(|index| case["expect"][index].as_str().expect("a word"));

@@ -58,7 +58,8 @@ impl Ecs {
         kind: &str,
         names: impl IntoIterator<Item = &'n String>,
     ) -> Permission {
-        let arns = names.into_iter().map(|name| self.arn_text(caller, kind, name));
+        let start = self.arn_start(caller, kind);
+        let arns = names.into_iter().map(|name| arn_text(&start, name));
         match is_root(caller) {
             true => for_root(caller, action, arns),
             false => Permission::to(action).on_each(arns),
@@ -80,7 +81,8 @@ impl Ecs {
         let text = self.cluster_text(caller, cluster);
         let name = text.rsplit('/').next().unwrap_or_default();
         let kind = format!("{kind}/{name}");
-        let arns = names.into_iter().map(|each| self.arn_text(caller, &kind, each));
+        let start = self.arn_start(caller, &kind);
+        let arns = names.into_iter().map(|each| arn_text(&start, each));
         match is_root(caller) {
             true => for_root(caller, action, arns),
             false => Permission::to(action).on_each(arns).with(CLUSTER, text.clone()),
@@ -154,14 +156,23 @@ impl Ecs {
         self.arn_text(caller, "cluster", given)
     }
 
-    /// The ARN of what a decision will look up for `given`. Of an ARN that a caller wrote only the name counts
-    /// there: were it asked about as it was written, another spelling would pass by a policy that names it.
     fn arn_text(&self, caller: &Caller, kind: &str, given: &str) -> String {
-        let name = match given.starts_with("arn:") {
-            true => given.rsplit('/').next().unwrap_or_default(),
-            false => given,
-        };
-        let region = &self.control.config.region;
-        format!("arn:aws:ecs:{region}:{}:{kind}/{name}", caller.account)
+        arn_text(&self.arn_start(caller, kind), given)
     }
+
+    /// What the ARNs of a kind begin with.
+    fn arn_start(&self, caller: &Caller, kind: &str) -> String {
+        let region = &self.control.config.region;
+        format!("arn:aws:ecs:{region}:{}:{kind}/", caller.account)
+    }
+}
+
+/// The ARN of what a decision will look up for `given`. Of an ARN that a caller wrote only the name counts
+/// there: were it asked about as it was written, another spelling would pass by a policy that names it.
+fn arn_text(start: &str, given: &str) -> String {
+    let name = match given.starts_with("arn:") {
+        true => given.rsplit('/').next().unwrap_or_default(),
+        false => given,
+    };
+    [start, name].concat()
 }

@@ -122,9 +122,7 @@ pub(crate) async fn simulate_custom_policy(
     let mut subject = match input.caller_arn.as_deref().map(|arn| user_of(&view, arn)) {
         Some(Some(row)) if row.account == caller.account => {
             let mut subject = Subject::user(&view, row);
-            subject.identity.clear();
-            subject.names.clear();
-            subject.boundary = None;
+            subject.standing = Arc::default();
             subject
         }
         _ => nobody(caller.account),
@@ -149,9 +147,9 @@ pub(crate) async fn simulate_custom_policy(
 
 fn add_inputs(subject: &mut Subject, texts: Option<Vec<String>>) -> Result<(), ApiError> {
     for (place, text) in texts.unwrap_or_default().iter().enumerate() {
-        subject.identity.push(parse(text, PolicyKind::Identity)?);
         let name = format!("PolicyInputList.{}", place + 1);
-        subject.names.push(PolicyName::Inline { owner: String::new(), name });
+        let name = PolicyName::Inline { owner: String::new(), name };
+        subject.add(name, parse(text, PolicyKind::Identity)?);
     }
     Ok(())
 }
@@ -160,7 +158,7 @@ fn add_inputs(subject: &mut Subject, texts: Option<Vec<String>>) -> Result<(), A
 fn limit(subject: &mut Subject, texts: Option<Vec<String>>) -> Result<(), ApiError> {
     let Some(text) = texts.unwrap_or_default().into_iter().next() else { return Ok(()) };
     let name = "PermissionsBoundaryPolicyInputList.1".into();
-    subject.boundary = Some((name, parse(&text, PolicyKind::Boundary)?));
+    subject.limit(name, parse(&text, PolicyKind::Boundary)?);
     Ok(())
 }
 
@@ -237,7 +235,7 @@ impl Simulation {
             action,
             resource,
             resource_account: self.owner,
-            context: &self.context,
+            context: (&self.context).into(),
         };
         let policies = self.subject.policies(&self.resource, ResourceKind::Plain);
         let explained = explain(&request, &policies);
@@ -268,7 +266,7 @@ impl Simulation {
             column: i32::try_from(column).ok(),
         };
         let (id, kind) = match at.layer {
-            Layer::Identity => match self.subject.names.get(at.policy) {
+            Layer::Identity => match self.subject.standing.names().get(at.policy) {
                 Some(PolicyName::Managed(arn)) => {
                     let name = arn.rsplit('/').next().unwrap_or_default().to_owned();
                     let kind = match arn.starts_with("arn:aws:iam::aws:") {
@@ -284,7 +282,7 @@ impl Simulation {
                 None => (String::new(), api::PolicySourceType::None_),
             },
             Layer::Boundary => {
-                let name = self.subject.boundary.as_ref().map(|(name, _)| name.to_string());
+                let name = self.subject.standing.boundary().map(ToString::to_string);
                 (name.unwrap_or_default(), api::PolicySourceType::UserManaged)
             }
             Layer::Session => (String::new(), api::PolicySourceType::None_),
@@ -348,7 +346,7 @@ pub(crate) async fn get_context_keys_for_principal_policy(
     let view = iam.read(caller, |_| permission)?;
     let subject = subject_of(&view, caller.account, &arn)?;
     let mut keys: BTreeSet<String> =
-        subject.identity.iter().flat_map(|policy| policy.context_keys()).collect();
+        subject.standing.identity().iter().flat_map(|policy| policy.context_keys()).collect();
     for text in input.policy_input_list.unwrap_or_default() {
         keys.extend(parse(&text, PolicyKind::Identity)?.context_keys());
     }

@@ -139,7 +139,7 @@ fn check_trust(
         action: &action,
         resource: &role.arn(),
         resource_account: None,
-        context: &context,
+        context: (&context).into(),
     };
     let trust: Vec<_> = role.trust.policy().cloned().into_iter().collect();
     let policies =

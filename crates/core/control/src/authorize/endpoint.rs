@@ -75,7 +75,7 @@ fn check(
             action: &action,
             resource,
             resource_account: None,
-            context: own.as_ref().unwrap_or(&context),
+            context: own.as_ref().unwrap_or(&context).into(),
         };
         let why = match evaluate(&request, &policies) {
             Decision::Allow(_) => continue,

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use model::{Grants, IamGroup, IamUser, NameKey, PolicyText, Row};
+use model::{Grants, IamGroup, IamPolicy, IamUser, NameKey, PolicyText, PolicyVersion, Row};
 use policy::PolicyKind;
 
 use super::*;
@@ -286,4 +286,121 @@ async fn an_endpoints_policy_may_ask_whose_a_resource_is_and_by_what_it_is_tagge
     assert!(refused.message.ends_with("deny in a VPC endpoint policy"), "{}", refused.message);
     // So what it asks for is spelled out for that policy.
     assert!(is_root(&world.root()) && !is_root(&root));
+}
+
+/// Standings are kept, and each row that they are made from is written in turn.
+#[tokio::test]
+async fn what_is_written_of_a_principal_is_in_force_with_its_next_request() {
+    let world = TestControl::new();
+    let stop = Permission::to("ecs:StopTask").on(TASK);
+    let may = || world.control.read(&ann(&world), &stop).is_ok();
+    let text = |effect: &str| {
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"{effect}","Action":"*","Resource":"*"}}]}}"#
+        )
+    };
+    let (allow, deny) = (text("Allow"), text("Deny"));
+    let policy = |name: &str, text: &str| {
+        let document = PolicyText::new(Policy::parse(text, PolicyKind::Identity).unwrap());
+        let version = PolicyVersion { document, created_at: Timestamp(0) };
+        Row::from(IamPolicy {
+            account: crate::Config::root_account(),
+            name: name.into(),
+            path: "/".into(),
+            unique_id: "ANPA1".into(),
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+            description: None,
+            tags: BTreeMap::new(),
+            default_version: 1,
+            next_version: 2,
+            versions: BTreeMap::from([(1, version)]),
+        })
+    };
+    let group = |text: &str| {
+        Row::from(IamGroup {
+            account: crate::Config::root_account(),
+            name: "Readers".into(),
+            path: "/".into(),
+            unique_id: "AGPA1".into(),
+            created_at: Timestamp(0),
+            grants: inline(text),
+        })
+    };
+    let arn = |name: &str| format!("arn:aws:iam::000000000000:policy/{name}").as_str().into();
+    let grants = Grants { attached: vec![arn("own")], ..inline(&allow) };
+    let row = IamUser {
+        groups: BTreeSet::from([NameKey::of("Readers")]),
+        boundary: Some(arn("most")),
+        ..user(grants)
+    };
+    let rows = [policy("own", &allow), policy("most", &allow), group(&allow), row.clone().into()];
+    put(&world, rows.to_vec()).await;
+    assert!(may() && may());
+    for denying in [policy("own", &deny), policy("most", &deny), group(&deny)] {
+        put(&world, vec![denying]).await;
+        assert!(!may() && !may());
+        put(&world, rows.to_vec()).await;
+        assert!(may());
+    }
+    put(&world, vec![IamUser { grants: inline(&deny), ..row }.into()]).await;
+    assert!(!may());
+    // One that is not of the view that is asked about is no other's: what an older view says still holds there.
+    let before = world.control.view();
+    put(&world, rows.to_vec()).await;
+    assert!(world.control.authorize(&before, &ann(&world), &stop).is_err() && may());
+    assert!(world.control.authorize(&before, &ann(&world), &stop).is_err() && may());
+}
+
+#[tokio::test]
+async fn of_many_resources_each_is_asked_about_by_its_own_tags_and_account() {
+    let world = TestControl::new();
+    let own = r#"{"Version":"2012-10-17","Statement":[
+        {"Effect":"Allow","Action":"iam:GetUser","Resource":"*"},
+        {"Sid":"Blue","Effect":"Deny","Action":"iam:*","Resource":"*",
+         "Condition":{"StringEquals":{"iam:resourcetag/TEAM":"blue"}}}]}"#;
+    let bob = IamUser { name: "bob".into(), unique_id: "AIDA2".into(), ..user(Grants::default()) };
+    let cid = IamUser { name: "cid".into(), unique_id: "AIDA3".into(), ..bob.clone() };
+    let cid = IamUser { tags: BTreeMap::from([("Team".to_owned(), "red".to_owned())]), ..cid };
+    put(&world, vec![user(inline(own)).into(), bob.into(), cid.into()]).await;
+    let named = |name: &str| format!("arn:aws:iam::000000000000:user/team/{name}");
+    let get = |names: &[&str]| {
+        Permission::to("iam:GetUser").on_each(names.iter().map(|name| named(name)))
+    };
+    assert!(world.control.read(&ann(&world), &get(&["cid", "dan", "cid"])).is_ok());
+    for names in [["cid", "bob"], ["bob", "cid"], ["bob", "bob"]] {
+        let error = world.control.read(&ann(&world), &get(&names)).unwrap_err();
+        assert!(error.message.contains(&named("bob")), "{}", error.message);
+        let denial = error.denial.unwrap();
+        assert!(denial.decided_by.starts_with("statement 2 (Blue) of own"), "{denial:?}");
+        let opened = world.control.access.open_denial(ann(&world).account, &denial.encoded);
+        let opened = opened.unwrap();
+        // What no policy asks for is told too.
+        for known in ["aws:ResourceTag/team", "aws:ResourceAccount", "aws:username", "aws:userid"] {
+            assert!(opened.contains(&format!("\"{known}\"")), "{opened}");
+        }
+    }
+    // What is another account's needs that one's word as well, whatever the resources before it need.
+    let other = "arn:aws:iam::111122223333:user/team/cid";
+    let error = world.control.read(&ann(&world), &get(&["cid"]).on(other)).unwrap_err();
+    assert!(error.message.contains(other), "{}", error.message);
+    assert!(world.control.read(&world.root(), &get(&["cid", "bob"])).is_ok());
+    assert!(world.control.read(&world.root(), &get(&["cid", "bob"]).on(other)).is_err());
+}
+
+#[tokio::test]
+async fn where_no_policy_cares_for_the_resource_all_but_those_of_other_accounts_are_alike() {
+    let world = TestControl::new();
+    let own = r#"{"Version":"2012-10-17","Statement":[
+        {"Effect":"Allow","Action":"ecs:StopTask","Resource":"*"},
+        {"Effect":"Allow","Action":"ecs:StopTask","Resource":"arn:aws:ecs:*:*:task/z/*"}]}"#;
+    put(&world, vec![user(inline(own)).into()]).await;
+    let stop = Permission::to("ecs:StopTask");
+    let task = |account: &str, name: &str| format!("arn:aws:ecs:us-east-1:{account}:task/a/{name}");
+    let names = ["b", "c", "d"].map(|name| task("000000000000", name));
+    assert!(world.control.read(&ann(&world), &stop.clone().on_each(names.clone())).is_ok());
+    let other = task("111122223333", "c");
+    let refused = refusal(&world, &stop.clone().on_each(names).on(other.clone()));
+    assert!(refused.contains(&other), "{refused}");
+    assert!(world.control.read(&ann(&world), &stop.on("*").on(TASK)).is_ok());
 }

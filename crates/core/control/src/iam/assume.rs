@@ -95,12 +95,13 @@ impl Control {
             ..Policies::default()
         };
         let action: Action = "sts:AssumeRole".parse().expect("it is an action's name");
+        let context = self.circumstances(asked, now);
         let request = Request {
             caller: &Caller::Service(asked.service.into()),
             action: &action,
             resource: asked.role,
             resource_account: Some(role.account),
-            context: &self.circumstances(asked, now),
+            context: (&context).into(),
         };
         match evaluate(&request, &policies).is_allowed() {
             true => Ok(role),

@@ -12,14 +12,18 @@ pub mod mfa;
 pub mod node_keys;
 mod resource_policies;
 pub mod session;
+mod standing;
 mod subject;
 mod tagged;
 
 pub use access_keys::{KeyUse, KeyUses};
 pub use assume::{Assumption, CannotAssume};
+pub(crate) use resource_policies::may_have_policies;
 pub use resource_policies::resource_policies_of;
 pub use session::Credentials;
-pub use subject::{PolicyName, Subject};
+pub(crate) use standing::Standings;
+pub use standing::{PolicyName, Standing};
+pub use subject::Subject;
 pub use tagged::tags_of;
 
 use std::collections::BTreeMap;
