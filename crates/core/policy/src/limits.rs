@@ -22,6 +22,9 @@ pub const KEY_POLICY_MAX: usize = 131_072;
 
 /// Actions of which a set of policies keeps what speaks of them.
 pub const ACTIONS_KEPT_MAX: usize = 512;
+/// Statements that it keeps for them, each counted for every action that it speaks of. A user's groups may bring ten
+/// thousand that speak of all actions.
+pub const CANDIDATES_KEPT_MAX: usize = 4_096;
 /// Statements of a set with which others are compared, to leave out what was said.
 pub const COMPARED_MAX: usize = 128;
 

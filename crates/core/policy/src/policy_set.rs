@@ -13,7 +13,7 @@ use crate::condition::Condition;
 use crate::context::KeyMask;
 use crate::document::Policy;
 use crate::evaluate::{Layer, Policies, StatementRef};
-use crate::limits::{ACTIONS_KEPT_MAX, COMPARED_MAX};
+use crate::limits::{ACTIONS_KEPT_MAX, CANDIDATES_KEPT_MAX, COMPARED_MAX};
 use crate::pattern::Pattern;
 use crate::request::{Action, NotAnAction};
 use crate::sought::Pairs;
@@ -61,7 +61,9 @@ impl PolicySet {
         drop(known);
         let made = Arc::new(self.shortlist(action.parse()?));
         let mut kept = self.asked.write().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < ACTIONS_KEPT_MAX {
+        let candidates = kept.values().map(|each| each.candidates.len()).sum::<usize>();
+        let is_room = candidates + made.candidates.len() <= CANDIDATES_KEPT_MAX;
+        if kept.len() < ACTIONS_KEPT_MAX && is_room {
             kept.insert(action.into(), Arc::clone(&made));
         }
         Ok(made)
@@ -161,5 +163,32 @@ impl Statement {
         let patterns = self.resources.iter().flat_map(|resources| &resources.patterns);
         self.conditions.iter().any(Condition::is_about_resource)
             || patterns.flat_map(Pattern::variables).any(crate::context::is_about_resource)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::PolicyKind;
+
+    #[test]
+    fn what_is_kept_of_many_statements_is_bounded_and_what_is_not_kept_is_found_again() {
+        const STATEMENTS: usize = 1_000;
+        let deny = |number| {
+            format!(r#"{{"Effect":"Deny","Action":"*","Resource":"arn:aws:sqs:::{number}"}}"#)
+        };
+        let list: Vec<String> = (0..STATEMENTS).map(deny).collect();
+        let text = format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, list.join(","));
+        let policy = Policy::parse(&text, PolicyKind::Identity).unwrap();
+        let set = PolicySet::new(vec![Arc::new(policy)], None);
+        for _ in 0..2 {
+            for number in 0..20 {
+                let found = set.on(&format!("sqs:Action{number}")).unwrap();
+                assert_eq!(found.candidates.len(), STATEMENTS);
+            }
+            let kept = set.asked.read().unwrap();
+            let candidates: usize = kept.values().map(|each| each.candidates.len()).sum();
+            assert!(0 < candidates && candidates <= CANDIDATES_KEPT_MAX, "{candidates}");
+        }
     }
 }
