@@ -78,6 +78,7 @@ mod tests {
     use super::*;
     use crate::context::Context;
     use crate::pattern::{Grammar, Pattern};
+    use crate::statement::Resources;
 
     use proptest::prelude::*;
 
@@ -93,23 +94,28 @@ mod tests {
 
         #[test]
         fn nothing_that_a_pattern_matches_is_passed_over(
-            text in "arn:aws:ecs:us-east-1:[0-9]{3}:[a-cé:/-]{0,40}",
-            cuts in prop::collection::vec((0..60_usize, 0..8_usize, 0..4_usize), 0..5),
+            text in "arn:aws:ecs:us-east-1:[0-9]{3}:[a-cA-Cé:/*?$-]{0,40}",
+            cuts in prop::collection::vec((0..70_usize, 0..8_usize, 0..6_usize), 0..5),
+            (arn, other) in (any::<bool>(), "[a-c:/]{0,9}"),
         ) {
             let mut pattern: Vec<char> = text.chars().collect();
             for (from, length, what) in cuts {
                 let from = from % (pattern.len() + 1);
                 let to = (from + length).min(pattern.len());
-                let by = ["*", "?", "${aws:username}", "${*}"][what];
+                let by = ["*", "?", "${aws:username}", "${*}", "${?}", "${aws:userid, 'bc'}"][what];
                 pattern.splice(from..to, by.chars());
             }
             let pattern: String = pattern.into_iter().collect();
-            let grammar = Grammar { wildcards: true, variables: true, arn: false };
+            let grammar = Grammar { wildcards: true, variables: true, arn };
             if let Ok(pattern) = Pattern::compile(&pattern, grammar) {
                 let mut context = Context::new();
                 context.set("aws:username", "abc");
                 let is_matched = pattern.matches(&text, (&context).into()) == Some(true);
                 prop_assert!(!is_matched || has(&text, pattern.needed()));
+                // Nor by what several have in common.
+                let other = Pattern::compile(&other, grammar).expect("a plain text");
+                let either = Resources { is_negated: false, patterns: vec![other, pattern] };
+                prop_assert!(!is_matched || has(&text, either.needed()));
             }
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use policy::{
-    Action, Beside, Caller, Context, Contexts, Decision, Inquiry, Policies, Policy, PolicyKind,
-    PolicySet, Request, ResourceKind, evaluate,
+    Action, Beside, Caller, Context, Contexts, Decision, Inquiry, KeyMask, KeyName, Policies,
+    Policy, PolicyKind, PolicySet, Request, ResourceKind, Values, evaluate,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -32,6 +32,7 @@ fn condition() -> impl Strategy<Value = Value> {
     let key = pick(&[
         "aws:TagKeys",
         "aws:username",
+        "AWS:principaltag/TEAM",
         "aws:ResourceTag/team",
         "ECS:resourcetag/TEAM",
         "aws:ResourceAccount",
@@ -53,6 +54,15 @@ fn condition() -> impl Strategy<Value = Value> {
     )
 }
 
+/// Often none; of several, some ask about the resource and some do not.
+fn conditions() -> impl Strategy<Value = Vec<Value>> {
+    prop_oneof![
+        2 => Just(Vec::<Value>::new()),
+        1 => prop::collection::vec(condition(), 1..2),
+        1 => prop::collection::vec(condition(), 2..4),
+    ]
+}
+
 fn principal() -> impl Strategy<Value = Value> {
     let arn = pick(&[
         "*",
@@ -72,6 +82,7 @@ fn statement(has_principal: bool) -> impl Strategy<Value = Value> {
         "arn:aws:ecs:*:*:task/*",
         "arn:aws:ecs:us-*-1:111122223333:task/${aws:username}/*",
         "arn:aws:ecs:us-east-1:111122223333:*/${aws:ResourceTag/team}/*",
+        "arn:aws:ecs:us-east-1:111122223333:*/${aws:PrincipalTag/team}/*",
         "arn:aws:ecs:us-east-1:111122223333:task/prod/?",
         "arn:aws:ecs:us-east-1:111122223333:task/prod/2",
         "arn:aws:ecs:*:*:task/${*}prod/2",
@@ -81,7 +92,7 @@ fn statement(has_principal: bool) -> impl Strategy<Value = Value> {
         (prop::bool::weighted(0.2), prop::collection::vec(action, 1..3)),
         (prop::bool::weighted(0.3), prop::collection::vec(resource, 1..4)),
         (prop::bool::weighted(0.2), principal()),
-        prop::collection::vec(condition(), 0..2),
+        conditions(),
     )
         .prop_map(
             move |((sid, allows), actions, resources, (is_not, principal), conditions)| {
@@ -99,8 +110,12 @@ fn statement(has_principal: bool) -> impl Strategy<Value = Value> {
                 if has_principal {
                     statement[name(is_not, "Principal")] = principal;
                 }
-                if let Some(condition) = conditions.into_iter().next() {
-                    statement["Condition"] = condition;
+                let mut all = serde_json::Map::new();
+                for condition in conditions {
+                    all.extend(condition.as_object().cloned().unwrap_or_default());
+                }
+                if !all.is_empty() {
+                    statement["Condition"] = all.into();
                 }
                 statement
             },
@@ -126,6 +141,10 @@ fn compile(list: &[Vec<Value>], kind: PolicyKind) -> Vec<Arc<Policy>> {
         // No Sid stands twice in a policy.
         let mut sids = std::collections::BTreeSet::new();
         for each in &mut statements {
+            if let Some(members) = each.as_object_mut().filter(|_| kind == PolicyKind::Repository) {
+                members.remove("Resource");
+                members.remove("NotResource");
+            }
             if let Some(sid) = each["Sid"].as_str().map(str::to_owned)
                 && !sids.insert(sid)
             {
@@ -175,6 +194,8 @@ struct World {
     caller: usize,
     action: &'static str,
     has_name: bool,
+    /// The resource's policies do not say what they are for.
+    is_of_repository: bool,
     is_tagged: bool,
     about: Vec<About>,
 }
@@ -191,7 +212,11 @@ fn world() -> impl Strategy<Value = World> {
         (policies(false, 4), policies(false, 1)),
         (prop::option::of(policies(false, 2)), policies(true, 2)),
         (kind, 0..5_usize),
-        (pick(&["ecs:DescribeTasks", "ecs:StopTask", "iam:PassRole"]), any::<bool>()),
+        (
+            pick(&["ecs:DescribeTasks", "ecs:StopTask", "iam:PassRole"]),
+            any::<bool>(),
+            prop::bool::weighted(0.2),
+        ),
         (any::<bool>(), prop::collection::vec(about, 1..8)),
     )
         .prop_map(
@@ -204,6 +229,7 @@ fn world() -> impl Strategy<Value = World> {
                 caller,
                 action: rest.0,
                 has_name: rest.1,
+                is_of_repository: rest.2,
                 is_tagged: about.0,
                 about: about.1,
             },
@@ -211,16 +237,30 @@ fn world() -> impl Strategy<Value = World> {
 }
 
 impl World {
-    /// Decisions by one inquiry, and by an evaluation for each; and whether it says that all of an account are alike.
+    /// Decisions by one inquiry that knows only what policies ask for, and by an evaluation for each that knows all; and
+    /// whether the inquiry says that all of an account are alike.
     fn decide(&self) -> (Vec<Decision>, Vec<Decision>, bool) {
         let identity = compile(&self.identity, PolicyKind::Identity);
         let boundary = compile(&self.boundary, PolicyKind::Boundary);
         let session = self.session.as_ref().map(|list| compile(list, PolicyKind::Session));
-        let resource = compile(&self.resource, PolicyKind::Resource);
-        let mut context = Context::new();
-        if self.has_name {
-            context.set("aws:username", "alice");
-        }
+        let resource = match self.is_of_repository {
+            true => compile(&self.resource, PolicyKind::Repository),
+            false => compile(&self.resource, PolicyKind::Resource),
+        };
+        let set = PolicySet::new(identity.clone(), boundary.first().cloned());
+        let others = session.iter().flatten().chain(&resource);
+        let asked_for = others.fold(set.key_mask(), |mask, each| mask.or(each.key_mask()));
+        let of_caller = |asked_for: KeyMask| {
+            let mut context = Context::new();
+            if self.has_name && asked_for.may_have(KeyName::new("aws:username")) {
+                context.set("aws:username", "alice");
+            }
+            let tag = KeyName::new("aws:PrincipalTag/");
+            if self.has_name && asked_for.may_have_under(tag, "Team") {
+                context.set("aws:PrincipalTag/Team", "prod");
+            }
+            context
+        };
         let mut request_context = Context::new();
         request_context.set_list("aws:TagKeys", ["team"]);
         if self.is_tagged {
@@ -228,9 +268,9 @@ impl World {
         }
         let caller = &callers()[self.caller];
         let action: Action = self.action.parse().expect("an action");
-        let set = PolicySet::new(identity.clone(), boundary.first().cloned());
         let beside =
             Beside { session: session.as_deref(), resource: &resource, resource_kind: self.kind };
+        let (context, mut whole) = (of_caller(asked_for), of_caller(KeyMask::ALL));
         let of_caller = Contexts::from(&context);
         let known = Contexts::over(&request_context, &of_caller);
         let policies = Policies {
@@ -241,18 +281,23 @@ impl World {
             resource_kind: self.kind,
         };
         let inquiry = Inquiry::new(caller, self.action, known, &set, beside).expect("an action");
-        let mut whole = context.clone();
         whole.take(&request_context);
+        let is_same = inquiry.is_same_for_all();
+        let asked = inquiry.keys_about_resource();
         let (mut by_inquiry, mut by_each) = (Vec::new(), Vec::new());
         for (place, team, owner) in &self.about {
-            let (mut own, mut copied) = (Context::new(), whole.clone());
-            for context in [&mut own, &mut copied] {
-                if let Some(team) = *team {
-                    context.set("aws:ResourceTag/team", team);
-                    context.set("ecs:ResourceTag/team", team);
-                }
-                if let Some(owner) = owner {
-                    context.set("aws:ResourceAccount", ACCOUNTS[*owner]);
+            let (mut of_it, mut own, mut copied) = (Context::new(), Context::new(), whole.clone());
+            if let Some(team) = *team {
+                of_it.set("aws:ResourceTag/team", team);
+                of_it.set("ecs:ResourceTag/team", team);
+            }
+            if let Some(owner) = owner {
+                of_it.set("aws:ResourceAccount", ACCOUNTS[*owner]);
+            }
+            copied.take(&of_it);
+            for key in &asked {
+                if let Some(Values::One(value)) = of_it.get(key) {
+                    own.set((*key).to_owned(), value.clone());
                 }
             }
             let owner = owner.map(|owner| ACCOUNTS[owner].parse().expect("an account"));
@@ -267,7 +312,7 @@ impl World {
             };
             by_each.push(evaluate(&request, &policies));
         }
-        (by_inquiry, by_each, inquiry.is_same_for_all())
+        (by_inquiry, by_each, is_same)
     }
 }
 
