@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 
-use model::{Grants, IamGroup, IamPolicy, IamUser, NameKey, PolicyText, PolicyVersion, Row};
+use model::{
+    Grants, IamAccount, IamGroup, IamPolicy, IamRole, IamUser, NameKey, PasswordPolicy, PolicyText,
+    PolicyVersion, Row, TrustText,
+};
 use policy::PolicyKind;
 
 use super::*;
@@ -350,6 +353,78 @@ async fn what_is_written_of_a_principal_is_in_force_with_its_next_request() {
     put(&world, rows.to_vec()).await;
     assert!(world.control.authorize(&before, &ann(&world), &stop).is_err() && may());
     assert!(world.control.authorize(&before, &ann(&world), &stop).is_err() && may());
+}
+
+#[tokio::test]
+async fn a_role_that_is_made_again_under_its_name_has_nothing_of_the_one_before() {
+    let world = TestControl::new();
+    let stop = Permission::to("ecs:StopTask").on(TASK);
+    let role = |id: &str, effect: &str| {
+        let trust = r#"{"Version":"2012-10-17","Statement":[
+            {"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}]}"#;
+        let own = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"{effect}","Action":"*","Resource":"*"}}]}}"#
+        );
+        Row::from(IamRole {
+            account: crate::Config::root_account(),
+            name: "deploy".into(),
+            path: "/".into(),
+            unique_id: id.into(),
+            created_at: Timestamp(0),
+            description: None,
+            max_session_s: 3_600,
+            trust: TrustText::new(trust, BTreeMap::new()),
+            tags: BTreeMap::new(),
+            boundary: None,
+            grants: inline(&own),
+            service: None,
+        })
+    };
+    let may = |id: &str| {
+        let name = "deploy".into();
+        let principal = Principal::Role { name, id: id.into(), session: "ci".into() };
+        world.control.read(&Caller { principal, ..world.root() }, &stop).is_ok()
+    };
+    put(&world, vec![role("AROA1", "Allow")]).await;
+    assert!(may("AROA1") && may("AROA1"));
+    put(&world, vec![role("AROA1", "Deny")]).await;
+    assert!(!may("AROA1") && !may("AROA1"));
+    put(&world, vec![role("AROA1", "Allow")]).await;
+    assert!(may("AROA1"));
+    put(&world, vec![role("AROA2", "Deny")]).await;
+    assert!(!may("AROA2") && !may("AROA1"));
+    put(&world, vec![role("AROA3", "Allow")]).await;
+    assert!(may("AROA3") && !may("AROA2") && !may("AROA1"));
+}
+
+#[tokio::test]
+async fn what_an_account_lets_its_users_do_is_in_force_with_their_next_request() {
+    let world = TestControl::new();
+    let change = Permission::to("iam:ChangePassword").on(user(Grants::default()).arn());
+    let account = |users_may_change| {
+        Row::from(IamAccount {
+            account: crate::Config::root_account(),
+            created_at: Timestamp(0),
+            alias: None,
+            password_policy: Some(PasswordPolicy {
+                length_min: 8,
+                needs_symbols: false,
+                needs_numbers: false,
+                needs_uppercase: false,
+                needs_lowercase: false,
+                users_may_change,
+                age_days_max: None,
+                reuse_prevention: None,
+                hard_expiry: None,
+            }),
+        })
+    };
+    put(&world, vec![user(Grants::default()).into()]).await;
+    for may in [false, true, false] {
+        put(&world, vec![account(may)]).await;
+        assert_eq!(world.control.read(&ann(&world), &change).is_ok(), may);
+        assert_eq!(world.control.read(&ann(&world), &change).is_ok(), may);
+    }
 }
 
 #[tokio::test]
