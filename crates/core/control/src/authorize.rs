@@ -164,10 +164,12 @@ impl Permission {
         self
     }
 
-    /// Another permission that the request needs as well.
+    /// Another permission that the request needs as well, with all that this one needs.
     #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
+    pub fn and(mut self, mut other: Self) -> Self {
+        let besides = std::mem::take(&mut other.besides);
         self.besides.push(other);
+        self.besides.extend(besides);
         self
     }
 

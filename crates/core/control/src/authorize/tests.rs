@@ -356,6 +356,21 @@ async fn what_is_written_of_a_principal_is_in_force_with_its_next_request() {
 }
 
 #[tokio::test]
+async fn what_a_permission_needs_besides_is_asked_for_however_they_are_put_together() {
+    let world = TestControl::new();
+    let own = r#"{"Version":"2012-10-17","Statement":[
+        {"Effect":"Allow","Action":["ecs:StopTask","ecs:TagResource"],"Resource":"*"}]}"#;
+    put(&world, vec![user(inline(own)).into()]).await;
+    let (stop, tag) = (Permission::to("ecs:StopTask"), Permission::to("ecs:TagResource"));
+    let run = Permission::to("ecs:RunTask");
+    assert!(world.control.read(&ann(&world), &stop.clone().and(tag.clone())).is_ok());
+    for both in [stop.clone().and(tag.clone()).and(run.clone()), stop.and(tag.and(run))] {
+        let message = refusal(&world, &both);
+        assert!(message.contains("perform: ecs:RunTask "), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_role_that_is_made_again_under_its_name_has_nothing_of_the_one_before() {
     let world = TestControl::new();
     let stop = Permission::to("ecs:StopTask").on(TASK);
