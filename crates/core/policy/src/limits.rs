@@ -25,8 +25,9 @@ pub const ACTIONS_KEPT_MAX: usize = 512;
 /// Statements that it keeps for them, each counted for every action that it speaks of. A user's groups may bring ten
 /// thousand that speak of all actions.
 pub const CANDIDATES_KEPT_MAX: usize = 4_096;
-/// Statements of a set with which others are compared, to leave out what was said.
-pub const COMPARED_MAX: usize = 128;
+/// Comparisons of a set's statements on an action with one another, to leave out what was said: as many as 180 that all
+/// differ take.
+pub const COMPARISONS_MAX: usize = 16_384;
 
 /// What counts of a document against IAM's quotas: its characters without white space.
 pub fn counted_size(document: &str) -> usize {

@@ -13,7 +13,7 @@ use crate::condition::Condition;
 use crate::context::KeyMask;
 use crate::document::Policy;
 use crate::evaluate::{Layer, Policies, StatementRef};
-use crate::limits::{ACTIONS_KEPT_MAX, CANDIDATES_KEPT_MAX, COMPARED_MAX};
+use crate::limits::{ACTIONS_KEPT_MAX, CANDIDATES_KEPT_MAX, COMPARISONS_MAX};
 use crate::pattern::Pattern;
 use crate::request::{Action, NotAnAction};
 use crate::sought::Pairs;
@@ -75,17 +75,20 @@ impl PolicySet {
             boundary: self.boundary.as_ref(),
             ..Policies::default()
         };
-        let mut candidates = Vec::new();
+        let (mut candidates, mut left) = (Vec::new(), COMPARISONS_MAX);
         for layer in [Layer::Identity, Layer::Boundary] {
             let mut heard: Vec<&Statement> = Vec::new();
             for (candidate, statement) in candidates_of(&policies, layer, &action) {
-                let is_said = heard.iter().any(|earlier| says_all_of(earlier, statement));
-                if !is_said {
-                    candidates.push(candidate);
-                }
-                if !is_said && heard.len() < COMPARED_MAX {
+                // Beyond the bound nothing is left out.
+                let is_compared = heard.len() <= left;
+                if is_compared {
+                    left -= heard.len();
+                    if heard.iter().any(|earlier| says_all_of(earlier, statement)) {
+                        continue;
+                    }
                     heard.push(statement);
                 }
+                candidates.push(candidate);
             }
         }
         Shortlist { action, candidates }
