@@ -122,6 +122,7 @@ def test_other_hosts_take_layers_from_the_first(world):
     region.process.wait()
     region.up()
     eventually("what both give", lambda: all(world.count(host) >= 2 for host in (first, second)))
+    all_connected(region, world.hosts)
     told, given = world.pull("big", third)
     assert told < 4 * MIB and given > all_of_it, (told, given)
 
