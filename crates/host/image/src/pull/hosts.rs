@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use longshore_types::Digest;
@@ -30,6 +31,24 @@ impl Dropped {
 
     fn has(&self, host: &Fingerprint) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(host)
+    }
+}
+
+/// Who gave parts of a layer.
+#[derive(Debug, Default)]
+struct Gave {
+    /// Whether the beginning is of an earlier pull.
+    is_from_before: bool,
+    /// Each with whether it gave all that lacked.
+    hosts: Vec<(Fingerprint, Ipv4Addr, bool)>,
+}
+
+impl Gave {
+    /// Who is passed over for a layer that is wrong. Whoever ended what others began may have been misled by them.
+    fn suspects(&self) -> Vec<Ipv4Addr> {
+        let is_alone = self.hosts.len() == 1 && !self.is_from_before;
+        let its = self.hosts.iter().filter(|(.., is_whole)| is_alone || !is_whole);
+        its.map(|(_, address, _)| *address).collect()
     }
 }
 
@@ -60,7 +79,7 @@ impl Puller {
             }
         };
         let is_good = |it: &LayerHolder| {
-            !source.dropped.has(&it.certificate) && !sharing.is_distrusted(&it.certificate)
+            !source.dropped.has(&it.certificate) && !sharing.is_distrusted(it.address.ip())
         };
         let holders: Vec<LayerHolder> = holders.into_iter().filter(is_good).collect();
         if holders.is_empty() {
@@ -88,17 +107,21 @@ impl Puller {
         let opened = blocking(move || Ok(BlobWriter::append(&at, Hasher::like(&digest))?)).await;
         let mut writer = opened.map_err(|error| source.store_failed(error))?;
         let tell = |bytes| progress.tell(Event::Fetched { layer: digest, bytes });
-        let mut gave = Vec::new();
+        let mut gave = Gave { is_from_before: writer.written() > 0, ..Gave::default() };
         for holder in holders.iter().take_while(|_| sharing.reaches_hosts()) {
             let before = writer.written();
             if before >= layer.size {
                 break;
             }
+            // Another layer of the pull may have found it so meanwhile.
+            if sharing.is_away(&holder.address) {
+                continue;
+            }
             let (back, fetched) = share::fetch_rest(sharing, holder, layer, writer, &tell).await;
             writer = back.ok_or_else(|| source.store_failed(ImageError::Worker))?;
             let bytes = writer.written() - before;
             if bytes > 0 {
-                gave.push(holder.certificate);
+                gave.hosts.push((holder.certificate, *holder.address.ip(), fetched.is_ok()));
             }
             let address = holder.address;
             match fetched {
@@ -127,12 +150,32 @@ impl Puller {
         match self.verified(source, layer, writer).await {
             Ok(file) => Ok(Some(Fetched { file, path })),
             Err(PullError::Digest { .. }) => {
-                tracing::warn!(layer = %digest, hosts = gave.len(), "what other hosts sent is not the layer, it comes from the registry");
-                gave.iter().for_each(|host| source.dropped.add(*host));
-                sharing.distrust(&gave);
+                tracing::warn!(layer = %digest, hosts = gave.hosts.len(), "what other hosts sent is not the layer, it comes from the registry");
+                gave.hosts.iter().for_each(|(host, ..)| source.dropped.add(*host));
+                sharing.distrust(&gave.suspects());
                 Ok(None)
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_ends_what_another_host_began_is_not_blamed_for_it() {
+        let host = |last: u8, is_whole| {
+            (Fingerprint::of(&[last]), Ipv4Addr::new(10, 0, 0, last), is_whole)
+        };
+        let suspects = |is_from_before, hosts: &[(Fingerprint, Ipv4Addr, bool)]| {
+            let suspects = Gave { is_from_before, hosts: hosts.to_vec() }.suspects();
+            suspects.iter().map(|it| it.octets()[3]).collect::<Vec<_>>()
+        };
+        assert_eq!(suspects(false, &[host(1, true)]), [1]);
+        assert_eq!(suspects(false, &[host(1, false)]), [1], "the registry gave the rest");
+        assert_eq!(suspects(false, &[host(1, false), host(2, true)]), [1]);
+        assert_eq!(suspects(true, &[host(2, true)]), [0; 0], "somebody else began");
     }
 }

@@ -17,7 +17,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,11 +38,11 @@ pub const LAYER_PORT: u16 = 14_790;
 pub(crate) const SHARED_BYTES_MIN: u64 = 1 << 20;
 /// A host that sent what is not the layer is not asked again for so long.
 const DISTRUST: Duration = Duration::from_secs(3_600);
-/// Hosts that are remembered for it.
-const DISTRUSTED_MAX: usize = 1_024;
-/// So many hosts in a row that are not reached are enough: what is between may let nobody pass.
-const UNREACHED_MAX: u32 = 3;
-/// Then nobody is asked for so long.
+/// Hosts that are remembered for it, and as many for not being reached.
+const PASSED_OVER_MAX: usize = 1_024;
+/// So many hosts that are not reached, with none between them that is, are enough: what is between may let nobody pass.
+const UNREACHED_MAX: usize = 3;
+/// Then nobody is asked for so long, nor one that is not reached.
 const PAUSE: Duration = Duration::from_secs(600);
 /// The longest line that two hosts say to each other.
 const LINE_BYTES_MAX: u64 = 512;
@@ -111,15 +111,32 @@ pub struct LayerSharing {
     port: AtomicU16,
     given: AtomicU64,
     taken: AtomicU64,
-    distrusted: Mutex<BTreeMap<Fingerprint, Instant>>,
+    /// By address, which a host does not change as easily as its certificate.
+    distrusted: Mutex<BTreeMap<Ipv4Addr, Instant>>,
     reach: Mutex<Reach>,
 }
 
 /// Whether other hosts are reached at all.
 #[derive(Debug, Default)]
 struct Reach {
-    unreached: u32,
+    /// Since the last that was: layers of one pull ask the same host at the same time.
+    unreached: BTreeSet<SocketAddrV4>,
+    /// Those that were not reached, each for a while.
+    away: BTreeMap<SocketAddrV4, Instant>,
     paused_until: Option<Instant>,
+}
+
+/// Remembers for a while, but not too many.
+fn pass_over<K: Ord>(hosts: &mut BTreeMap<K, Instant>, host: K, pause: Duration) {
+    let now = Instant::now();
+    hosts.retain(|_, until| now < *until);
+    if hosts.len() < PASSED_OVER_MAX {
+        hosts.insert(host, now + pause);
+    }
+}
+
+fn is_passed_over<K: Ord>(hosts: &BTreeMap<K, Instant>, host: &K) -> bool {
+    hosts.get(host).is_some_and(|until| Instant::now() < *until)
 }
 
 impl std::fmt::Debug for LayerSharing {
@@ -197,15 +214,13 @@ impl LayerSharing {
     }
 
     /// Asks none of these hosts for a while: what they sent was not the layer.
-    pub(crate) fn distrust(&self, hosts: &[Fingerprint]) {
+    pub(crate) fn distrust(&self, hosts: &[Ipv4Addr]) {
         let mut distrusted = held(&self.distrusted);
-        let now = Instant::now();
-        distrusted.retain(|_, until| now < *until);
-        for host in hosts {
-            if distrusted.len() < DISTRUSTED_MAX {
-                distrusted.insert(*host, now + DISTRUST);
-            }
-        }
+        hosts.iter().for_each(|host| pass_over(&mut distrusted, *host, DISTRUST));
+    }
+
+    pub(crate) fn is_distrusted(&self, host: &Ipv4Addr) -> bool {
+        is_passed_over(&held(&self.distrusted), host)
     }
 
     /// Whether other hosts are worth asking.
@@ -213,20 +228,28 @@ impl LayerSharing {
         held(&self.reach).paused_until.is_none_or(|until| until <= Instant::now())
     }
 
+    /// Whether it is not long that a host was not reached.
+    pub(crate) fn is_away(&self, host: &SocketAddrV4) -> bool {
+        is_passed_over(&held(&self.reach).away, host)
+    }
+
     /// Whether a host that was asked has answered.
-    fn reached(&self, is_reached: bool) {
+    fn reached(&self, host: SocketAddrV4, is_reached: bool) {
         let mut reach = held(&self.reach);
-        reach.unreached = if is_reached { 0 } else { reach.unreached + 1 };
-        if reach.unreached >= UNREACHED_MAX {
+        if is_reached {
+            reach.unreached.clear();
+            reach.away.remove(&host);
+            return;
+        }
+        pass_over(&mut reach.away, host, PAUSE);
+        reach.unreached.insert(host);
+        if reach.unreached.len() >= UNREACHED_MAX {
             tracing::warn!(
                 pause_s = PAUSE.as_secs(),
                 "other hosts are not reached (TCP, --layer-port), layers come from the registry"
             );
-            *reach = Reach { unreached: 0, paused_until: Some(Instant::now() + PAUSE) };
+            reach.unreached.clear();
+            reach.paused_until = Some(Instant::now() + PAUSE);
         }
-    }
-
-    pub(crate) fn is_distrusted(&self, host: &Fingerprint) -> bool {
-        held(&self.distrusted).get(host).is_some_and(|until| Instant::now() < *until)
     }
 }

@@ -289,21 +289,48 @@ async fn what_a_bad_host_leaves_undone_another_one_does() {
     }
 }
 
+/// One that nobody reaches, at a port of its own.
+async fn gone(there: &LayerHolder) -> LayerHolder {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    LayerHolder { address: SocketAddrV4::new([127, 0, 0, 1].into(), port), ..there.clone() }
+}
+
 #[tokio::test]
 async fn where_no_host_is_reached_none_is_asked_for_a_while() {
     let (giver, dir) = (Giver::new().await, tempfile::tempdir().unwrap());
     let taker = taker(dir.path());
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let there = giver.holder(ticket(&taker));
-    let gone =
-        LayerHolder { address: SocketAddrV4::new([127, 0, 0, 1].into(), gone), ..there.clone() };
-    for holder in [&gone, &gone, &there, &gone, &gone] {
+    // The kernel may give a port that was let go once more.
+    let mut away = BTreeMap::new();
+    while away.len() < 3 {
+        let holder = gone(&there).await;
+        away.insert(holder.address, holder);
+    }
+    let [a, b, c]: [LayerHolder; 3] = away.into_values().collect::<Vec<_>>().try_into().unwrap();
+    for holder in [&a, &b, &there, &a, &b] {
         std::fs::remove_file(dir.path().join("partial")).ok();
         assert!(taker.reaches_hosts());
         drop(take(&taker, holder, writer(dir.path())).await);
     }
-    drop(take(&taker, &gone, writer(dir.path())).await);
+    drop(take(&taker, &c, writer(dir.path())).await);
     assert!(!taker.reaches_hosts());
+}
+
+#[tokio::test]
+async fn one_host_that_is_not_reached_keeps_nobody_from_the_others() {
+    let (giver, dir) = (Giver::new().await, tempfile::tempdir().unwrap());
+    let taker = taker(dir.path());
+    let there = giver.holder(ticket(&taker));
+    let gone = gone(&there).await;
+    // As the layers of one image do.
+    for _ in 0..2 * UNREACHED_MAX {
+        drop(take(&taker, &gone, writer(dir.path())).await);
+    }
+    assert!(taker.reaches_hosts() && taker.is_away(&gone.address));
+    assert!(!taker.is_away(&there.address));
+    taker.reached(gone.address, true);
+    assert!(!taker.is_away(&gone.address), "it is there again");
 }
 
 #[tokio::test]
@@ -319,10 +346,10 @@ async fn a_host_is_not_asked_at_an_address_of_this_one() {
 async fn who_sent_something_else_is_passed_over() {
     let dir = tempfile::tempdir().unwrap();
     let taker = taker(dir.path());
-    let host = |number: usize| Fingerprint::of(&number.to_le_bytes());
+    let host = |number: usize| Ipv4Addr::from(0x0a00_0000 + u32::try_from(number).unwrap());
     taker.distrust(&[host(1)]);
     assert!(taker.is_distrusted(&host(1)) && !taker.is_distrusted(&host(2)));
-    let many: Vec<_> = (0..2 * DISTRUSTED_MAX).map(host).collect();
+    let many: Vec<_> = (0..2 * PASSED_OVER_MAX).map(host).collect();
     taker.distrust(&many);
-    assert_eq!(held(&taker.distrusted).len(), DISTRUSTED_MAX);
+    assert_eq!(held(&taker.distrusted).len(), PASSED_OVER_MAX);
 }
