@@ -34,6 +34,8 @@ use served::work;
 
 const PORTS_FILE: &str = "ports.json";
 const LISTENING_FILE: &str = "listening.json";
+/// So many ports of the kernel's choice are tried.
+const CHOICES_MAX: usize = 16;
 
 /// A listener of an internet-facing balancer, and where it is reached on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -319,7 +321,7 @@ impl Listeners {
                 let before = remembered.get(listener).copied();
                 let mut last = io::Error::from(io::ErrorKind::AddrInUse);
                 for port in candidates(before, *port, &kept) {
-                    match self.bind(*transport, None, SocketAddr::new(local, port)).await {
+                    match self.bind_free(*transport, SocketAddr::new(local, port), &kept).await {
                         Ok(bound) => return Ok(bound),
                         Err(error) => last = error,
                     }
@@ -327,6 +329,25 @@ impl Listeners {
                 Err(last)
             }
         }
+    }
+
+    /// A port that the kernel chooses may be kept for somebody who is not there at the moment.
+    async fn bind_free(
+        &self,
+        transport: Transport,
+        address: SocketAddr,
+        kept: &KeptPorts,
+    ) -> io::Result<Bound> {
+        // Held, so that another one is chosen.
+        let mut others = Vec::new();
+        while others.len() < CHOICES_MAX {
+            let bound = self.bind(transport, None, address).await?;
+            if !kept.has(bound.address()?.port()) {
+                return Ok(bound);
+            }
+            others.push(bound);
+        }
+        Err(io::ErrorKind::AddrInUse.into())
     }
 
     async fn bind(

@@ -13,8 +13,8 @@ use crate::sockets::Transport;
 
 /// Where the kernel says which ports its operator has set aside, in the network of the process.
 const SET_ASIDE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
-/// SSH, Docker, where hosts give each other layers, and where agents are asked.
-const KEPT: [u16; 6] = [22, 2375, 2376, 14790, 51678, 51679];
+/// SSH, Docker, where hosts exchange tasks' packets and give each other layers, and where agents are asked.
+const KEPT: [u16; 7] = [22, 2375, 2376, 14789, 14790, 51678, 51679];
 
 /// The ports that are not to be taken, whoever uses them now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl KeptPorts {
         Self(ranges.collect())
     }
 
-    fn has(&self, port: u16) -> bool {
+    pub(super) fn has(&self, port: u16) -> bool {
         self.0.iter().any(|range| range.contains(&port))
     }
 }
@@ -73,6 +73,7 @@ mod tests {
         let of = |transport| KeptPorts::now(&published, transport);
         assert!(of(Transport::Stream).has(8080) && of(Transport::Stream).has(22));
         assert!(!of(Transport::Datagram).has(8080));
+        assert!(of(Transport::Datagram).has(14789), "the way to other hosts may be made later");
     }
 
     #[test]
