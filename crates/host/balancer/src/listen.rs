@@ -12,12 +12,14 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use files::whole::{self, Durability};
 use longshore_types::Chain;
 use routing::{InterfaceRef, ListenerId, ListenerProtocol, PublishedPort, Table};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::retries::Retries;
@@ -34,6 +36,8 @@ use served::work;
 
 const PORTS_FILE: &str = "ports.json";
 const LISTENING_FILE: &str = "listening.json";
+/// How long it is waited for the process before to let go of a port at an address that has this one in it.
+const LET_GO_MAX: Duration = Duration::from_secs(10);
 /// So many ports of the kernel's choice are tried.
 const CHOICES_MAX: usize = 16;
 
@@ -75,6 +79,8 @@ pub(crate) struct Listeners {
     saved: Mutex<BTreeMap<&'static str, Vec<u8>>>,
     /// Sockets of the process before, until all places are looked after that it served.
     given: Mutex<BTreeMap<Place, GivenSocket>>,
+    /// Places whose ports the process before has in its way for a moment, and until when no others are taken.
+    awaited: Mutex<BTreeMap<Place, Instant>>,
     /// Whether another process has them all: nothing is opened here any more.
     is_handed_over: AtomicBool,
 }
@@ -96,6 +102,7 @@ impl Listeners {
             refused: Retries::default(),
             saved: Mutex::default(),
             given: Mutex::new(given),
+            awaited: Mutex::default(),
             is_handed_over: AtomicBool::new(false),
         }
     }
@@ -137,10 +144,26 @@ impl Listeners {
         let made = made
             .inspect_err(|error| debug!(place = ?place, %error, "a socket cannot be taken over"))
             .ok()?;
-        // The machine may be told to be reached at another address from now on.
-        let is_there = |address: SocketAddr| Some(address.ip()) == self.local;
-        let is_its = !matches!(place, Place::Local(..)) || made.address().is_ok_and(is_there);
-        is_its.then_some(made)
+        let (Place::Local(..), Some(local), Ok(address)) = (place, self.local, made.address())
+        else {
+            return Some(made);
+        };
+        // The machine is told to be reached at another address from now on.
+        if address.ip() == local {
+            return Some(made);
+        }
+        if address.ip().is_unspecified() || local.is_unspecified() {
+            let until = Instant::now() + LET_GO_MAX;
+            let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+            awaited.insert(place.clone(), until);
+        }
+        None
+    }
+
+    /// Whether a place is to be listened at by the port that it had, and by no other.
+    fn is_awaited(&self, place: &Place) -> bool {
+        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.get(place).is_some_and(|until| Instant::now() < *until)
     }
 
     /// Opens what a table names and closes what it names no more. Connections go on.
@@ -320,7 +343,11 @@ impl Listeners {
                 let kept = KeptPorts::now(published, *transport);
                 let before = remembered.get(listener).copied();
                 let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-                for port in candidates(before, *port, &kept) {
+                let mut ports = candidates(before, *port, &kept);
+                if self.is_awaited(place) {
+                    ports.truncate(1);
+                }
+                for port in ports {
                     match self.bind_free(*transport, SocketAddr::new(local, port), &kept).await {
                         Ok(bound) => return Ok(bound),
                         Err(error) => last = error,

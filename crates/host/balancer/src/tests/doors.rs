@@ -65,3 +65,24 @@ async fn the_next_process_is_reached_where_it_is_told_and_nowhere_else() {
     assert!(TcpStream::connect(report.local[0].1).await.is_err());
     last.end().await;
 }
+
+#[tokio::test]
+async fn a_listener_keeps_its_port_where_one_address_has_the_other_in_it() {
+    let a = backend(Does::Answers("a")).await;
+    let world = World::new(table(&[a.address])).await;
+    let address = world.address().await;
+    let all: IpAddr = "0.0.0.0".parse().unwrap();
+    let mut last = world;
+    for local in [all, address.ip()] {
+        let (region, dir) = (Arc::clone(&last.region), Arc::clone(&last.dir));
+        let before = last.asked().await;
+        let next = World::after_at(before, region, dir, Some(local)).await;
+        let is_there = |report: &routing::Report| report.local.iter().any(|it| it.1.ip() == local);
+        let report = next.reported("the other address", is_there).await;
+        last.ended().await;
+        assert_eq!(report.local[0].1.port(), address.port());
+        assert_eq!(get(address).await.unwrap().body, "a");
+        last = next;
+    }
+    last.end().await;
+}
