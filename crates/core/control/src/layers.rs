@@ -39,7 +39,8 @@ pub struct LayerDirectory(Mutex<Known>);
 struct Known {
     hosts: BTreeMap<InstanceId, Host>,
     holders: BTreeMap<Digest, BTreeSet<InstanceId>>,
-    certificates: BTreeMap<Fingerprint, InstanceId>,
+    /// Who says that a certificate is its own: whoever has been shown it can say so, and has nothing of it without its key.
+    certificates: BTreeMap<Fingerprint, BTreeSet<InstanceId>>,
 }
 
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl LayerDirectory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A host says all anew, and has these layers. Whether it is taken: not with the certificate of another one.
+    /// A host says all anew, and has these layers. Whether it is taken: not what a session says that is over.
     pub fn begin(
         &self,
         instance: InstanceId,
@@ -63,13 +64,11 @@ impl LayerDirectory {
         layers: impl IntoIterator<Item = Digest>,
     ) -> bool {
         let mut known = self.held();
-        let owner = known.certificates.get(&at.certificate);
-        let is_later = known.hosts.get(&instance).is_some_and(|it| it.at.session > at.session);
-        if is_later || owner.is_some_and(|owner| *owner != instance) {
+        if known.hosts.get(&instance).is_some_and(|it| it.at.session > at.session) {
             return false;
         }
         known.remove(instance);
-        known.certificates.insert(at.certificate, instance);
+        known.certificates.entry(at.certificate).or_default().insert(instance);
         let host = Host { at, layers: BTreeSet::new(), given: 0, taken: 0 };
         known.hosts.insert(instance, host);
         known.add(instance, layers);
@@ -119,12 +118,14 @@ impl LayerDirectory {
     /// of the round of those that have it.
     pub fn holders(&self, layer: &Digest, asker: &Fingerprint, now: Timestamp) -> Vec<LayerHolder> {
         let known = self.held();
-        let (Some(own), Some(all)) = (known.certificates.get(asker), known.holders.get(layer))
+        let (Some(askers), Some(all)) = (known.certificates.get(asker), known.holders.get(layer))
         else {
             return Vec::new();
         };
+        let Some(own) = askers.first() else { return Vec::new() };
         let after = all.range((Bound::Excluded(own), Bound::Unbounded));
-        let round = after.chain(all.range(..own)).filter_map(|id| known.hosts.get(id));
+        let round = after.chain(all.range(..own)).filter(|id| !askers.contains(*id));
+        let round = round.filter_map(|id| known.hosts.get(id));
         let until = now.plus_ms(TICKET_MS);
         let holder = |host: &Host| LayerHolder {
             address: host.at.address,
@@ -175,7 +176,13 @@ impl Known {
 
     fn remove(&mut self, instance: InstanceId) {
         let Some(host) = self.hosts.get(&instance) else { return };
-        self.certificates.remove(&host.at.certificate);
+        let certificate = host.at.certificate;
+        if let Some(its) = self.certificates.get_mut(&certificate) {
+            its.remove(&instance);
+            if its.is_empty() {
+                self.certificates.remove(&certificate);
+            }
+        }
         let layers: Vec<Digest> = host.layers.iter().copied().collect();
         layers.iter().for_each(|layer| self.take(instance, layer));
         self.hosts.remove(&instance);
@@ -254,11 +261,18 @@ mod tests {
     }
 
     #[test]
-    fn nobody_takes_anothers_certificate_and_an_old_session_replaces_no_later_one() {
+    fn nobody_is_put_out_by_who_shows_its_certificate_and_an_old_session_replaces_no_later_one() {
         let directory = LayerDirectory::default();
-        assert!(directory.begin(host(1), at(1, 2), [layer(1)]));
         let stolen = LayersAt { certificate: certificate(1), ..at(2, 1) };
-        assert!(!directory.begin(host(2), stolen, [layer(1)]));
+        // It was quicker, while the other one's session was cut.
+        assert!(directory.begin(host(2), stolen, [layer(1)]));
+        assert!(directory.begin(host(1), at(1, 2), [layer(1)]));
+        assert!(directory.begin(host(3), at(3, 1), [layer(1)]));
+        assert_eq!(asked(&directory, 1, 1), [3]);
+        assert_eq!(asked(&directory, 1, 3), [1, 2]);
+        directory.forget(host(2));
+        assert_eq!((asked(&directory, 1, 1), asked(&directory, 1, 3)), (vec![3], vec![1]));
+        directory.forget(host(3));
         assert!(!directory.begin(host(1), at(1, 1), []));
         assert!(directory.begin(host(2), at(2, 1), []));
         assert_eq!(asked(&directory, 1, 2), [1]);

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use longshore_types::Digest;
-use trust::{Fingerprint, LayerHolder};
+use trust::LayerHolder;
 
 use super::fetch::Fetched;
 use super::{Puller, Source, blocking};
@@ -20,16 +20,16 @@ use crate::manifest::Descriptor;
 use crate::progress::{Event, Progress};
 use crate::share::{self, FromHost, LayerSharing, SHARED_BYTES_MIN};
 
-/// Hosts of which a pull expects nothing any more.
+/// Hosts of which a pull expects nothing any more: by address, as anybody may name another one's certificate.
 #[derive(Debug, Default)]
-pub(super) struct Dropped(Mutex<BTreeSet<Fingerprint>>);
+pub(super) struct Dropped(Mutex<BTreeSet<SocketAddrV4>>);
 
 impl Dropped {
-    fn add(&self, host: Fingerprint) {
+    fn add(&self, host: SocketAddrV4) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(host);
     }
 
-    fn has(&self, host: &Fingerprint) -> bool {
+    fn has(&self, host: &SocketAddrV4) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(host)
     }
 }
@@ -40,15 +40,15 @@ struct Gave {
     /// Whether the beginning is of an earlier pull.
     is_from_before: bool,
     /// Each with whether it gave all that lacked.
-    hosts: Vec<(Fingerprint, Ipv4Addr, bool)>,
+    hosts: Vec<(SocketAddrV4, bool)>,
 }
 
 impl Gave {
     /// Who is passed over for a layer that is wrong. Whoever ended what others began may have been misled by them.
     fn suspects(&self) -> Vec<Ipv4Addr> {
         let is_alone = self.hosts.len() == 1 && !self.is_from_before;
-        let its = self.hosts.iter().filter(|(.., is_whole)| is_alone || !is_whole);
-        its.map(|(_, address, _)| *address).collect()
+        let its = self.hosts.iter().filter(|(_, is_whole)| is_alone || !is_whole);
+        its.map(|(address, _)| *address.ip()).collect()
     }
 }
 
@@ -79,7 +79,7 @@ impl Puller {
             }
         };
         let is_good = |it: &LayerHolder| {
-            !source.dropped.has(&it.certificate) && !sharing.is_distrusted(it.address.ip())
+            !source.dropped.has(&it.address) && !sharing.is_distrusted(it.address.ip())
         };
         let holders: Vec<LayerHolder> = holders.into_iter().filter(is_good).collect();
         if holders.is_empty() {
@@ -121,7 +121,7 @@ impl Puller {
             writer = back.ok_or_else(|| source.store_failed(ImageError::Worker))?;
             let bytes = writer.written() - before;
             if bytes > 0 {
-                gave.hosts.push((holder.certificate, *holder.address.ip(), fetched.is_ok()));
+                gave.hosts.push((holder.address, fetched.is_ok()));
             }
             let address = holder.address;
             match fetched {
@@ -129,7 +129,7 @@ impl Puller {
                     tracing::info!(layer = %digest, bytes, of = layer.size, from = %address, "layer taken from another host");
                 }
                 Err(FromHost::Failed(why)) => {
-                    source.dropped.add(holder.certificate);
+                    source.dropped.add(address);
                     tracing::info!(layer = %digest, bytes, of = layer.size, from = %address, why, "another host gives no more of a layer");
                 }
                 Err(FromHost::Blob(error)) => {
@@ -151,7 +151,7 @@ impl Puller {
             Ok(file) => Ok(Some(Fetched { file, path })),
             Err(PullError::Digest { .. }) => {
                 tracing::warn!(layer = %digest, hosts = gave.hosts.len(), "what other hosts sent is not the layer, it comes from the registry");
-                gave.hosts.iter().for_each(|(host, ..)| source.dropped.add(*host));
+                gave.hosts.iter().for_each(|(host, _)| source.dropped.add(*host));
                 sharing.distrust(&gave.suspects());
                 Ok(None)
             }
@@ -167,9 +167,9 @@ mod tests {
     #[test]
     fn who_ends_what_another_host_began_is_not_blamed_for_it() {
         let host = |last: u8, is_whole| {
-            (Fingerprint::of(&[last]), Ipv4Addr::new(10, 0, 0, last), is_whole)
+            (SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, last), 14_790), is_whole)
         };
-        let suspects = |is_from_before, hosts: &[(Fingerprint, Ipv4Addr, bool)]| {
+        let suspects = |is_from_before, hosts: &[(SocketAddrV4, bool)]| {
             let suspects = Gave { is_from_before, hosts: hosts.to_vec() }.suspects();
             suspects.iter().map(|it| it.octets()[3]).collect::<Vec<_>>()
         };

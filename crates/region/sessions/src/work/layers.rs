@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 
 use acs::message::{LayerKey, LayersReport, ToAgent};
 use control::LayersAt;
-use tracing::{debug, warn};
+use tracing::debug;
 use trust::TicketKey;
 
 use super::{End, Session};
@@ -37,7 +37,7 @@ impl Session<'_> {
         let address = SocketAddrV4::new(address, port);
         let at = LayersAt { session, address, certificate, key: key.clone() };
         if !control.layers.begin(id, at, here) {
-            warn!(instance = %id, "a host shows another one's certificate, and gives no layers to others");
+            debug!(instance = %id, "a session that is over says what its host gives");
             return Ok(());
         }
         control.layers.figures((id, session), given, taken);
