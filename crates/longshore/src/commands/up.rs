@@ -363,6 +363,9 @@ fn daemon_args(data: &DataDir, args: &Up, log: &Path) -> Vec<OsString> {
         told.push("--insecure-listen".into());
     }
     told.extend(region.address.to_args());
+    if let Some(address) = region.dns_listen {
+        told.extend(["--dns-listen".into(), text(&address)]);
+    }
     told.extend(args.balancer.to_args());
     told.extend(region.objects.to_args());
     if let Some(keys) = &region.oidc_keys {
@@ -439,11 +442,20 @@ mod tests {
         let address = up(&daemon_args(&data, &up(&given), Path::new("/log"))).region.address;
         assert_eq!(address.tls_key, Some(std::path::absolute("k").unwrap()));
         assert_eq!(address.advertise.unwrap().to_string(), "https://r");
-        let given: Vec<OsString> =
-            ["up", "--balancer-address", "10.0.0.7", "--access-logs", "logs"]
-                .map(OsString::from)
-                .to_vec();
-        let places = up(&daemon_args(&data, &up(&given), Path::new("/log"))).balancer;
+        let given: Vec<OsString> = [
+            "up",
+            "--balancer-address",
+            "10.0.0.7",
+            "--access-logs",
+            "logs",
+            "--dns-listen",
+            "10.0.0.7:53",
+        ]
+        .map(OsString::from)
+        .to_vec();
+        let background = up(&daemon_args(&data, &up(&given), Path::new("/log")));
+        assert_eq!(background.region.dns_listen, Some("10.0.0.7:53".parse().unwrap()));
+        let places = background.balancer;
         assert_eq!(places.balancer_address.unwrap().to_string(), "10.0.0.7");
         assert_eq!(places.access_logs, Some(std::path::absolute("logs").unwrap()));
         let command = told(&["up", "--detach", "--root-key-command", "pass 'a b'"]);
