@@ -180,14 +180,15 @@ fn reachable(
     asker: IpAddr,
     is_own: &dyn Fn(&Instance) -> bool,
 ) -> Option<Ipv4Addr> {
-    let IpAddr::V4(address) = at else { return None };
-    if address.is_unspecified() {
+    // Also of IPv6: that has those of IPv4 in it.
+    if at.is_unspecified() {
         let instance = match host {
             Some(id) => view.instance_of_any(id),
             None => plan::balancers::own_machine(view, is_own),
         };
         return instance?.underlay();
     }
+    let IpAddr::V4(address) = at else { return None };
     // Its own loopback address leads each machine to itself.
     (!address.is_loopback() || asker.is_loopback()).then_some(address)
 }

@@ -62,8 +62,10 @@ async fn a_name_means_the_hosts_that_serve_at_the_listeners_own_ports() {
     world.open_on(host(2), &[(&first, "192.0.2.2:80"), (&second, "192.0.2.2:40000")]).await;
     assert_eq!(world.named(&name, ASKER), ["192.0.2.1"], "at 81 of the other is somebody else");
     assert_eq!(world.named(&name.to_ascii_uppercase(), ASKER), ["192.0.2.1"]);
-    world.open_on(host(2), &[(&first, "0.0.0.0:80"), (&second, "0.0.0.0:81")]).await;
-    assert_eq!(world.named(&name, ASKER), ["10.0.0.1", "192.0.2.1"], "all of its addresses");
+    for all in [["0.0.0.0:80", "0.0.0.0:81"], ["[::]:80", "[::]:81"]] {
+        world.open_on(host(2), &[(&first, all[0]), (&second, all[1])]).await;
+        assert_eq!(world.named(&name, ASKER), ["10.0.0.1", "192.0.2.1"], "all of its addresses");
+    }
     world.open_on(host(2), &[(&first, "127.0.0.1:80"), (&second, "127.0.0.1:81")]).await;
     assert_eq!(world.named(&name, ASKER), ["192.0.2.1"]);
     assert_eq!(world.named(&name, [127, 0, 0, 1]), ["127.0.0.1", "192.0.2.1"]);
