@@ -114,7 +114,7 @@ impl Puller {
                 break;
             }
             // Another layer of the pull may have found it so meanwhile.
-            if sharing.is_away(&holder.address) {
+            if sharing.is_away(holder) {
                 continue;
             }
             let (back, fetched) = share::fetch_rest(sharing, holder, layer, writer, &tell).await;

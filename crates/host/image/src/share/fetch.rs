@@ -65,7 +65,7 @@ async fn open(
     let config = sharing.identity.client_config(*certificate);
     let config = config.map_err(|error| failed(error.to_string()))?;
     let connected = timeout(patience.connect, TcpStream::connect(*address)).await;
-    sharing.reached(*address, matches!(connected, Ok(Ok(_))));
+    sharing.reached(holder, matches!(connected, Ok(Ok(_))));
     let stream = connected
         .map_err(|_| failed("it does not accept connections"))?
         .map_err(|error| failed(error.to_string()))?;

@@ -24,7 +24,9 @@ use std::time::Duration;
 
 use longshore_types::{Digest, Timestamp};
 use tokio::time::Instant;
-use trust::{Fingerprint, LayerTicket, NotGranted, PeerError, PeerIdentity, TicketKey};
+use trust::{
+    Fingerprint, LayerHolder, LayerTicket, NotGranted, PeerError, PeerIdentity, TicketKey,
+};
 
 use crate::client::Egress;
 
@@ -120,9 +122,9 @@ pub struct LayerSharing {
 #[derive(Debug, Default)]
 struct Reach {
     /// Since the last that was: layers of one pull ask the same host at the same time.
-    unreached: BTreeSet<SocketAddrV4>,
-    /// Those that were not reached, each for a while.
-    away: BTreeMap<SocketAddrV4, Instant>,
+    unreached: BTreeSet<Ipv4Addr>,
+    /// Those that were not reached, each for a while: one whose agent is started anew has another certificate.
+    away: BTreeMap<(SocketAddrV4, Fingerprint), Instant>,
     paused_until: Option<Instant>,
 }
 
@@ -229,20 +231,21 @@ impl LayerSharing {
     }
 
     /// Whether it is not long that a host was not reached.
-    pub(crate) fn is_away(&self, host: &SocketAddrV4) -> bool {
-        is_passed_over(&held(&self.reach).away, host)
+    pub(crate) fn is_away(&self, host: &LayerHolder) -> bool {
+        is_passed_over(&held(&self.reach).away, &(host.address, host.certificate))
     }
 
     /// Whether a host that was asked has answered.
-    fn reached(&self, host: SocketAddrV4, is_reached: bool) {
+    fn reached(&self, host: &LayerHolder, is_reached: bool) {
         let mut reach = held(&self.reach);
+        let key = (host.address, host.certificate);
         if is_reached {
             reach.unreached.clear();
-            reach.away.remove(&host);
+            reach.away.remove(&key);
             return;
         }
-        pass_over(&mut reach.away, host, PAUSE);
-        reach.unreached.insert(host);
+        pass_over(&mut reach.away, key, PAUSE);
+        reach.unreached.insert(*host.address.ip());
         if reach.unreached.len() >= UNREACHED_MAX {
             tracing::warn!(
                 pause_s = PAUSE.as_secs(),

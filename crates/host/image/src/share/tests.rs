@@ -8,7 +8,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use trust::LayerHolder;
 
 use super::*;
 use crate::blobs::BlobWriter;
@@ -289,11 +288,12 @@ async fn what_a_bad_host_leaves_undone_another_one_does() {
     }
 }
 
-/// One that nobody reaches, at a port of its own.
-async fn gone(there: &LayerHolder) -> LayerHolder {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// One that nobody reaches, at an address of its own.
+async fn gone(there: &LayerHolder, last: u8) -> LayerHolder {
+    let ip = [127, 0, 0, last];
+    let listener = TcpListener::bind((Ipv4Addr::from(ip), 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    LayerHolder { address: SocketAddrV4::new([127, 0, 0, 1].into(), port), ..there.clone() }
+    LayerHolder { address: SocketAddrV4::new(ip.into(), port), ..there.clone() }
 }
 
 #[tokio::test]
@@ -301,13 +301,7 @@ async fn where_no_host_is_reached_none_is_asked_for_a_while() {
     let (giver, dir) = (Giver::new().await, tempfile::tempdir().unwrap());
     let taker = taker(dir.path());
     let there = giver.holder(ticket(&taker));
-    // The kernel may give a port that was let go once more.
-    let mut away = BTreeMap::new();
-    while away.len() < 3 {
-        let holder = gone(&there).await;
-        away.insert(holder.address, holder);
-    }
-    let [a, b, c]: [LayerHolder; 3] = away.into_values().collect::<Vec<_>>().try_into().unwrap();
+    let [a, b, c] = [gone(&there, 2).await, gone(&there, 3).await, gone(&there, 4).await];
     for holder in [&a, &b, &there, &a, &b] {
         std::fs::remove_file(dir.path().join("partial")).ok();
         assert!(taker.reaches_hosts());
@@ -322,15 +316,16 @@ async fn one_host_that_is_not_reached_keeps_nobody_from_the_others() {
     let (giver, dir) = (Giver::new().await, tempfile::tempdir().unwrap());
     let taker = taker(dir.path());
     let there = giver.holder(ticket(&taker));
-    let gone = gone(&there).await;
+    let gone = gone(&there, 2).await;
     // As the layers of one image do.
     for _ in 0..2 * UNREACHED_MAX {
         drop(take(&taker, &gone, writer(dir.path())).await);
     }
-    assert!(taker.reaches_hosts() && taker.is_away(&gone.address));
-    assert!(!taker.is_away(&there.address));
-    taker.reached(gone.address, true);
-    assert!(!taker.is_away(&gone.address), "it is there again");
+    assert!(taker.reaches_hosts() && taker.is_away(&gone) && !taker.is_away(&there));
+    let anew = LayerHolder { certificate: Fingerprint::of(b"anew"), ..gone.clone() };
+    assert!(!taker.is_away(&anew), "its agent was started anew");
+    taker.reached(&gone, true);
+    assert!(!taker.is_away(&gone));
 }
 
 #[tokio::test]
