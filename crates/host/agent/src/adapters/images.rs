@@ -152,6 +152,8 @@ impl StoreImages {
 }
 
 fn unused_ms_min(store: &ImageStore) -> u64 {
+    // Before any image does: what it leaves is measured.
+    store.make_room();
     match store.free_percent() {
         Some(free) if free < FREE_PERCENT_MIN => {
             info!(free, "disk is nearly full, unused images go early");

@@ -46,8 +46,8 @@ impl ImageStore {
             && self.free_bytes().is_some_and(|free| free < least)
     }
 
-    /// What is kept for others goes first where the disk is nearly full.
-    fn make_room(&self) {
+    /// What is kept for others goes first where the disk is nearly full. Blocks.
+    pub fn make_room(&self) {
         if self.is_short() {
             self.inner.offered.shrink_to(0);
         }
