@@ -36,6 +36,8 @@ use served::work;
 
 const PORTS_FILE: &str = "ports.json";
 const LISTENING_FILE: &str = "listening.json";
+/// Where it is remembered which port datagrams come to: a listener of both kinds may have two.
+const DATAGRAMS: &str = " datagrams";
 /// How long it is waited for the process before to let go of a port at an address that has this one in it.
 const LET_GO_MAX: Duration = Duration::from_secs(10);
 /// So many ports of the kernel's choice are tried.
@@ -57,6 +59,14 @@ pub struct Listening {
 pub fn listening(state_dir: &Path) -> Vec<Listening> {
     let found = whole::read_json(&state_dir.join(LISTENING_FILE)).and_then(whole::Found::value);
     found.ok().flatten().unwrap_or_default()
+}
+
+/// The name by which the port of a listener is remembered.
+fn remembered_as(listener: &ListenerId, transport: Transport) -> ListenerId {
+    match transport {
+        Transport::Stream => listener.clone(),
+        Transport::Datagram => ListenerId(format!("{}{DATAGRAMS}", listener.0)),
+    }
 }
 
 /// What reports say of sockets: where listeners are, in which networks egress is, which interfaces are served.
@@ -201,8 +211,8 @@ impl Listeners {
             match opened.and_then(|socket| Ok((socket.address()?, socket))) {
                 Ok((address, socket)) => {
                     info!(place = place.name(), %address, "listening");
-                    if let Place::Local(listener, ..) = &place {
-                        remembered.insert(listener.clone(), address.port());
+                    if let Place::Local(listener, transport, _) = &place {
+                        remembered.insert(remembered_as(listener, *transport), address.port());
                     }
                     let shared = Arc::clone(&self.shared);
                     let (stop, stopped) = oneshot::channel();
@@ -225,7 +235,11 @@ impl Listeners {
         }
         let named: BTreeSet<_> =
             table.balancers.values().flat_map(|it| &it.listeners).map(|it| &it.id).collect();
-        remembered.retain(|listener, _| named.contains(listener));
+        let of = |name: &ListenerId| {
+            let bare = name.0.strip_suffix(DATAGRAMS).unwrap_or(&name.0);
+            named.contains(&ListenerId(bare.to_owned()))
+        };
+        remembered.retain(|name, _| of(name));
         self.save(PORTS_FILE, &remembered).await;
         self.save(LISTENING_FILE, &self.listening(table)).await;
         let serving = self.serving_in(table);
@@ -341,7 +355,9 @@ impl Listeners {
             Place::Local(listener, transport, port) => {
                 let local = self.local.ok_or(io::ErrorKind::AddrNotAvailable)?;
                 let kept = KeptPorts::now(published, *transport);
-                let before = remembered.get(listener).copied();
+                // Without one of its own, that of streams.
+                let known = remembered.get(&remembered_as(listener, *transport));
+                let before = known.or_else(|| remembered.get(listener)).copied();
                 let mut last = io::Error::from(io::ErrorKind::AddrInUse);
                 let mut ports = candidates(before, *port, &kept);
                 if self.is_awaited(place) {

@@ -1,9 +1,10 @@
 //! Where a machine is reached at its own address.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use routing::PublishedPort;
+use routing::{Kind, ListenerProtocol, PublishedPort, TargetProtocol};
 use tokio::net::TcpStream;
 
 use super::world::*;
@@ -69,7 +70,11 @@ async fn the_next_process_is_reached_where_it_is_told_and_nowhere_else() {
 #[tokio::test]
 async fn a_listener_keeps_its_port_where_one_address_has_the_other_in_it() {
     let a = backend(Does::Answers("a")).await;
-    let world = World::new(table(&[a.address])).await;
+    let mut served = table(&[a.address]);
+    // That of the other tests is another one's once it is let go.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    balancer(&mut served).listeners[0].port = free.port();
+    let world = World::new(served).await;
     let address = world.address().await;
     let all: IpAddr = "0.0.0.0".parse().unwrap();
     let mut last = world;
@@ -85,4 +90,28 @@ async fn a_listener_keeps_its_port_where_one_address_has_the_other_in_it() {
         last = next;
     }
     last.end().await;
+}
+
+#[tokio::test]
+async fn a_listener_of_streams_and_datagrams_keeps_the_ports_of_both() {
+    let a = backend(Does::Answers("a")).await;
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let own = taken.local_addr().unwrap();
+    let mut served = table(&[a.address]);
+    balancer(&mut served).kind = Kind::Network;
+    balancer(&mut served).listeners[0].protocol = ListenerProtocol::TcpUdp;
+    balancer(&mut served).listeners[0].port = own.port();
+    group_of(&mut served).protocol = TargetProtocol::TcpUdp;
+    let world = World::new(served).await;
+    let both = |report: &routing::Report| report.local.len() == 2;
+    let ports = |report: &routing::Report| {
+        report.local.iter().map(|(_, address)| address.port()).collect::<BTreeSet<_>>()
+    };
+    let before = ports(&world.reported("both", both).await);
+    assert!(before.contains(&own.port()) && before.len() == 2, "{before:?} {own}");
+    let (region, dir) = world.kill().await;
+    region.report.send_replace(None);
+    let again = World::with(region, dir).await;
+    assert_eq!(ports(&again.reported("both again", both).await), before);
+    again.end().await;
 }
