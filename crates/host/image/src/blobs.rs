@@ -4,6 +4,8 @@
 //! was verified and synced. A long write is synced in the background as it grows, so that the sync
 //! at its end has little left to wait for.
 
+mod behind;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use files::whole::{self, Durability};
 use longshore_types::Digest;
 
 use crate::hash::Hasher;
+
+pub(crate) use self::behind::WriteBehind;
 
 /// How much is written before the background sync is started again.
 const SYNC_BYTES: u64 = 8 << 20;

@@ -14,7 +14,7 @@ use trust::{Fingerprint, LayerHolder, read_holders};
 
 use super::remote::{Body, Remote, read_capped, unreachable_body};
 use super::{Auth, ClientError, Transport};
-use crate::blobs::{BlobError, BlobWriter};
+use crate::blobs::{BlobError, BlobWriter, WriteBehind};
 use crate::hash::Hasher;
 use crate::manifest::{ACCEPTED, Descriptor, MANIFEST_BYTES_MAX};
 use crate::reference::Reference;
@@ -201,7 +201,7 @@ impl Upstream {
     async fn write_body(
         &self,
         layer: &Descriptor,
-        mut writer: BlobWriter,
+        writer: BlobWriter,
         response: Response<Incoming>,
         tell: Tell<'_>,
         until: Instant,
@@ -209,17 +209,7 @@ impl Upstream {
         let idle_max = Duration::from_millis(self.transport.config().idle_ms_max);
         let (host, limit) = (self.host(), layer.size);
         let mut total = writer.written();
-        let (pieces, mut incoming) = tokio::sync::mpsc::channel::<Bytes>(16);
-        let thread = tokio::task::spawn_blocking(move || {
-            let mut result = Ok(());
-            while let Some(piece) = incoming.blocking_recv() {
-                result = writer.write(&piece);
-                if result.is_err() {
-                    break;
-                }
-            }
-            (writer, result)
-        });
+        let behind = WriteBehind::start(writer);
         let mut body = response.into_body();
         let received = loop {
             let patient = until.min(Instant::now() + idle_max);
@@ -241,17 +231,11 @@ impl Upstream {
                 break Err(BlobError::TooLarge { max: limit }.into());
             }
             tell(total);
-            if pieces.send(piece).await.is_err() {
-                // The thread says below why it stopped.
+            if !behind.write(piece).await {
                 break Ok(());
             }
         };
-        drop(pieces);
-        match thread.await {
-            Ok((writer, Ok(()))) => (Some(writer), received),
-            Ok((writer, Err(error))) => (Some(writer), Err(error.into())),
-            Err(_) => (None, received),
-        }
+        behind.end(received).await
     }
 }
 

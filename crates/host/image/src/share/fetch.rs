@@ -12,7 +12,7 @@ use tokio_rustls::client::TlsStream;
 use trust::LayerHolder;
 
 use super::{LINE_BYTES_MAX, LayerSharing};
-use crate::blobs::{BlobError, BlobWriter};
+use crate::blobs::{BlobError, BlobWriter, WriteBehind};
 use crate::manifest::Descriptor;
 
 /// Read at a time.
@@ -98,22 +98,12 @@ async fn open(
 async fn receive(
     sharing: &LayerSharing,
     layer: &Descriptor,
-    mut writer: BlobWriter,
+    writer: BlobWriter,
     mut stream: Stream,
     tell: &(dyn Fn(u64) + Sync),
 ) -> (Option<BlobWriter>, Result<(), FromHost>) {
     let mut total = writer.written();
-    let (pieces, mut incoming) = tokio::sync::mpsc::channel::<bytes::Bytes>(16);
-    let thread = tokio::task::spawn_blocking(move || {
-        let mut result = Ok(());
-        while let Some(piece) = incoming.blocking_recv() {
-            result = writer.write(&piece);
-            if result.is_err() {
-                break;
-            }
-        }
-        (writer, result)
-    });
+    let behind = WriteBehind::start(writer);
     let patience = sharing.patience;
     let (mut ends_at, mut came) = (Instant::now() + patience.window, 0);
     let received = loop {
@@ -142,15 +132,9 @@ async fn receive(
         }
         sharing.count_taken(length);
         tell(total);
-        if pieces.send(piece.into_inner().freeze()).await.is_err() {
-            // The thread says below why it stopped.
+        if !behind.write(piece.into_inner().freeze()).await {
             break Ok(());
         }
     };
-    drop(pieces);
-    match thread.await {
-        Ok((writer, Ok(()))) => (Some(writer), received),
-        Ok((writer, Err(error))) => (Some(writer), Err(error.into())),
-        Err(_) => (None, received),
-    }
+    behind.end(received).await
 }
