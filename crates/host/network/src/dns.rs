@@ -20,7 +20,7 @@ use std::time::SystemTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -262,8 +262,29 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolvers: Arc<Resolvers>) {
 }
 
 async fn serve_tcp(listener: TcpListener, resolvers: Arc<Resolvers>) {
+    let answer = move |asker: IpAddr, question: Vec<u8>| {
+        let resolvers = Arc::clone(&resolvers);
+        async move {
+            match resolvers.names.answer(asker, &question, Transport::Tcp) {
+                Some(answer) => answer,
+                None => ask_all(&resolvers, &question, Transport::Tcp).await,
+            }
+        }
+    };
+    serve_streams(&listener, answer).await;
+}
+
+/// Takes connections, so many at a time, for as long as it is polled, and gives each question the answer that is made of
+/// it and of who asks.
+pub(crate) async fn serve_streams<A, F>(listener: &TcpListener, answer: A)
+where
+    A: Fn(IpAddr, Vec<u8>) -> F + Clone + Send + 'static,
+    F: Future<Output = Vec<u8>> + Send,
+{
     let places = Arc::new(Semaphore::new(limits::DNS_CONNECTIONS_MAX));
+    let mut streams = JoinSet::new();
     loop {
+        while streams.try_join_next().is_some() {}
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let (stream, asker) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -273,33 +294,26 @@ async fn serve_tcp(listener: TcpListener, resolvers: Arc<Resolvers>) {
                 continue;
             }
         };
-        let resolvers = Arc::clone(&resolvers);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "bounded by `place`, and by the timeout of a connection"
-        )]
-        tokio::spawn(async move {
+        let answer = answer.clone();
+        streams.spawn(async move {
             // A connection that breaks is the asker's to open again.
-            drop(answer_stream(stream, asker.ip(), &resolvers).await);
+            drop(answer_stream(stream, asker.ip(), answer).await);
             drop(place);
         });
     }
 }
 
-async fn answer_stream(
-    mut stream: TcpStream,
-    asker: IpAddr,
-    resolvers: &Resolvers,
-) -> io::Result<()> {
+async fn answer_stream<A, F>(mut stream: TcpStream, asker: IpAddr, answer: A) -> io::Result<()>
+where
+    A: Fn(IpAddr, Vec<u8>) -> F,
+    F: Future<Output = Vec<u8>>,
+{
     loop {
         let question = timeout(limits::DNS_IDLE, read_framed(&mut stream)).await??;
         if !is_question(&question) {
             return Ok(());
         }
-        let answer = match resolvers.names.answer(asker, &question, Transport::Tcp) {
-            Some(answer) => answer,
-            None => ask_all(resolvers, &question, Transport::Tcp).await,
-        };
+        let answer = answer(asker, question).await;
         timeout(limits::DNS_IDLE, write_framed(&mut stream, &answer)).await??;
     }
 }

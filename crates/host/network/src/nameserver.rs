@@ -7,15 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use longshore_types::Chain;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tracing::debug;
+use tokio::net::{TcpListener, UdpSocket};
 use traffic::NameEntry;
 
-use crate::dns::{SERVFAIL, is_question, read_framed, unanswered, write_framed};
+use crate::dns::{SERVFAIL, is_question, serve_streams, unanswered};
 use crate::limits;
 use crate::zones::{answer_by, name_of};
 
@@ -59,7 +54,11 @@ impl NameServer {
     /// Answers for as long as it is polled.
     pub async fn serve(self, lookup: Arc<Lookup>) {
         let answering = Arc::new(Answering { lookup, turn: AtomicUsize::new(0) });
-        tokio::join!(serve_udp(&self.udp, Arc::clone(&answering)), serve_tcp(&self.tcp, answering));
+        let of_streams = Arc::clone(&answering);
+        let answer = move |asker: IpAddr, question: Vec<u8>| {
+            std::future::ready(of_streams.answer(asker, &question, false))
+        };
+        tokio::join!(serve_udp(&self.udp, answering), serve_streams(&self.tcp, answer));
     }
 }
 
@@ -102,50 +101,14 @@ async fn serve_udp(socket: &UdpSocket, answering: Arc<Answering>) {
     }
 }
 
-async fn serve_tcp(listener: &TcpListener, answering: Arc<Answering>) {
-    let places = Arc::new(Semaphore::new(limits::DNS_CONNECTIONS_MAX));
-    let mut streams = JoinSet::new();
-    loop {
-        while streams.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (stream, asker) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                debug!(error = %Chain(&error), "dns connection not accepted");
-                tokio::time::sleep(limits::DNS_PATIENCE).await;
-                continue;
-            }
-        };
-        let answering = Arc::clone(&answering);
-        streams.spawn(async move {
-            // A connection that breaks is the asker's to open again.
-            drop(answer_stream(stream, asker.ip(), &answering).await);
-            drop(place);
-        });
-    }
-}
-
-async fn answer_stream(
-    mut stream: TcpStream,
-    asker: IpAddr,
-    answering: &Answering,
-) -> io::Result<()> {
-    loop {
-        let question = timeout(limits::DNS_IDLE, read_framed(&mut stream)).await??;
-        if !is_question(&question) {
-            return Ok(());
-        }
-        let answer = answering.answer(asker, &question, false);
-        timeout(limits::DNS_IDLE, write_framed(&mut stream, &answer)).await??;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tokio::net::TcpStream;
     use traffic::{NamedInstance, NamedService};
 
     use super::*;
+    use crate::dns::{read_framed, write_framed};
 
     fn question(name: &str, kind: u8) -> Vec<u8> {
         let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
