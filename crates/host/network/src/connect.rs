@@ -163,6 +163,7 @@ mod tests {
     use traffic::connect::{ConnectClient, ConnectEndpoint, ConnectProtocol, HostConnect};
 
     use super::*;
+    use crate::zones::tests::question;
 
     fn endpoint(namespace: &str, name: &str, last: u8) -> ConnectEndpoint {
         ConnectEndpoint {
@@ -186,16 +187,6 @@ mod tests {
             address: Ipv4Addr::new(172, 31, 0, number),
             vpc: vpc.map(|id| id.parse().unwrap()),
         }
-    }
-
-    fn question(name: &str, kind: u8) -> Vec<u8> {
-        let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        for label in name.split('.') {
-            message.push(u8::try_from(label.len()).unwrap());
-            message.extend(label.as_bytes());
-        }
-        message.extend([0, 0, kind, 0, 1]);
-        message
     }
 
     #[test]

@@ -104,6 +104,7 @@ mod tests {
     use traffic::feed::{Interface, Item, Place, Vni, Vpc};
 
     use super::*;
+    use crate::zones::tests::question;
 
     fn feed(has_dns_hostnames: bool) -> (Feed, VpcId) {
         let id: VpcId = "vpc-0000000a".parse().unwrap();
@@ -127,14 +128,6 @@ mod tests {
             is_logged: false,
         };
         ([Item::Vpc(vpc), Item::Interface(interface)].into_iter().collect(), id)
-    }
-
-    fn question(text: &str, kind: u16) -> Vec<u8> {
-        let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        message.extend(zones::name(text).unwrap());
-        message.extend(kind.to_be_bytes());
-        message.extend([0, 1]);
-        message
     }
 
     #[test]

@@ -109,16 +109,7 @@ mod tests {
 
     use super::*;
     use crate::dns::{read_framed, write_framed};
-
-    fn question(name: &str, kind: u8) -> Vec<u8> {
-        let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        for label in name.split('.') {
-            message.push(u8::try_from(label.len()).unwrap());
-            message.extend(label.as_bytes());
-        }
-        message.extend([0, 0, kind, 0, 1]);
-        message
-    }
+    use crate::zones::tests::question;
 
     fn entry(name: &str) -> NameEntry {
         let instance = |last: u8| NamedInstance {

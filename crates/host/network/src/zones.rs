@@ -429,7 +429,7 @@ fn room(message: &[u8], end: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -475,7 +475,8 @@ mod tests {
         })
     }
 
-    fn question(text: &str, kind: u16) -> Vec<u8> {
+    /// As a client asks.
+    pub(crate) fn question(text: &str, kind: u16) -> Vec<u8> {
         let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         message.extend(name(text).unwrap());
         message.extend(kind.to_be_bytes());
