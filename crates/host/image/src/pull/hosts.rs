@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use longshore_types::Digest;
+use tokio::time::Instant;
 use trust::LayerHolder;
 
 use super::fetch::Fetched;
@@ -108,7 +109,9 @@ impl Puller {
         let mut writer = opened.map_err(|error| source.store_failed(error))?;
         let tell = |bytes| progress.tell(Event::Fetched { layer: digest, bytes });
         let mut gave = Gave { is_from_before: writer.written() > 0, ..Gave::default() };
-        for holder in holders.iter().take_while(|_| sharing.reaches_hosts()) {
+        let until = Instant::now() + sharing.time_for(layer);
+        let may_ask = |_: &&LayerHolder| sharing.reaches_hosts() && Instant::now() < until;
+        for holder in holders.iter().take_while(may_ask) {
             let before = writer.written();
             if before >= layer.size {
                 break;
@@ -117,7 +120,8 @@ impl Puller {
             if sharing.is_away(holder) {
                 continue;
             }
-            let (back, fetched) = share::fetch_rest(sharing, holder, layer, writer, &tell).await;
+            let (back, fetched) =
+                share::fetch_rest(sharing, holder, layer, writer, (&tell, until)).await;
             writer = back.ok_or_else(|| source.store_failed(ImageError::Worker))?;
             let bytes = writer.written() - before;
             if bytes > 0 {

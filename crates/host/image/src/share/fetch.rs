@@ -32,17 +32,17 @@ fn failed(why: impl Into<String>) -> FromHost {
     FromHost::Failed(why.into())
 }
 
-/// Takes from where the writer stands to the end. What was written is not verified. Gives the writer back unless a worker
+/// Takes from where the writer stands to the end, for as long as hosts have time. What was written is not verified. Gives the writer back unless a worker
 /// died.
 pub(crate) async fn fetch_rest(
     sharing: &LayerSharing,
     holder: &LayerHolder,
     layer: &Descriptor,
     writer: BlobWriter,
-    tell: &(dyn Fn(u64) + Sync),
+    (tell, until): (&(dyn Fn(u64) + Sync), Instant),
 ) -> (Option<BlobWriter>, Result<(), FromHost>) {
     match open(sharing, holder, layer, writer.written()).await {
-        Ok(stream) => receive(sharing, layer, writer, stream, tell).await,
+        Ok(stream) => receive(sharing, layer, writer, stream, (tell, until)).await,
         Err(error) => (Some(writer), Err(error)),
     }
 }
@@ -100,7 +100,7 @@ async fn receive(
     layer: &Descriptor,
     writer: BlobWriter,
     mut stream: Stream,
-    tell: &(dyn Fn(u64) + Sync),
+    (tell, until): (&(dyn Fn(u64) + Sync), Instant),
 ) -> (Option<BlobWriter>, Result<(), FromHost>) {
     let mut total = writer.written();
     let behind = WriteBehind::start(writer);
@@ -110,13 +110,17 @@ async fn receive(
         let Some(lacking) = layer.size.checked_sub(total).filter(|it| *it > 0) else {
             break Ok(());
         };
+        if until <= Instant::now() {
+            break Err(failed("the time for layers from hosts is over"));
+        }
         let room = usize::try_from(lacking).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
         let mut piece = BytesMut::with_capacity(room).limit(room);
-        let until = ends_at.min(Instant::now() + patience.idle);
-        let length = match timeout_at(until, stream.read_buf(&mut piece)).await {
+        let waits = ends_at.min(Instant::now() + patience.idle).min(until);
+        let length = match timeout_at(waits, stream.read_buf(&mut piece)).await {
             Ok(Ok(0)) => break Err(failed(format!("it sent {total} of {} bytes", layer.size))),
             Ok(Ok(length)) => u64::try_from(length).unwrap_or(u64::MAX),
             Ok(Err(error)) => break Err(failed(error.to_string())),
+            Err(_) if until <= Instant::now() => continue,
             Err(_) if Instant::now() < ends_at => break Err(failed("it does not go on")),
             Err(_) => 0,
         };

@@ -29,6 +29,7 @@ use trust::{
 };
 
 use crate::client::Egress;
+use crate::manifest::Descriptor;
 
 pub(crate) use fetch::{FromHost, fetch_rest};
 pub(crate) use offered::FREE_PERCENT_MIN;
@@ -71,6 +72,16 @@ struct Patience {
     window: Duration,
     /// so much has to come.
     window_bytes_min: u64,
+    /// For all that hosts give of a layer, whoever they are: what is wrong is found out at its end alone.
+    layer_min: Duration,
+    /// Of a larger layer, as long as it takes at so much a second.
+    layer_bytes_per_second: u64,
+}
+
+impl Patience {
+    fn of_layer(&self, bytes: u64) -> Duration {
+        Duration::from_secs(bytes / self.layer_bytes_per_second).max(self.layer_min)
+    }
 }
 
 impl Default for Patience {
@@ -81,6 +92,8 @@ impl Default for Patience {
             idle: Duration::from_secs(5),
             window: Duration::from_secs(10),
             window_bytes_min: 10 << 20,
+            layer_min: Duration::from_secs(60),
+            layer_bytes_per_second: 8 << 20,
         }
     }
 }
@@ -165,6 +178,11 @@ impl LayerSharing {
             distrusted: Mutex::default(),
             reach: Mutex::default(),
         })
+    }
+
+    /// For how long hosts may give a layer.
+    pub(crate) fn time_for(&self, layer: &Descriptor) -> Duration {
+        self.patience.of_layer(layer.size)
     }
 
     /// By which other hosts know this one.

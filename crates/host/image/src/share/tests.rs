@@ -49,6 +49,7 @@ fn hurried(dir: &Path) -> LayerSharing {
         idle: short,
         window: 2 * short,
         window_bytes_min: 1 << 20,
+        ..Patience::default()
     };
     LayerSharing { patience, ..taker(dir) }
 }
@@ -100,7 +101,8 @@ async fn take(
     writer: BlobWriter,
 ) -> (BlobWriter, Result<(), String>) {
     let layer = layer();
-    let taken = fetch_rest(taker, holder, &layer, writer, &|_| {});
+    let until = tokio::time::Instant::now() + taker.time_for(&layer);
+    let taken = fetch_rest(taker, holder, &layer, writer, (&|_| {}, until));
     let limit = Duration::from_secs(60);
     let (writer, ended) = tokio::time::timeout(limit, taken).await.expect("nobody is waited for");
     (writer.unwrap(), ended.map_err(|error| error.to_string()))
@@ -286,6 +288,29 @@ async fn what_a_bad_host_leaves_undone_another_one_does() {
         assert_eq!(ended, Ok(()), "{what}");
         back.verify(&layer().digest).unwrap();
     }
+}
+
+#[tokio::test]
+async fn hosts_that_give_just_enough_do_not_hold_a_pull_for_as_long_as_a_layer_is_large() {
+    let dir = tempfile::tempdir().unwrap();
+    let taker = taker(dir.path());
+    let window_bytes_min = 1;
+    let layer_min = Duration::from_secs(1);
+    let patience = Patience { window_bytes_min, layer_min, ..taker.patience };
+    let taker = LayerSharing { patience, ..taker };
+    let steady = Fake::new(ticket(&taker), move |mut stream| async move {
+        stream.write_all(format!("ok {BYTES}\n").as_bytes()).await.ok()?;
+        for byte in bytes() {
+            stream.write_all(&[byte]).await.ok()?;
+            stream.flush().await.ok()?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        None
+    })
+    .await;
+    let (back, ended) = take(&taker, &steady.holder, writer(dir.path())).await;
+    assert_eq!(ended, Err("the time for layers from hosts is over".to_owned()));
+    assert!(back.written() > 0, "the registry goes on there");
 }
 
 /// One that nobody reaches, at an address of its own.
