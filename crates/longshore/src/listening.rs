@@ -7,12 +7,19 @@ use routing::ListenerProtocol;
 
 use crate::client::{Client, ClientError};
 
-/// On all hosts but the region's own machine; nothing of a region that does not say.
-pub(crate) async fn elsewhere(client: &Client) -> Vec<ListeningOn> {
+/// What a region answers to a question that it does not know.
+const UNKNOWN: &str = "UnknownOperationException";
+
+/// On all hosts but the region's own machine; nothing of a region that is older than the question.
+pub(crate) async fn elsewhere(client: &Client) -> Result<Vec<ListeningOn>, ClientError> {
     let listed: Result<Listed<ListeningOn>, ClientError> =
         client.own("ListListening", &Done {}).await;
-    let all = listed.map(|listed| listed.items).unwrap_or_default();
-    all.into_iter().filter(|it| it.instance.is_some()).collect()
+    let all = match listed {
+        Ok(listed) => listed.items,
+        Err(error) if error.is(UNKNOWN) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    Ok(all.into_iter().filter(|it| it.instance.is_some()).collect())
 }
 
 /// As AWS names it.

@@ -15,16 +15,15 @@ pub(crate) async fn run(data: &DataDir, args: &Ps) -> Result<(), Error> {
     let rows = Role::ALL.map(|role| process_row(data, role)).to_vec();
     print!("{}", table::render(&["PROCESS", "PID", "MEMORY", "STATE"], &rows));
     let client = connect(data);
-    let hosts = match &client {
-        Ok(client) => instances::all(client).await.unwrap_or_default(),
-        Err(_) => Vec::new(),
+    let (hosts, elsewhere) = match &client {
+        Ok(client) => (instances::all(client).await, listening::elsewhere(client).await),
+        Err(_) => (Ok(Vec::new()), Ok(Vec::new())),
     };
-    let elsewhere = match &client {
-        Ok(client) => listening::elsewhere(client).await,
-        Err(_) => Vec::new(),
-    };
-    print_listening(data, &elsewhere, &hosts);
-    let client = client?;
+    // What listens here is known without the region.
+    let (on_hosts, of_hosts) = (elsewhere.as_deref(), hosts.as_deref());
+    print_listening(data, on_hosts.unwrap_or_default(), of_hosts.unwrap_or_default());
+    let (client, hosts) = (client?, hosts?);
+    elsewhere?;
     let found = tasks::all(&client, args.all).await?;
     println!();
     if found.is_empty() {

@@ -67,7 +67,7 @@ pub(super) async fn serve(sharing: &Arc<LayerSharing>, address: SocketAddrV4) ->
             Ok(listener) => break listener,
             Err(error) if !is_told => {
                 is_told = true;
-                tracing::warn!(%address, %error, "layers are not given to other hosts yet: cannot listen");
+                tracing::warn!(%address, %error, "layers are neither given to other hosts nor taken from them yet: cannot listen");
             }
             Err(_) => {}
         }

@@ -152,7 +152,7 @@ async fn show(client: &Client, args: &NodeShow) -> Result<(), Error> {
     lines.push(("between hosts", said_of(&said, host).to_owned()));
     let layers = said.iter().find(|it| it.instance == host.arn()).and_then(|it| it.layers.clone());
     lines.push(("layers given", layers.unwrap_or_else(|| "-".to_owned())));
-    let listening = listening::elsewhere(client).await;
+    let listening = listening::elsewhere(client).await?;
     for it in listening.iter().filter(|it| it.instance.as_deref() == Some(host.arn())) {
         let row = listening::row(&it.balancer, &it.protocol, it.port, it.address);
         lines.push(("balancer", row.join(" ")));
