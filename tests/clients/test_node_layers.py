@@ -161,3 +161,48 @@ def test_a_pull_goes_on_whose_host_is_gone_in_the_middle(world, name, end, mend)
         mend(first)
     assert "another host gives no more of a layer" in second.log("agent.log")
     all_connected(world.region, world.hosts)
+
+
+def fetched_ahead(host, name):
+    return any("image fetched ahead" in line and f"/{name}:1" in line for line in host.log("agent.log").splitlines())
+
+
+def test_a_services_images_are_on_hosts_before_its_tasks(world):
+    ecs, apart = world.ecs, world.hosts[3]
+    for name in "ahead", "later", "plain":
+        world.load(name, 12)
+    ask = {"cluster": "web", "launchType": "EC2", "desiredCount": 0}
+    ecs.create_service(**ask, serviceName="plain", taskDefinition="plain")
+    ecs.create_service(**ask, serviceName="ahead", taskDefinition="ahead", tags=[{"key": "longshore.pre-pull", "value": "true"}])
+    for host in world.hosts:
+        eventually("the service's image", lambda: fetched_ahead(host, "ahead"))
+    told, given = world.pull("ahead", apart)
+    assert told < MIB and given == 0, (told, given)
+
+    ecs.update_service(cluster="web", service="ahead", taskDefinition="later")
+    for host in world.hosts:
+        eventually("the next image", lambda: fetched_ahead(host, "later"))
+    assert not any(fetched_ahead(host, "plain") for host in world.hosts)
+
+    # A host that comes back is told again, and fetches nothing twice.
+    before = world.counted.from_region(apart)
+    said = apart.log("agent.log").count("image fetched ahead")
+    apart.kill()
+    apart.again()
+    eventually("the same again", lambda: apart.log("agent.log").count("image fetched ahead") > said)
+    assert world.counted.from_region(apart) - before < 4 * MIB
+
+
+def test_a_task_definitions_images_are_on_the_hosts_of_the_cluster_that_it_names(world):
+    world.load("named", 12)
+    definition = world.ecs.describe_task_definition(taskDefinition="named")["taskDefinition"]
+    containers = definition["containerDefinitions"] + [
+        {"name": "none", "image": definition["containerDefinitions"][0]["image"].replace("/named:", "/absent:"), "memory": 16}]
+    world.ecs.register_task_definition(family="named", networkMode="host", containerDefinitions=containers,
+                                       tags=[{"key": "longshore.pre-pull", "value": "web"}])
+    for host in world.hosts:
+        eventually("the definition's image", lambda: fetched_ahead(host, "named"))
+        # What cannot be had holds up nothing, and is said once.
+        eventually("a word of the other", lambda: "image not fetched ahead" in host.log("agent.log"), 60)
+    told, given = world.pull("named:1", world.hosts[3])
+    assert told < MIB and given == 0, (told, given)

@@ -8,6 +8,7 @@
 mod balance;
 mod client;
 mod engine;
+mod fleet;
 mod hold;
 mod peers;
 mod registry;
@@ -27,9 +28,9 @@ use report::Report;
 use world::World;
 
 /// The figures in the order they are measured: quiet ones first.
-const FIGURES: [&str; 17] = [
+const FIGURES: [&str; 18] = [
     "ready", "idle", "simulate", "growth", "agents", "describe", "register", "values", "run",
-    "secrets", "burst", "scale", "replace", "registry", "hold", "balance", "deploy",
+    "secrets", "burst", "scale", "replace", "registry", "hosts", "hold", "balance", "deploy",
 ];
 
 /// Measured by name only: it takes too long for every day.
@@ -92,6 +93,7 @@ async fn figures(world: &mut World, wanted: &[String], report: &mut Report) -> s
             "scale" => services::scale_and_roll(world, report).await?,
             "replace" => services::replace(world, report).await?,
             "registry" => registry::push_and_pull(world, report).await?,
+            "hosts" => fleet::image_to_hosts(world, report).await?,
             "hold" => hold::signed_requests(world, report).await?,
             "balance" => balance::beside_peers(world, report).await?,
             "deploy" => balance::deployments(world, report).await?,

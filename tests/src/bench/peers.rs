@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read as _, Seek as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -147,31 +147,35 @@ fn contents(file: &mut fs::File) -> io::Result<String> {
     Ok(text)
 }
 
-/// Packs a root file system as `docker save` would, with tar from the system.
+/// Packs folders as `docker save` would the layers of an image, with tar from the system.
 pub(crate) fn docker_save(
-    root: &Path,
+    layers: &[PathBuf],
     archive: &Path,
     tag: &str,
     entry_point: &[&str],
 ) -> io::Result<()> {
     let folder = tempfile::tempdir()?;
-    let layer = folder.path().join("layer.tar");
-    run(Command::new("tar")
-        .args(["--numeric-owner", "--owner=0", "--group=0", "-cf"])
-        .arg(&layer)
-        .arg("-C")
-        .arg(root)
-        .arg("."))?;
-    let digest = hex::encode(Sha256::digest(fs::read(&layer)?));
+    let (mut names, mut digests) = (Vec::new(), Vec::new());
+    for (at, root) in layers.iter().enumerate() {
+        let name = format!("layer{at}.tar");
+        let layer = folder.path().join(&name);
+        run(Command::new("tar")
+            .args(["--numeric-owner", "--owner=0", "--group=0", "-cf"])
+            .arg(&layer)
+            .arg("-C")
+            .arg(root)
+            .arg("."))?;
+        digests.push(format!("sha256:{}", hex::encode(Sha256::digest(fs::read(&layer)?))));
+        names.push(name);
+    }
     let config = json!({
         "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"], "Entrypoint": entry_point},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]}});
+        "rootfs": {"type": "layers", "diff_ids": digests}});
     fs::write(folder.path().join("config.json"), config.to_string())?;
-    let manifest = json!([{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]);
+    let manifest = json!([{"Config": "config.json", "RepoTags": [tag], "Layers": names}]);
     fs::write(folder.path().join("manifest.json"), manifest.to_string())?;
     run(Command::new("tar").arg("-cf").arg(archive).arg("-C").arg(folder.path()).args([
         "manifest.json",
         "config.json",
-        "layer.tar",
-    ]))
+    ]).args(&names))
 }

@@ -173,7 +173,7 @@ impl World {
 
     fn load(&self, root: &Path, name: &str, entry_point: &[&str]) -> io::Result<()> {
         let archive = self.folder.path().join(format!("{name}.tar"));
-        crate::peers::docker_save(root, &archive, &format!("{name}:1"), entry_point)?;
+        crate::peers::docker_save(&[root.to_owned()], &archive, &format!("{name}:1"), entry_point)?;
         crate::peers::run(
             Command::new(&self.binary)
                 .args(["image", "load"])

@@ -11,7 +11,7 @@ use traffic::tunnels::HostTunnels;
 use traffic::{HostNames, SecurityGroup};
 
 use crate::frame::{Envelope, frame};
-use crate::task::{Attachment, NetworkInterface, RoleCredentials, Task};
+use crate::task::{Attachment, NetworkInterface, RegistryAuthentication, RoleCredentials, Task};
 
 /// What every message that wants an acknowledgement carries: to whom it goes, and its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,6 +199,34 @@ impl std::fmt::Debug for LayerKey {
     }
 }
 
+/// Images that the host shall have before a task asks for them. Ours alone; nobody acknowledges it, and what is lost of it is
+/// fetched when a task asks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PrePull {
+    #[serde(flatten)]
+    pub header: Header,
+    /// Whose they are.
+    pub account: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_role_credentials: Option<RoleCredentials>,
+    pub images: Vec<PrePullImage>,
+}
+
+/// One of [`PrePull::images`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PrePullImage {
+    pub image: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry_authentication: Option<RegistryAuthentication>,
+}
+
+impl PrePull {
+    /// The name of its type on the socket.
+    pub const KIND: &str = "LongshorePrePullMessage";
+}
+
 /// What an agent of ours says of the layers that its host gives to others. Ours alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -289,6 +317,7 @@ pub enum ToAgent {
     HostNetwork(HostNetwork),
     Liveness(Liveness),
     LayerKey(LayerKey),
+    PrePull(PrePull),
 }
 
 impl ToAgent {
@@ -305,6 +334,7 @@ impl ToAgent {
             Self::HostNetwork(message) => frame(HostNetwork::KIND, message),
             Self::Liveness(message) => frame(Liveness::KIND, message),
             Self::LayerKey(message) => frame(LayerKey::KIND, message),
+            Self::PrePull(message) => frame(PrePull::KIND, message),
         }
     }
 }

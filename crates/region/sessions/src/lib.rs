@@ -18,6 +18,7 @@ mod network;
 mod orders;
 mod outbox;
 pub mod payload;
+mod pre_pull;
 mod presence;
 mod rhythm;
 mod telemetry;
@@ -44,6 +45,7 @@ use orders::Orders;
 pub use orders::prepare;
 pub use outbox::{Order, Outbox, RESEND_AFTER_MS};
 pub use presence::{Agent, Opened, connected, disconnected};
+use pre_pull::{PrePullWishes, PrePulls};
 use tunnels::{TunnelBook, Tunneling};
 
 /// What is known of open sessions. Everything here is rebuilt by agents that reconnect.
@@ -57,6 +59,8 @@ pub struct Sessions {
     metrics: Mutex<BTreeMap<TaskId, (Timestamp, Value)>>,
     /// What hosts have acknowledged of the keys by which they encrypt.
     tunnels: TunnelBook,
+    /// Which images hosts are to have before a task asks for them.
+    pre_pulls: PrePulls,
     closing: watch::Sender<bool>,
 }
 
@@ -79,6 +83,7 @@ impl Sessions {
             spread: AtomicUsize::new(0),
             metrics: Mutex::default(),
             tunnels: TunnelBook::default(),
+            pre_pulls: PrePulls::default(),
             closing: watch::Sender::new(false),
         }
     }
@@ -86,6 +91,7 @@ impl Sessions {
     /// Registers what has the sessions look at their tasks.
     pub fn register(self: &Arc<Self>, driver: &mut Driver) {
         driver.register(Orders { sessions: Arc::clone(self) });
+        driver.register(PrePullWishes { sessions: Arc::clone(self) });
     }
 
     /// Has the instance's session look at its tasks now.

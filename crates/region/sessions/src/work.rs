@@ -29,6 +29,7 @@ use super::outbox::{Order, Outbox};
 use crate::Sessions;
 use crate::network::{Part, Told};
 use crate::payload::{self, Acting, Environment, Given, Roles, Unassumable};
+use crate::pre_pull::PrePullsTold;
 use crate::presence::{Agent, Opened, connected, disconnected};
 use crate::rhythm::Rhythm;
 
@@ -41,7 +42,7 @@ const ATTACH_WAIT_MS: i64 = 180_000;
 
 /// Why a session ended.
 #[derive(Debug)]
-enum End {
+pub(super) enum End {
     AgentLeft,
     Retired,
     ShuttingDown,
@@ -82,6 +83,7 @@ pub(super) async fn serve(
         credentials_sent_at: Timestamp(0),
         awaiting: BTreeSet::new(),
         network: Told::default(),
+        pre_pulls: PrePullsTold::default(),
         number,
         is_secure: agent.is_secure(),
         rhythm: Rhythm::of(lost_after_ms),
@@ -135,12 +137,12 @@ enum Look {
     All,
 }
 
-struct Session<'a> {
-    sessions: &'a Sessions,
-    instance: &'a Instance,
-    outbox: Outbox,
+pub(super) struct Session<'a> {
+    pub(super) sessions: &'a Sessions,
+    pub(super) instance: &'a Instance,
+    pub(super) outbox: Outbox,
     /// Whether its agent makes interfaces itself.
-    is_ours: bool,
+    pub(super) is_ours: bool,
     /// The id of the last manifest, which a stop verification answers.
     manifest: Option<String>,
     /// When all tasks here last got new credentials.
@@ -149,6 +151,8 @@ struct Session<'a> {
     awaiting: BTreeSet<(AccountId, TaskId)>,
     /// What its agent was told of security groups, if it is ours.
     network: Told,
+    /// What it was told of images that it shall have.
+    pub(super) pre_pulls: PrePullsTold,
     number: u32,
     /// Whether nobody else reads what is said.
     is_secure: bool,
@@ -214,6 +218,7 @@ impl Session<'_> {
                     }
                     self.send_due(socket, look).await?;
                     look = Look::Unanswered;
+                    self.tell_of_pre_pulls(socket).await?;
                 }
                 () = sleep_until(ping_at) => {
                     self.sending(socket.send(Message::Ping(Bytes::new()))).await?;
@@ -227,7 +232,7 @@ impl Session<'_> {
         }
     }
 
-    async fn send(&self, socket: &mut Socket, message: &ToAgent) -> Result<(), End> {
+    pub(super) async fn send(&self, socket: &mut Socket, message: &ToAgent) -> Result<(), End> {
         self.sending(socket.send(Message::text(message.to_text()))).await
     }
 
@@ -249,7 +254,7 @@ impl Session<'_> {
         self.send(socket, &ToAgent::Heartbeat(heartbeat)).await
     }
 
-    fn header(&self, message_id: String) -> Header {
+    pub(super) fn header(&self, message_id: String) -> Header {
         let Instance { scope, cluster, .. } = self.instance;
         let cluster = ClusterArn { scope: scope.clone(), name: cluster.clone() };
         Header {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use acs::message::{
     Ack, AttachInterfaces, CONNECT_REPORT, ConfirmAttachment, CredentialsAck, Header, Heartbeat,
     HeartbeatAck, HostNetwork, LayerKey, Liveness, Manifest, ManifestTask, NewCredentials, Payload,
-    StopVerification, StopVerificationAck,
+    PrePull, StopVerification, StopVerificationAck,
 };
 use acs::{Envelope, RoleCredentials, frame};
 use longshore_types::{Chain, TaskArn};
@@ -158,6 +158,7 @@ impl Session<'_> {
             HostNetwork::KIND => self.host_network(body).await,
             Liveness::KIND => self.liveness(body).await,
             LayerKey::KIND => self.layer_key(body),
+            PrePull::KIND => self.pre_pull(body),
             "StageUpdateMessage" | "PerformUpdateMessage" => {
                 let header: Header = read(&kind, body).unwrap_or_default();
                 self.answer("NackRequest", header.ack(Some("Updates are disabled"))).await;
@@ -177,6 +178,12 @@ impl Session<'_> {
 
     fn silence_max(&self) -> Duration {
         Duration::from_millis(self.liveness.as_ref().map_or(STARVATION_MS, |it| it.silence_ms_max))
+    }
+
+    fn pre_pull(&self, body: &str) {
+        if let Some(wanted) = read::<PrePull>(PrePull::KIND, body) {
+            self.acs.engine.pre_pull(wanted);
+        }
     }
 
     /// From now on a link that is cut is noticed by pings.

@@ -16,6 +16,7 @@ mod held;
 mod launch;
 mod objects;
 mod plan;
+mod pre_pull;
 mod pull;
 mod recover;
 pub mod secrets;
@@ -54,6 +55,7 @@ pub use volumes::{NotFilled, fill_volume};
 pub(crate) use volumes::{shared_volume, volumes_shown};
 pub use worker::TaskView;
 
+use self::pre_pull::PrePulls;
 use self::state::{Desired, Status, TaskEvent, TaskState};
 use self::step::Input;
 use self::worker::{Message, Worker};
@@ -62,6 +64,7 @@ use crate::limits::{TASKS_MAX, TOMBSTONES_MAX};
 use crate::ports::NetError;
 use crate::spec::{self, TaskSpec};
 use acs::RoleCredentials;
+use acs::message::PrePull;
 
 const COULD_NOT_PROGRESS: &str = "TaskStateError: Agent could not progress task's state to stopped";
 const INBOX: usize = 64;
@@ -82,6 +85,7 @@ pub enum Accepted {
 pub struct Engine {
     context: Arc<Context>,
     tasks: Arc<Mutex<Tasks>>,
+    pre_pulls: PrePulls,
 }
 
 #[derive(Debug, Default)]
@@ -100,7 +104,8 @@ struct Handle {
 impl Engine {
     /// Takes up what an earlier agent left, then is ready for the region's wishes.
     pub(crate) async fn open(context: Arc<Context>) -> Self {
-        let engine = Self { context, tasks: Arc::default() };
+        let pre_pulls = PrePulls::begin(&context);
+        let engine = Self { context, tasks: Arc::default(), pre_pulls };
         recover::recover(&engine).await;
         engine
     }
@@ -108,6 +113,11 @@ impl Engine {
     /// Has the host's interfaces routed and judged by what the region told.
     pub(crate) async fn learn(&self, news: News) -> Result<(), NetError> {
         self.context.networks.learn(news).await
+    }
+
+    /// Has images fetched that tasks may ask for later.
+    pub(crate) fn pre_pull(&self, wanted: PrePull) {
+        self.pre_pulls.add(wanted);
     }
 
     /// What the host's proxy of Service Connect said last.

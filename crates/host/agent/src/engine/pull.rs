@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use acs::RoleCredentials;
+use acs::message::PrePullImage;
+use futures_util::future::BoxFuture;
 use image::{Auth, PullError};
+use longshore_types::AccountId;
 
 use super::context::Context;
 use super::execute::ActionContext;
 use super::failure::Failure;
-use super::secrets;
+use super::secrets::{self, Executing};
 use super::step::{Input, Pulled};
 use super::worker::Message;
 use crate::client::Backoff;
@@ -37,10 +41,7 @@ pub(super) async fn pull(ctx: &ActionContext, index: usize) -> (Vec<Input>, Opti
 
 async fn pull_image(ctx: &ActionContext, index: usize) -> Result<LocalImage, Failure> {
     let container = &ctx.spec.containers[index];
-    let reference: image::Reference = container
-        .image
-        .parse()
-        .map_err(|why| Failure::ImageName { image: container.image.clone(), why })?;
+    let reference = parse_reference(&container.image)?;
     // Another key would open another account's registry: an agent that came back waits for the task's.
     let held = ctx.context.credentials.hold(&ctx.spec.arn);
     let role = match &container.registry {
@@ -49,36 +50,93 @@ async fn pull_image(ctx: &ActionContext, index: usize) -> Result<LocalImage, Fai
         RegistryAuth::None if ctx.spec.has_execution_role => Some(held.execution().await),
         RegistryAuth::Ecr { .. } | RegistryAuth::None | RegistryAuth::Secret { .. } => None,
     };
-    let is_fargate = ctx.spec.is_fargate;
-    if let RegistryAuth::Secret { reference: secret } = &container.registry {
-        let login = secrets::read_login(&ctx.context, &held, secret, &reference.registry).await;
-        let region = ctx.context.region_name.to_string();
-        let login = login
-            .map_err(|why| Failure::Secret { is_fargate, region, why: Arc::new(why) })?
-            .owned_by(secret.as_str());
-        return pull_with(ctx, index, reference, login).await;
-    }
-    let account = ctx.spec.arn.scope.account;
-    if let (RegistryAuth::None, None) = (&container.registry, &role) {
-        let nobody = Auth::none().owned_by(account.to_string());
-        return pull_with(ctx, index, reference, nobody).await;
-    }
-    let pull = async || {
-        let login = ctx.context.region.login(account, container.registry.clone(), role.clone());
-        let image = container.image.clone();
-        let login =
-            login.await.map_err(|why| Failure::Login { image, is_fargate, why: Arc::new(why) })?;
-        pull_with(ctx, index, reference.clone(), login).await
+    let wanted = Wanted {
+        context: &ctx.context,
+        account: ctx.spec.arn.scope.account,
+        image: &container.image,
+        registry: &container.registry,
+        is_fargate: ctx.spec.is_fargate,
     };
-    match pull().await {
-        // The login is older than this task: whoever it acts as may be gone, and another have the name.
-        Err(Failure::Pull { why }) if is_own_refusal(&ctx.context, &why) => {
-            let role = role.as_ref();
-            ctx.context.region.forget_login(account, &container.registry, role);
-            pull().await
+    let pull = |login| Box::pin(pull_with(ctx, index, reference.clone(), login)) as Pulling<'_>;
+    wanted.fetch(role, &Executing::Task(&held), &reference, pull).await
+}
+
+type Pulling<'a> = BoxFuture<'a, Result<LocalImage, Failure>>;
+
+/// An image, and by what right it is asked for.
+struct Wanted<'a> {
+    context: &'a Context,
+    account: AccountId,
+    image: &'a str,
+    registry: &'a RegistryAuth,
+    is_fargate: bool,
+}
+
+impl<'a> Wanted<'a> {
+    /// Finds the login for it, and has it pulled by that.
+    async fn fetch(
+        &self,
+        role: Option<RoleCredentials>,
+        executing: &Executing<'_>,
+        reference: &image::Reference,
+        pull: impl Fn(Auth) -> Pulling<'a> + Send + Sync,
+    ) -> Result<LocalImage, Failure> {
+        let (account, is_fargate) = (self.account, self.is_fargate);
+        if let RegistryAuth::Secret { reference: secret } = self.registry {
+            let host = &reference.registry;
+            let login = secrets::read_login(self.context, executing, secret, host).await;
+            let region = self.context.region_name.to_string();
+            let login = login
+                .map_err(|why| Failure::Secret { is_fargate, region, why: Arc::new(why) })?
+                .owned_by(secret.as_str());
+            return pull(login).await;
         }
-        pulled => pulled,
+        if let (RegistryAuth::None, None) = (self.registry, &role) {
+            return pull(Auth::none().owned_by(account.to_string())).await;
+        }
+        let with_login = async || {
+            let login = self.context.region.login(account, self.registry.clone(), role.clone());
+            let image = self.image.to_owned();
+            let failed = |why| Failure::Login { image, is_fargate, why: Arc::new(why) };
+            pull(login.await.map_err(failed)?).await
+        };
+        match with_login().await {
+            // The login is older than this task: whoever it acts as may be gone, and another have the name.
+            Err(Failure::Pull { why }) if is_own_refusal(self.context, &why) => {
+                self.context.region.forget_login(account, self.registry, role.as_ref());
+                with_login().await
+            }
+            pulled => pulled,
+        }
     }
+}
+
+fn parse_reference(image: &str) -> Result<image::Reference, Failure> {
+    image.parse().map_err(|why| Failure::ImageName { image: image.to_owned(), why })
+}
+
+/// Fetches an image before a task asks for it.
+pub(super) async fn pull_ahead(
+    context: &Context,
+    account: AccountId,
+    named: &PrePullImage,
+    role: Option<RoleCredentials>,
+) -> Result<LocalImage, Failure> {
+    let registry = RegistryAuth::of(named.registry_authentication.as_ref());
+    let reference = parse_reference(&named.image)?;
+    let role = match &registry {
+        RegistryAuth::Ecr { execution_role: false, .. } => None,
+        RegistryAuth::Ecr { .. } | RegistryAuth::None | RegistryAuth::Secret { .. } => role,
+    };
+    let wanted =
+        Wanted { context, account, image: &named.image, registry: &registry, is_fargate: false };
+    let pull = |login| {
+        let heard = Box::new(|_digest: String| {});
+        let pull = context.images.pull(reference.clone(), login, heard);
+        Box::pin(async move { pull.await.map_err(|why| Failure::Pull { why }) }) as Pulling<'_>
+    };
+    let executing = Executing::Ahead(role.clone().unwrap_or_default());
+    wanted.fetch(role, &executing, &reference, pull).await
 }
 
 /// Whether the region's registry does not know who asks.

@@ -125,7 +125,7 @@ pub(crate) async fn read(context: &Context, spec: &TaskSpec) -> Result<Arc<Value
         return Ok(Arc::clone(values));
     }
     let held = context.credentials.hold(&spec.arn);
-    let reader = Reader { context, role: &held };
+    let reader = Reader { context, role: &Executing::Task(&held) };
     let values = reader.read(&references).await;
     let values = values.map_err(|why| Failure::Secret {
         is_fargate: spec.is_fargate,
@@ -140,7 +140,7 @@ pub(crate) async fn read(context: &Context, spec: &TaskSpec) -> Result<Arc<Value
 /// A login for an image's registry that is kept in Secrets Manager.
 pub(crate) async fn read_login(
     context: &Context,
-    role: &Held,
+    role: &Executing<'_>,
     secret: &str,
     host: &str,
 ) -> Result<Auth, SecretError> {
@@ -162,9 +162,27 @@ pub(crate) async fn read_login(
     Ok(Auth::none().with(host, Basic::new(login.username, login.password)))
 }
 
+/// Whose execution role something is read with.
+#[derive(Debug)]
+pub(crate) enum Executing<'a> {
+    /// A task's, as it is now, once it is there.
+    Task(&'a Held),
+    /// That of tasks that are still to come.
+    Ahead(RoleCredentials),
+}
+
+impl Executing<'_> {
+    async fn role(&self) -> RoleCredentials {
+        match self {
+            Self::Task(held) => held.execution().await,
+            Self::Ahead(role) => role.clone(),
+        }
+    }
+}
+
 struct Reader<'a> {
     context: &'a Context,
-    role: &'a Held,
+    role: &'a Executing<'a>,
 }
 
 impl Reader<'_> {
@@ -255,7 +273,7 @@ impl Reader<'_> {
     {
         let (mut backoff, mut refusals) = (Backoff::call(), 0);
         loop {
-            let error = match ask(self.role.execution().await).await {
+            let error = match ask(self.role.role().await).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };

@@ -278,21 +278,7 @@ fn apply_overrides(spec: &mut ContainerSpec, text: Option<&str>) -> Result<(), I
 }
 
 fn apply_registry(spec: &mut ContainerSpec, container: &acs::task::Container) {
-    let Some(auth) = &container.registry_authentication else { return };
-    match auth.kind.as_deref() {
-        Some("ecr") => {
-            let data = auth.ecr_auth_data.clone().unwrap_or_default();
-            spec.registry = RegistryAuth::Ecr {
-                registry_id: data.registry_id.filter(|id| !id.is_empty()),
-                execution_role: data.use_execution_role,
-            };
-        }
-        Some("asm") => {
-            let data = auth.asm_auth_data.clone().unwrap_or_default();
-            spec.registry = RegistryAuth::Secret { reference: data.credentials_parameter };
-        }
-        _ => {}
-    }
+    spec.registry = RegistryAuth::of(container.registry_authentication.as_ref());
 }
 
 fn apply_docker(spec: &mut ContainerSpec, container: &acs::task::Container, is_awsvpc: bool) {

@@ -13,6 +13,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 pub use longshore_types::TransportProtocol as Protocol;
+use acs::task::RegistryAuthentication;
 use longshore_types::{Arn, SecurityGroupId, TaskArn};
 
 pub use parse::{InvalidTask, parse, parse_task_arn};
@@ -305,6 +306,26 @@ pub enum RegistryAuth {
     Secret {
         reference: String,
     },
+}
+
+impl RegistryAuth {
+    /// As a message says it.
+    pub fn of(said: Option<&RegistryAuthentication>) -> Self {
+        match said.map(|auth| (auth.kind.as_deref(), auth)) {
+            Some((Some("ecr"), auth)) => {
+                let data = auth.ecr_auth_data.clone().unwrap_or_default();
+                Self::Ecr {
+                    registry_id: data.registry_id.filter(|id| !id.is_empty()),
+                    execution_role: data.use_execution_role,
+                }
+            }
+            Some((Some("asm"), auth)) => {
+                let data = auth.asm_auth_data.clone().unwrap_or_default();
+                Self::Secret { reference: data.credentials_parameter }
+            }
+            Some(_) | None => Self::None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

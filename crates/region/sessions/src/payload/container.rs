@@ -24,7 +24,8 @@ pub(super) fn of_container(
     let arn = task.containers.iter().find(|each| each.name.as_str() == name);
     let pinned = arn.and_then(|each| each.pinned_digest.as_deref());
     let named = container.image.as_deref().unwrap_or_default();
-    let image = image::exact(&image::reachable(named, environment), pinned);
+    let registries = environment.registries();
+    let image = image::exact(&image::reachable(named, &registries), pinned);
     let acts_as_role = environment.roles.execution.is_some();
     let log = container.log_configuration.as_ref().and_then(|log| log.log_driver.as_ref());
     let is_awslogs = log.is_some_and(|driver| driver.as_str() == "awslogs");
@@ -58,8 +59,8 @@ pub(super) fn of_container(
         stop_timeout: container.stop_timeout.map(i64::from),
         restart_policy: container.restart_policy.as_ref().map(restart_policy),
         health_check_type: container.health_check.is_some().then(|| "docker".to_owned()),
-        registry_authentication: secret::registry(task, container)
-            .or_else(|| image::authentication(task, named, environment, acts_as_role)),
+        registry_authentication: secret::registry(&task.scope, container)
+            .or_else(|| image::authentication(&task.scope, named, &registries, acts_as_role)),
         secrets: secret::of_container(task, container),
         logs_auth_strategy: (is_awslogs && acts_as_role).then(|| "ExecutionRole".to_owned()),
         firelens_configuration: container.firelens_configuration.as_ref().map(firelens),

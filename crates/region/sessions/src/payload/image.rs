@@ -4,10 +4,9 @@ use std::borrow::Cow;
 
 use acs::task::{EcrAuthData, RegistryAuthentication};
 use control::Control;
-use longshore_types::AccountId;
-use model::task::Task;
+use longshore_types::{AccountId, Scope};
 
-use super::Environment;
+use super::Registries;
 
 /// The image's name with the digest that a service's revision is pinned to: `web:1@sha256:…`.
 pub(super) fn exact(image: &str, pinned: Option<&str>) -> String {
@@ -18,15 +17,15 @@ pub(super) fn exact(image: &str, pinned: Option<&str>) -> String {
 }
 
 /// The image's name as any machine can follow it.
-pub(super) fn reachable<'a>(image: &'a str, environment: &Environment<'_>) -> Cow<'a, str> {
-    let is_known = environment.registry == environment.local_registry;
+pub(super) fn reachable<'a>(image: &'a str, registries: &Registries<'_>) -> Cow<'a, str> {
+    let is_known = registries.registry == registries.local_registry;
     match image.split_once('/') {
-        Some((host, rest)) if !is_known && host == environment.local_registry => {
-            format!("{}/{rest}", environment.registry).into()
+        Some((host, rest)) if !is_known && host == registries.local_registry => {
+            format!("{}/{rest}", registries.registry).into()
         }
         // Ours knows where such images are; Amazon's would ask the cloud.
-        Some((host, rest)) if !environment.agent_is_ours && amazon_registry(host).is_some() => {
-            format!("{}/{rest}", environment.registry).into()
+        Some((host, rest)) if !registries.agent_is_ours && amazon_registry(host).is_some() => {
+            format!("{}/{rest}", registries.registry).into()
         }
         Some(_) | None => image.into(),
     }
@@ -34,33 +33,33 @@ pub(super) fn reachable<'a>(image: &'a str, environment: &Environment<'_>) -> Co
 
 /// How the agent logs in to the registry of an image that is named so in its definition; `None` if it is no ECR registry.
 pub(super) fn authentication(
-    task: &Task,
+    scope: &Scope,
     image: &str,
-    environment: &Environment<'_>,
+    registries: &Registries<'_>,
     acts_as_role: bool,
 ) -> Option<RegistryAuthentication> {
     let (host, _) = image.split_once('/')?;
-    let registry_id = task.scope.account.to_string();
+    let registry_id = scope.account.to_string();
     let own = EcrAuthData {
         registry_id: Some(registry_id.clone()),
-        region: Some(task.scope.region.to_string()),
-        endpoint_override: Some(environment.endpoint.to_owned()),
+        region: Some(scope.region.to_string()),
+        endpoint_override: Some(registries.endpoint.to_owned()),
         use_execution_role: acts_as_role,
     };
-    let data = if host == environment.registry || host == environment.local_registry {
+    let data = if host == registries.registry || host == registries.local_registry {
         own
     } else {
         let (account, region) = amazon_registry(host)?;
         let is_own = account == registry_id;
         // A number that nobody here has is an account in the cloud: its images are looked for in the
         // task's own registry. One that somebody has is theirs, and the task's key does not open it.
-        let is_elsewhere = !has_repositories(account, environment);
+        let is_elsewhere = !has_repositories(account, registries);
         EcrAuthData {
             // Amazon's agent is a host of the task's account, and may fetch as one.
-            use_execution_role: acts_as_role && (is_own || environment.agent_is_ours),
+            use_execution_role: acts_as_role && (is_own || registries.agent_is_ours),
             registry_id: Some(if is_elsewhere { registry_id } else { account.to_owned() }),
             // Amazon's agent signs for it, and it is this region that it asks.
-            region: if environment.agent_is_ours { Some(region.to_owned()) } else { own.region },
+            region: if registries.agent_is_ours { Some(region.to_owned()) } else { own.region },
             ..own
         }
     };
@@ -77,9 +76,9 @@ pub(super) fn is_of_ecr(image: &str, control: &Control) -> bool {
     host.is_some_and(|host| control.is_own_registry(host) || amazon_registry(host).is_some())
 }
 
-fn has_repositories(account: &str, environment: &Environment<'_>) -> bool {
+fn has_repositories(account: &str, registries: &Registries<'_>) -> bool {
     let account = account.parse::<AccountId>();
-    account.is_ok_and(|account| environment.view.ecr_repositories.of(account).next().is_some())
+    account.is_ok_and(|account| registries.view.ecr_repositories.of(account).next().is_some())
 }
 
 /// Account and region of `<account>.dkr.ecr.<region>.amazonaws.com`.

@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** the same task, definition, view and roles give the same payload, byte for byte.
 
+mod ahead;
 mod container;
 mod docker;
 mod image;
@@ -21,6 +22,7 @@ use model::View;
 use model::task::{Desired, LaunchType, Task};
 use model::vpc::Vpc;
 
+pub(crate) use ahead::Ahead;
 pub use role::{Acting, Given, Roles, Unassumable, is_due};
 
 /// What a payload depends on besides the task and its definition.
@@ -40,6 +42,23 @@ pub struct Environment<'a> {
     pub agent_is_ours: bool,
     /// What its execution is done with, and what its containers act with.
     pub roles: &'a Roles,
+}
+
+/// Where images are that a definition names.
+#[derive(Clone, Copy, Debug)]
+struct Registries<'a> {
+    registry: &'a str,
+    local_registry: &'a str,
+    view: &'a View,
+    endpoint: &'a str,
+    agent_is_ours: bool,
+}
+
+impl<'a> Environment<'a> {
+    fn registries(&self) -> Registries<'a> {
+        let Self { registry, local_registry, view, endpoint, agent_is_ours, .. } = *self;
+        Registries { registry, local_registry, view, endpoint, agent_is_ours }
+    }
 }
 
 /// A task that is wanted to run, in full.

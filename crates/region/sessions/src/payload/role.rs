@@ -4,7 +4,7 @@
 use acs::RoleCredentials;
 use control::Control;
 use control::access::TASK_EXECUTION_ROLE;
-use control::iam::{Assumption, CannotAssume};
+use control::iam::{Assumption, CannotAssume, Credentials};
 use ecs_api as api;
 use longshore_types::{Timestamp, Token};
 use model::View;
@@ -13,7 +13,7 @@ use model::task::Task;
 use super::image;
 
 /// Whoever assumes the roles of tasks, as trust policies name it.
-const TASKS: &str = "ecs-tasks.amazonaws.com";
+pub(super) const TASKS: &str = "ecs-tasks.amazonaws.com";
 /// How long credentials are good.
 const LASTS_MS: u64 = 6 * 3_600_000;
 /// After so long they are replaced: clients ask for new ones in the last quarter of an hour.
@@ -165,18 +165,23 @@ impl Given<'_> {
             lasts_ms: LASTS_MS,
         };
         let issued = self.control.assume(self.view, &asked, self.now)?;
-        Ok(RoleCredentials {
-            credentials_id: self.credentials_id(what_for),
-            role_arn: role.to_owned(),
-            access_key_id: issued.access_key_id,
-            secret_access_key: issued.secret,
-            session_token: issued.session_token,
-            expiration: to_the_second(issued.expires),
-        })
+        Ok(credentials(self.credentials_id(what_for), role, issued))
     }
 
     fn credentials_id(&self, what_for: &str) -> String {
         self.control.access.task_id(what_for, &self.task.arn()).to_string()
+    }
+}
+
+/// A role's credentials, as agents read them.
+pub(super) fn credentials(credentials_id: String, role: &str, issued: Credentials) -> RoleCredentials {
+    RoleCredentials {
+        credentials_id,
+        role_arn: role.to_owned(),
+        access_key_id: issued.access_key_id,
+        secret_access_key: issued.secret,
+        session_token: issued.session_token,
+        expiration: to_the_second(issued.expires),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use acs::task::{AsmAuthData, RegistryAuthentication, Secret};
 use ecs_api as api;
-use longshore_types::Arn;
+use longshore_types::{Arn, Scope};
 use model::task::Task;
 
 /// The variables and the log driver's options that are kept elsewhere.
@@ -36,7 +36,7 @@ fn payload(task: &Task, secret: &api::Secret, target: &'static str) -> Secret {
 
 /// The login for an image's registry that is kept in Secrets Manager.
 pub(super) fn registry(
-    task: &Task,
+    scope: &Scope,
     container: &api::ContainerDefinition,
 ) -> Option<RegistryAuthentication> {
     let parameter = container.repository_credentials.as_ref()?.credentials_parameter.clone()?;
@@ -46,7 +46,7 @@ pub(super) fn registry(
         kind: Some("asm".to_owned()),
         ecr_auth_data: None,
         asm_auth_data: Some(AsmAuthData {
-            region: region.unwrap_or_else(|| task.scope.region.to_string()),
+            region: region.unwrap_or_else(|| scope.region.to_string()),
             credentials_parameter: parameter,
         }),
     })
