@@ -111,7 +111,9 @@ impl Fleet {
         region.run(&["ip", "link", "set", "br0", "up"])?;
         let listen = format!("{NETWORK}.1:{PORT}");
         let patience = ["--heartbeat-timeout-seconds", "10"];
-        region.start(&[&["region", "--listen", &listen, "--region", "us-east-1"], &patience[..]].concat())?;
+        region.start(
+            &[&["region", "--listen", &listen, "--region", "us-east-1"], &patience[..]].concat(),
+        )?;
         until("the region", || Ok(region.longshore(&["env"]).is_ok())).await?;
         let mut fleet = Self { hosts: Vec::new(), region, folder, _kept: kept };
         for (at, cluster) in clusters.iter().enumerate() {
@@ -120,7 +122,10 @@ impl Fleet {
         }
         until("the hosts", || {
             let told = fleet.region.longshore(&["node", "ls"])?;
-            Ok(told.lines().filter(|line| line.contains("connected") && !line.contains("disconnected")).count()
+            Ok(told
+                .lines()
+                .filter(|line| line.contains("connected") && !line.contains("disconnected"))
+                .count()
                 >= clusters.len())
         })
         .await?;
@@ -136,7 +141,8 @@ impl Fleet {
         host.run(&["ip", "addr", "add", &format!("{NETWORK}.{}/24", 10 + at), "dev", "eth0"])?;
         host.run(&["ip", "link", "set", "eth0", "up"])?;
         host.run(&["ip", "route", "add", "default", "via", &format!("{NETWORK}.1")])?;
-        let token = self.region.longshore(&["node", "token", "create", "--quiet", "--cluster", cluster])?;
+        let token =
+            self.region.longshore(&["node", "token", "create", "--quiet", "--cluster", cluster])?;
         let (url, name) = (format!("https://{NETWORK}.1:{PORT}"), format!("host{at}"));
         let join = ["agent", "--join", &url, "--token", token.trim(), "--host-name", &name];
         host.start(&[&join[..], agent].concat())?;
@@ -148,14 +154,18 @@ impl Fleet {
         let file = self.folder.join(format!("{family}-{cluster}.json"));
         std::fs::write(&file, definition.to_string())?;
         let file = file.display().to_string();
-        self.region.longshore(&["task", "run", &file, "--cluster", cluster, "--wait", "300"]).map(drop)
+        self.region
+            .longshore(&["task", "run", &file, "--cluster", cluster, "--wait", "300"])
+            .map(drop)
     }
 
     /// What the region's machine has sent to hosts.
     fn sent_bytes(&self) -> io::Result<u64> {
         let mut words = self.region.command(&["ip", "-s", "-j", "link", "show", "br0"]);
         let told: Value = serde_json::from_str(&output(&mut words)?)?;
-        told[0]["stats64"]["tx"]["bytes"].as_u64().ok_or_else(|| io::Error::other("no count of bytes"))
+        told[0]["stats64"]["tx"]["bytes"]
+            .as_u64()
+            .ok_or_else(|| io::Error::other("no count of bytes"))
     }
 }
 

@@ -174,8 +174,11 @@ pub(crate) fn docker_save(
     fs::write(folder.path().join("config.json"), config.to_string())?;
     let manifest = json!([{"Config": "config.json", "RepoTags": [tag], "Layers": names}]);
     fs::write(folder.path().join("manifest.json"), manifest.to_string())?;
-    run(Command::new("tar").arg("-cf").arg(archive).arg("-C").arg(folder.path()).args([
-        "manifest.json",
-        "config.json",
-    ]).args(&names))
+    run(Command::new("tar")
+        .arg("-cf")
+        .arg(archive)
+        .arg("-C")
+        .arg(folder.path())
+        .args(["manifest.json", "config.json"])
+        .args(&names))
 }

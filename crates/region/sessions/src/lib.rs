@@ -44,8 +44,8 @@ pub use handshake::{TELEMETRY_PATH, WORK_PATH, accept};
 use orders::Orders;
 pub use orders::prepare;
 pub use outbox::{Order, Outbox, RESEND_AFTER_MS};
-pub use presence::{Agent, Opened, connected, disconnected};
 use pre_pull::{PrePullWishes, PrePulls};
+pub use presence::{Agent, Opened, connected, disconnected};
 use tunnels::{TunnelBook, Tunneling};
 
 /// What is known of open sessions. Everything here is rebuilt by agents that reconnect.

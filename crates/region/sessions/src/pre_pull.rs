@@ -137,9 +137,10 @@ fn wanted(view: &View, asker: &Asker) -> Option<(Place, Wish)> {
                     Place::Cluster(*account, service.cluster.clone())
                 }
             };
-            let digests = revision.images.iter().filter_map(|image| {
-                Some((image.container.clone(), image.digest.clone()?))
-            });
+            let digests = revision
+                .images
+                .iter()
+                .filter_map(|image| Some((image.container.clone(), image.digest.clone()?)));
             let digests = digests.collect();
             let definition = revision.definition.clone();
             Some((place, Wish { account: *account, definition, digests }))
@@ -273,13 +274,13 @@ mod tests {
     use super::*;
 
     fn asker(name: &str) -> Asker {
-        let (account, cluster) = (AccountId::new(1).unwrap(), "web".parse().unwrap());
+        let (account, cluster) = ("000000000001".parse().unwrap(), "web".parse().unwrap());
         Asker::Service(account, ServiceId { cluster, name: name.parse().unwrap() })
     }
 
     fn wish(revision: u32) -> Wish {
         let definition = TaskDefinitionId { family: "web".parse().unwrap(), revision };
-        Wish { account: AccountId::new(1).unwrap(), definition, digests: Vec::new() }
+        Wish { account: "000000000001".parse().unwrap(), definition, digests: Vec::new() }
     }
 
     #[test]
@@ -292,7 +293,7 @@ mod tests {
         assert_eq!(version(), first);
         pulls.set(&asker("a"), Some((Place::Fargate, wish(2))));
         assert!(first < version());
-        let own = Place::Cluster(AccountId::new(1).unwrap(), "web".parse().unwrap());
+        let own = Place::Cluster("000000000001".parse().unwrap(), "web".parse().unwrap());
         pulls.set(&asker("a"), Some((own.clone(), wish(2))));
         let held = pulls.held();
         assert_eq!(held.wishes.keys().collect::<Vec<_>>(), [&own]);

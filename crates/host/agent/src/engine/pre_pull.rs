@@ -28,7 +28,10 @@ pub(super) struct PrePulls(mpsc::Sender<PrePull>);
 impl PrePulls {
     pub(super) fn begin(context: &Arc<Context>) -> Self {
         let (wishes, waiting) = mpsc::channel(WAITING_MAX);
-        #[expect(clippy::disallowed_methods, reason = "it ends with the engine that wishes come from")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it ends with the engine that wishes come from"
+        )]
         tokio::spawn(serve(Arc::clone(context), waiting));
         Self(wishes)
     }

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-pub use longshore_types::TransportProtocol as Protocol;
 use acs::task::RegistryAuthentication;
+pub use longshore_types::TransportProtocol as Protocol;
 use longshore_types::{Arn, SecurityGroupId, TaskArn};
 
 pub use parse::{InvalidTask, parse, parse_task_arn};

@@ -174,7 +174,11 @@ impl Given<'_> {
 }
 
 /// A role's credentials, as agents read them.
-pub(super) fn credentials(credentials_id: String, role: &str, issued: Credentials) -> RoleCredentials {
+pub(super) fn credentials(
+    credentials_id: String,
+    role: &str,
+    issued: Credentials,
+) -> RoleCredentials {
     RoleCredentials {
         credentials_id,
         role_arn: role.to_owned(),
