@@ -29,6 +29,7 @@ const LAYERS: &[Layer] = &[
         below: &[],
         besides: &[],
         within: &[
+            ("acme", &["files", "longshore-types", "trust"]),
             ("acs", &["longshore-types", "traffic"]),
             ("aws-wire", &["longshore-types"]),
             ("traffic", &["longshore-types"]),

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and nothing of how it is done.
 
+mod acme;
 mod balancer;
 mod egress;
 mod host;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use longshore_types::ClusterName;
 
+pub(crate) use self::acme::AcmeArgs;
 pub(crate) use balancer::{BalancerAddress, BalancerArgs, BalancerPlaces, ProxyArgs, TenureArgs};
 pub(crate) use egress::EgressArgs;
 pub(crate) use host::{AgentArgs, AgentCommand, HostArgs, TaskEndpointUrl};

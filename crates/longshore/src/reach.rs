@@ -5,12 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use acme::{Binding, Method, Settings};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use control::Advertised;
 use longshore_types::Clock;
 use model::network::EndpointService;
-use region::{Plain, Tls, TlsSource};
+use region::{AcmeSource, Plain, Tls, TlsSource};
+use trust::Trust;
+use zeroize::Zeroizing;
 
-use crate::cli::{AddressArgs, RegionArgs};
+use crate::cli::{AcmeArgs, AddressArgs, RegionArgs};
 use crate::error::Error;
 
 /// Names that a certificate has at most: a machine may have thousands of addresses.
@@ -39,12 +44,18 @@ impl Reach {
     ) -> Result<Self, Error> {
         let own = own_addresses();
         let advertise = advertised(address, args, outgoing().or_else(|| own.first().copied()))?;
-        let names = names(address, advertise.as_ref(), host_name(), &own);
+        let mut names = names(address, advertise.as_ref(), host_name(), &own);
+        let acme = acme_source(&args.address.acme, advertise.as_ref())?;
+        for name in acme.iter().flat_map(|it| &it.names) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
         // VPC endpoints are called by the services' own names.
         let services = EndpointService::all().iter();
         let of_endpoints = services.flat_map(|service| service.certificate_names(&args.region));
         let certified = names.iter().cloned().chain(of_endpoints).collect();
-        let tls = Tls::open(data_dir, source(&args.address, certified), clock);
+        let tls = Tls::open(data_dir, source(&args.address, acme, certified), clock);
         let tls = tls.map_err(Error::other("ready the certificate"))?;
         // As before there was TLS: on loopback, and where it was asked for by name.
         let is_open = address.ip().is_loopback() || args.insecure_listen;
@@ -112,7 +123,60 @@ fn is_dns_name(name: &str) -> bool {
     name.split('.').all(is_label)
 }
 
-fn source(args: &AddressArgs, names: Vec<String>) -> TlsSource {
+/// What an ACME server is asked for, if one is.
+fn acme_source(
+    args: &AcmeArgs,
+    advertise: Option<&Advertised>,
+) -> Result<Option<AcmeSource>, Error> {
+    let Some(directory) = &args.acme else { return Ok(None) };
+    let mut names: Vec<String> = args.acme_name.iter().map(|it| it.to_ascii_lowercase()).collect();
+    if names.is_empty() {
+        names.extend(advertise.map(|it| it.host().to_ascii_lowercase()));
+    }
+    let is_name =
+        |name: &String| is_dns_name(name) && name.contains('.') && name.parse::<IpAddr>().is_err();
+    if names.is_empty() || !names.iter().all(is_name) {
+        return Err(Error::Refused(
+            "--acme asks for certificates of names such as region.example.com, and of no addresses: give --acme-name, or \
+             --advertise https://NAME"
+                .to_owned(),
+        ));
+    }
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|why| Error::Refused(format!("{}: {why}", path.display())))
+    };
+    let trust = match &args.acme_ca {
+        None => Trust::system(),
+        Some(path) => Trust::only(&read(path)?)
+            .map_err(|why| Error::Refused(format!("{}: {why}", path.display())))?,
+    };
+    let binding = match &args.acme_binding {
+        None => None,
+        Some(path) => Some(binding(&read(path)?).ok_or_else(|| {
+            let path = path.display();
+            Error::Refused(format!(
+                "{path} must have two lines: the account's id, and its key in base64url"
+            ))
+        })?),
+    };
+    let method = if args.acme_listen.is_some() { Method::Http } else { Method::Tls };
+    let contacts = args.acme_contact.clone();
+    let settings = Settings { directory: directory.to_string(), contacts, trust, binding };
+    Ok(Some(AcmeSource { names, settings, method, authority: args.acme_ca.clone() }))
+}
+
+fn binding(text: &[u8]) -> Option<Binding> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let (key_id, key) = (lines.next()?.to_owned(), lines.next()?.trim_end_matches('='));
+    let key = URL_SAFE_NO_PAD.decode(key).ok().filter(|key| !key.is_empty())?;
+    Some(Binding { key_id, key: Zeroizing::new(key) })
+}
+
+fn source(args: &AddressArgs, acme: Option<AcmeSource>, names: Vec<String>) -> TlsSource {
+    if let Some(acme) = acme {
+        return TlsSource::Acme { names, acme };
+    }
     let given = args.tls_cert.clone().zip(args.tls_key.clone());
     match given {
         Some((certificate, key)) => {

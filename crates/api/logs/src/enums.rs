@@ -44,3 +44,10 @@ aws_wire::enumeration! {
     LastEventTime = "LastEventTime",
     }
 }
+
+aws_wire::enumeration! {
+    PolicyScope {
+    Account = "ACCOUNT",
+    Resource = "RESOURCE",
+    }
+}

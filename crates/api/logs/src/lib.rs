@@ -71,6 +71,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DeleteResourcePolicy",
+            input: Some(&schema::DELETE_RESOURCE_POLICY_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DeleteRetentionPolicy",
             input: Some(&schema::DELETE_RETENTION_POLICY_REQUEST),
             output: None,
@@ -92,6 +101,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DescribeLogStreams",
             input: Some(&schema::DESCRIBE_LOG_STREAMS_REQUEST),
             output: Some(&schema::DESCRIBE_LOG_STREAMS_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeResourcePolicies",
+            input: Some(&schema::DESCRIBE_RESOURCE_POLICIES_REQUEST),
+            output: Some(&schema::DESCRIBE_RESOURCE_POLICIES_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -164,6 +182,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "PutLogGroupDeletionProtection",
             input: Some(&schema::PUT_LOG_GROUP_DELETION_PROTECTION_REQUEST),
             output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "PutResourcePolicy",
+            input: Some(&schema::PUT_RESOURCE_POLICY_REQUEST),
+            output: Some(&schema::PUT_RESOURCE_POLICY_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -247,7 +274,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DeleteLookupTable",
         "DeleteMetricFilter",
         "DeleteQueryDefinition",
-        "DeleteResourcePolicy",
         "DeleteScheduledQuery",
         "DeleteSubscriptionFilter",
         "DeleteSyslogConfiguration",
@@ -267,7 +293,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeMetricFilters",
         "DescribeQueries",
         "DescribeQueryDefinitions",
-        "DescribeResourcePolicies",
         "DescribeSubscriptionFilters",
         "DisassociateSourceFromS3TableIntegration",
         "GetDataProtectionPolicy",
@@ -307,7 +332,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "PutIntegration",
         "PutMetricFilter",
         "PutQueryDefinition",
-        "PutResourcePolicy",
         "PutStorageTierPolicy",
         "PutSubscriptionFilter",
         "PutSyslogConfiguration",
@@ -351,6 +375,11 @@ pub trait Logs: Send + Sync {
         caller: &Caller,
         input: DeleteLogStreamRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_resource_policy(
+        &self,
+        caller: &Caller,
+        input: DeleteResourcePolicyRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn delete_retention_policy(
         &self,
         caller: &Caller,
@@ -366,6 +395,11 @@ pub trait Logs: Send + Sync {
         caller: &Caller,
         input: DescribeLogStreamsRequest,
     ) -> impl Future<Output = Result<DescribeLogStreamsResponse, ApiError>> + Send;
+    fn describe_resource_policies(
+        &self,
+        caller: &Caller,
+        input: DescribeResourcePoliciesRequest,
+    ) -> impl Future<Output = Result<DescribeResourcePoliciesResponse, ApiError>> + Send;
     fn disassociate_kms_key(
         &self,
         caller: &Caller,
@@ -406,6 +440,11 @@ pub trait Logs: Send + Sync {
         caller: &Caller,
         input: PutLogGroupDeletionProtectionRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn put_resource_policy(
+        &self,
+        caller: &Caller,
+        input: PutResourcePolicyRequest,
+    ) -> impl Future<Output = Result<PutResourcePolicyResponse, ApiError>> + Send;
     fn put_retention_policy(
         &self,
         caller: &Caller,
@@ -470,6 +509,11 @@ pub async fn dispatch<S: Logs + ?Sized>(
             service.delete_log_stream(caller, input).await?;
             Ok(call.empty_answer())
         }
+        "DeleteResourcePolicy" => {
+            let input = call.input()?;
+            service.delete_resource_policy(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "DeleteRetentionPolicy" => {
             let input = call.input()?;
             service.delete_retention_policy(caller, input).await?;
@@ -483,6 +527,11 @@ pub async fn dispatch<S: Logs + ?Sized>(
         "DescribeLogStreams" => {
             let input = call.input()?;
             let output = service.describe_log_streams(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeResourcePolicies" => {
+            let input = call.input()?;
+            let output = service.describe_resource_policies(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DisassociateKmsKey" => {
@@ -524,6 +573,11 @@ pub async fn dispatch<S: Logs + ?Sized>(
             let input = call.input()?;
             service.put_log_group_deletion_protection(caller, input).await?;
             Ok(call.empty_answer())
+        }
+        "PutResourcePolicy" => {
+            let input = call.input()?;
+            let output = service.put_resource_policy(caller, input).await?;
+            Ok(call.answer(&output))
         }
         "PutRetentionPolicy" => {
             let input = call.input()?;
@@ -603,6 +657,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ delete_resource_policy $($handler:tt)+) => {
+        async fn delete_resource_policy(&self, caller: &$crate::Caller, input: $crate::DeleteResourcePolicyRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ delete_retention_policy $($handler:tt)+) => {
         async fn delete_retention_policy(&self, caller: &$crate::Caller, input: $crate::DeleteRetentionPolicyRequest)
             -> Result<(), $crate::ApiError>
@@ -620,6 +681,13 @@ macro_rules! forward {
     (@ describe_log_streams $($handler:tt)+) => {
         async fn describe_log_streams(&self, caller: &$crate::Caller, input: $crate::DescribeLogStreamsRequest)
             -> Result<$crate::DescribeLogStreamsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_resource_policies $($handler:tt)+) => {
+        async fn describe_resource_policies(&self, caller: &$crate::Caller, input: $crate::DescribeResourcePoliciesRequest)
+            -> Result<$crate::DescribeResourcePoliciesResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -676,6 +744,13 @@ macro_rules! forward {
     (@ put_log_group_deletion_protection $($handler:tt)+) => {
         async fn put_log_group_deletion_protection(&self, caller: &$crate::Caller, input: $crate::PutLogGroupDeletionProtectionRequest)
             -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_resource_policy $($handler:tt)+) => {
+        async fn put_resource_policy(&self, caller: &$crate::Caller, input: $crate::PutResourcePolicyRequest)
+            -> Result<$crate::PutResourcePolicyResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

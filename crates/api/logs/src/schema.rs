@@ -95,6 +95,15 @@ pub(super) static DELETE_LOG_STREAM_REQUEST: Structure = Structure::new(
     ],
 );
 
+pub(super) static DELETE_RESOURCE_POLICY_REQUEST: Structure = Structure::new(
+    "DeleteResourcePolicyRequest",
+    &[
+        Member::new("policyName", Shape::Text(&shape::TEXT)),
+        Member::new("resourceArn", Shape::Text(&shape::TEXT)),
+        Member::new("expectedRevisionId", Shape::Text(&EXPECTED_REVISION_ID)),
+    ],
+);
+
 pub(super) static DELETE_RETENTION_POLICY_REQUEST: Structure = Structure::new(
     "DeleteRetentionPolicyRequest",
     &[Member::new("logGroupName", Shape::Text(&LOG_GROUP_NAME)).required()],
@@ -149,6 +158,24 @@ pub(super) static DESCRIBE_LOG_STREAMS_RESPONSE: Structure = Structure::new(
     "DescribeLogStreamsResponse",
     &[
         Member::new("logStreams", Shape::List(&LOG_STREAMS)),
+        Member::new("nextToken", Shape::Text(&NEXT_TOKEN)),
+    ],
+);
+
+pub(super) static DESCRIBE_RESOURCE_POLICIES_REQUEST: Structure = Structure::new(
+    "DescribeResourcePoliciesRequest",
+    &[
+        Member::new("nextToken", Shape::Text(&NEXT_TOKEN)),
+        Member::new("limit", Shape::Number(&DESCRIBE_LIMIT)),
+        Member::new("resourceArn", Shape::Text(&shape::TEXT)),
+        Member::new("policyScope", Shape::Text(&POLICY_SCOPE)),
+    ],
+);
+
+pub(super) static DESCRIBE_RESOURCE_POLICIES_RESPONSE: Structure = Structure::new(
+    "DescribeResourcePoliciesResponse",
+    &[
+        Member::new("resourcePolicies", Shape::List(&RESOURCE_POLICIES)),
         Member::new("nextToken", Shape::Text(&NEXT_TOKEN)),
     ],
 );
@@ -243,6 +270,14 @@ static EVENT_MESSAGE: Text = Text {
 
 static EVENTS_LIMIT: Number =
     Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(10000.0) };
+
+static EXPECTED_REVISION_ID: Text = Text {
+    limits: Limits { min: Some(1), max: None },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
 
 static EXTRACTED_VALUES: Map = Map {
     key: Member::new("key", Shape::Text(&shape::TEXT)),
@@ -592,6 +627,22 @@ static OUTPUT_LOG_EVENTS: List = List {
     sensitive: false,
 };
 
+static POLICY_DOCUMENT: Text = Text {
+    limits: Limits { min: Some(1), max: Some(51200) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static POLICY_SCOPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ACCOUNT", "RESOURCE"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static PUT_LOG_EVENTS_REQUEST: Structure = Structure::new(
     "PutLogEventsRequest",
     &[
@@ -617,6 +668,24 @@ pub(super) static PUT_LOG_GROUP_DELETION_PROTECTION_REQUEST: Structure = Structu
     &[
         Member::new("logGroupIdentifier", Shape::Text(&LOG_GROUP_IDENTIFIER)).required(),
         Member::new("deletionProtectionEnabled", Shape::Boolean).required(),
+    ],
+);
+
+pub(super) static PUT_RESOURCE_POLICY_REQUEST: Structure = Structure::new(
+    "PutResourcePolicyRequest",
+    &[
+        Member::new("policyName", Shape::Text(&shape::TEXT)),
+        Member::new("policyDocument", Shape::Text(&POLICY_DOCUMENT)),
+        Member::new("resourceArn", Shape::Text(&shape::TEXT)),
+        Member::new("expectedRevisionId", Shape::Text(&EXPECTED_REVISION_ID)),
+    ],
+);
+
+pub(super) static PUT_RESOURCE_POLICY_RESPONSE: Structure = Structure::new(
+    "PutResourcePolicyResponse",
+    &[
+        Member::new("resourcePolicy", Shape::Structure(&RESOURCE_POLICY)),
+        Member::new("revisionId", Shape::Text(&EXPECTED_REVISION_ID)),
     ],
 );
 
@@ -649,6 +718,25 @@ static RESOURCE_IDENTIFIER: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+static RESOURCE_POLICIES: List = List {
+    item: Member::new("member", Shape::Structure(&RESOURCE_POLICY)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static RESOURCE_POLICY: Structure = Structure::new(
+    "ResourcePolicy",
+    &[
+        Member::new("policyName", Shape::Text(&shape::TEXT)),
+        Member::new("policyDocument", Shape::Text(&POLICY_DOCUMENT)),
+        Member::new("lastUpdatedTime", Shape::Number(&TIMESTAMP)),
+        Member::new("policyScope", Shape::Text(&POLICY_SCOPE)),
+        Member::new("resourceArn", Shape::Text(&shape::TEXT)),
+        Member::new("revisionId", Shape::Text(&EXPECTED_REVISION_ID)),
+    ],
+);
 
 pub(super) static SEARCHED_LOG_STREAM: Structure = Structure::new(
     "SearchedLogStream",

@@ -59,6 +59,15 @@ pub struct DeleteLogStreamRequest {
 aws_wire::structure!(DeleteLogStreamRequest, &schema::DELETE_LOG_STREAM_REQUEST, { 0 log_group_name, 1 log_stream_name,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DeleteResourcePolicyRequest {
+    pub policy_name: Option<String>,
+    pub resource_arn: Option<String>,
+    pub expected_revision_id: Option<String>,
+}
+
+aws_wire::structure!(DeleteResourcePolicyRequest, &schema::DELETE_RESOURCE_POLICY_REQUEST, { 0 policy_name, 1 resource_arn, 2 expected_revision_id,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteRetentionPolicyRequest {
     pub log_group_name: Option<String>,
 }
@@ -107,6 +116,24 @@ pub struct DescribeLogStreamsResponse {
 }
 
 aws_wire::structure!(DescribeLogStreamsResponse, &schema::DESCRIBE_LOG_STREAMS_RESPONSE, { 0 log_streams, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeResourcePoliciesRequest {
+    pub next_token: Option<String>,
+    pub limit: Option<i32>,
+    pub resource_arn: Option<String>,
+    pub policy_scope: Option<PolicyScope>,
+}
+
+aws_wire::structure!(DescribeResourcePoliciesRequest, &schema::DESCRIBE_RESOURCE_POLICIES_REQUEST, { 0 next_token, 1 limit, 2 resource_arn, 3 policy_scope,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeResourcePoliciesResponse {
+    pub resource_policies: Option<Vec<ResourcePolicy>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeResourcePoliciesResponse, &schema::DESCRIBE_RESOURCE_POLICIES_RESPONSE, { 0 resource_policies, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DisassociateKmsKeyRequest {
@@ -335,6 +362,24 @@ pub struct PutLogGroupDeletionProtectionRequest {
 aws_wire::structure!(PutLogGroupDeletionProtectionRequest, &schema::PUT_LOG_GROUP_DELETION_PROTECTION_REQUEST, { 0 log_group_identifier, 1 deletion_protection_enabled,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PutResourcePolicyRequest {
+    pub policy_name: Option<String>,
+    pub policy_document: Option<String>,
+    pub resource_arn: Option<String>,
+    pub expected_revision_id: Option<String>,
+}
+
+aws_wire::structure!(PutResourcePolicyRequest, &schema::PUT_RESOURCE_POLICY_REQUEST, { 0 policy_name, 1 policy_document, 2 resource_arn, 3 expected_revision_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutResourcePolicyResponse {
+    pub resource_policy: Option<ResourcePolicy>,
+    pub revision_id: Option<String>,
+}
+
+aws_wire::structure!(PutResourcePolicyResponse, &schema::PUT_RESOURCE_POLICY_RESPONSE, { 0 resource_policy, 1 revision_id,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct PutRetentionPolicyRequest {
     pub log_group_name: Option<String>,
     pub retention_in_days: Option<i32>,
@@ -357,6 +402,18 @@ pub struct RejectedLogEventsInfo {
 }
 
 aws_wire::structure!(RejectedLogEventsInfo, &schema::REJECTED_LOG_EVENTS_INFO, { 0 too_new_log_event_start_index, 1 too_old_log_event_end_index, 2 expired_log_event_end_index,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ResourcePolicy {
+    pub policy_name: Option<String>,
+    pub policy_document: Option<String>,
+    pub last_updated_time: Option<i64>,
+    pub policy_scope: Option<PolicyScope>,
+    pub resource_arn: Option<String>,
+    pub revision_id: Option<String>,
+}
+
+aws_wire::structure!(ResourcePolicy, &schema::RESOURCE_POLICY, { 0 policy_name, 1 policy_document, 2 last_updated_time, 3 policy_scope, 4 resource_arn, 5 revision_id,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct SearchedLogStream {

@@ -13,6 +13,7 @@ use longshore_types::{AccountId, Timestamp, Uuid};
 use model::kms::{KeyManager, KeyMaterial, KeyState, MaterialCause};
 use model::{Key, KmsAlias, KmsKey, ResourceText, View};
 use policy::{Policies, Request, ResourceKind, evaluate};
+use sha2::{Digest as _, Sha256};
 use store::Batch;
 use vault::{DataKey, Zeroizing};
 
@@ -100,6 +101,22 @@ pub(crate) fn material_bound_to(account: AccountId, key: Uuid, version: usize) -
 pub fn key_of_sealed<'a>(view: &'a View, sealed: &[u8]) -> Option<&'a Arc<KmsKey>> {
     let (account, id, _, _) = split(sealed)?;
     view.kms_keys.get(account, &id)
+}
+
+/// What a version of a key's material is called: 64 hexadecimal digits, which say nothing of it.
+pub fn material_id(key: &KmsKey, version: usize) -> String {
+    let digest = Sha256::digest(material_bound_to(key.account, key.id, version));
+    digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// The version of the material that seals now.
+pub fn current_version(key: &KmsKey) -> usize {
+    key.materials.len().saturating_sub(1)
+}
+
+/// The version of its key's material that sealed a text.
+pub fn version_of_sealed(sealed: &[u8]) -> Option<usize> {
+    split(sealed).map(|(_, _, version, _)| version)
 }
 
 /// What a sealed text names its key by, and the version of its material.

@@ -21,11 +21,13 @@ pub struct PageRequest<'a> {
     pub max_results: Option<i32>,
     /// The page size of a request that names none.
     pub default: usize,
+    /// The largest page that a request may name.
+    pub max: usize,
 }
 
 impl<'a> PageRequest<'a> {
     pub fn new(token: &'a Option<String>, max_results: Option<i32>) -> Self {
-        Self { token: token.as_deref(), max_results, default: PAGE_MAX }
+        Self { token: token.as_deref(), max_results, default: PAGE_MAX, max: PAGE_MAX }
     }
 
     #[must_use]
@@ -34,11 +36,17 @@ impl<'a> PageRequest<'a> {
         self
     }
 
+    #[must_use]
+    pub fn at_most(mut self, max: usize) -> Self {
+        self.max = max;
+        self
+    }
+
     fn size(self) -> Result<usize, ApiError> {
         let Some(asked) = self.max_results else { return Ok(self.default) };
         match usize::try_from(asked) {
-            Ok(size) if (1..=PAGE_MAX).contains(&size) => Ok(size),
-            _ => Err(invalid(format!("maxResults must be between 1 and {PAGE_MAX}."))),
+            Ok(size) if (1..=self.max).contains(&size) => Ok(size),
+            _ => Err(invalid(format!("maxResults must be between 1 and {}.", self.max))),
         }
     }
 
@@ -115,7 +123,7 @@ mod tests {
     use super::*;
 
     fn request(token: Option<&str>, max_results: i32) -> PageRequest<'_> {
-        PageRequest { token, max_results: Some(max_results), default: PAGE_MAX }
+        PageRequest { token, max_results: Some(max_results), default: PAGE_MAX, max: PAGE_MAX }
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod idempotency;
 mod indexes;
 pub mod instance;
 pub mod kms;
+mod log_policy;
 mod lookup;
 pub mod network;
 pub mod node;
@@ -60,6 +61,7 @@ pub use iam::{
 pub use idempotency::{ClientToken, ClientTokenId};
 pub use instance::Instance;
 pub use kms::{KmsAlias, KmsKey};
+pub use log_policy::LogPolicy;
 pub use node::{Activation, JoinToken, Managed, Node};
 pub use parameter::{Parameter, ParameterVersion, ParameterVersionId};
 pub use repository_policy::ResourcePolicyText;

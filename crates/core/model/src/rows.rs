@@ -247,6 +247,7 @@ rows! {
     MapOperation(crate::discovery::MapOperation), map_operations, "map-operation";
     KmsKey(crate::kms::KmsKey), kms_keys, "kms-key";
     KmsAlias(crate::kms::KmsAlias), kms_aliases, "kms-alias";
+    LogPolicy(crate::log_policy::LogPolicy), log_policies, "log-policy";
     Secret(crate::secret::Secret), secrets, "secret";
     SecretVersion(crate::secret::SecretVersion), secret_versions, "secret-version";
     Parameter(crate::parameter::Parameter), parameters, "parameter";

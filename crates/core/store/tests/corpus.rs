@@ -138,6 +138,7 @@ const SINCE_THEN: &[Kind] = &[
     Kind::MapOperation,
     Kind::KmsKey,
     Kind::KmsAlias,
+    Kind::LogPolicy,
     Kind::Secret,
     Kind::SecretVersion,
     Kind::Parameter,

@@ -8,6 +8,7 @@ use clap::Args;
 use control::{Advertised, BetweenHosts};
 use longshore_types::RegionName;
 
+use super::acme::AcmeArgs;
 use super::egress::{ImageEgressArgs, host_and_port};
 use super::objects::ObjectStoreArgs;
 use super::secrets::RootKeyArgs;
@@ -122,6 +123,8 @@ pub(crate) struct AddressArgs {
     /// are told to trust it
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) acme: AcmeArgs,
 }
 
 impl AddressArgs {
@@ -138,7 +141,8 @@ impl AddressArgs {
             ("--tls-ca", file(&self.tls_ca)),
         ];
         let all = std::iter::once(("--advertise", advertised)).chain(files);
-        all.filter_map(|(flag, value)| Some([flag.into(), value?])).flatten().collect()
+        let all = all.filter_map(|(flag, value)| Some([flag.into(), value?])).flatten();
+        all.chain(self.acme.to_args()).collect()
     }
 }
 

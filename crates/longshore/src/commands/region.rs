@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use longshore_types::{Chain, OsIds, SystemClock, Token};
 use network::{NameServer, Told};
-use region::{Config, Doors, Keys, NameOutside, Region, StartError};
+use region::{Config, Doors, Keys, NameOutside, Proofs, Region, StartError, serve_proofs};
 use routing::introduction::TOKEN_LEN;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
@@ -54,6 +54,10 @@ pub(crate) async fn run(data: &DataDir, args: &RegionAlone) -> Result<(), Error>
         Some(address) => Some(name_server(address).await?),
         None => None,
     };
+    let proofs = match args.address.acme.acme_listen {
+        Some(address) => Some(bind(address, None)?),
+        None => None,
+    };
     let region = Region::open(config, Arc::new(SystemClock), Arc::new(OsIds));
     let region = Arc::new(region.map_err(start_error)?);
     // The agent beside us needs the range before it can start.
@@ -75,11 +79,14 @@ pub(crate) async fn run(data: &DataDir, args: &RegionAlone) -> Result<(), Error>
         signals::stop().await;
         sessions.sessions.close();
     };
+    let reach_proofs = reach.tls.proofs();
     let doors = Doors { listener, tls: Some(reach.tls), plain: reach.plain };
     let answering = answer_names(names, Arc::clone(&region));
+    let proving = show_proofs(proofs, reach_proofs);
     tokio::select! {
         served = region::serve(region, doors, stop) => served.map_err(Error::other("start the region"))?,
         () = answering => {}
+        () = proving => {}
     }
     info!("region stopped");
     drop(lock);
@@ -105,6 +112,14 @@ async fn answer_names(names: Option<NameServer>, region: Arc<Region>) {
             NameOutside::Nobodys => Told::Nobodys,
         };
         server.serve(Arc::new(lookup)).await;
+    }
+    std::future::pending().await
+}
+
+/// Shows an ACME server what it looks for by HTTP, for as long as it is polled; never done.
+async fn show_proofs(listener: Option<TcpListener>, proofs: Option<Arc<Proofs>>) {
+    if let (Some(listener), Some(proofs)) = (listener, proofs) {
+        serve_proofs(listener, proofs).await;
     }
     std::future::pending().await
 }

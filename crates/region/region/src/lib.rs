@@ -28,4 +28,4 @@ pub use control::{Access, AccessKey, Config, KeyPair, Keys, RootKeySource};
 pub use elb::outside::NameOutside;
 pub use region::{Region, StartError};
 pub use server::{Doors, NotReady, Plain, serve_region as serve};
-pub use tls::{Tls, TlsError, TlsSource};
+pub use tls::{AcmeSource, Proofs, Tls, TlsError, TlsSource, serve_proofs};

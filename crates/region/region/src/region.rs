@@ -32,7 +32,7 @@ use crate::audit::{AUDIT_DIR, AuditError, Log};
 use crate::flows::Flows;
 use crate::nodes::Nodes;
 use crate::objects::Objects;
-use crate::tls::{Renewal, Tls};
+use crate::tls::{AcmeRenewal, Renewal, Tls};
 
 /// The store's file within the data directory.
 pub const STORE_FILE: &str = "region.sqlite";
@@ -223,6 +223,9 @@ impl Region {
         if let Some(tls) = tls {
             self.nodes.served_with(tls);
             driver.register(Renewal(Arc::clone(tls)));
+            if tls.proofs().is_some() {
+                driver.register(AcmeRenewal(Arc::clone(tls)));
+            }
         }
         for service in &self.services {
             Arc::clone(service).register(&mut driver);

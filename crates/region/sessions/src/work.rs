@@ -629,12 +629,19 @@ impl Session<'_> {
     }
 }
 
-/// What a task had before and is given anew. Who may not have it any more keeps the last until they end.
+/// What a task had before and is given anew. Who may not have it any more keeps the last until they end; with a task
+/// that is to end its roles often go first, which is nothing to look into.
 fn renewed<T>(task: &Task, given: Result<T, Unassumable>) -> Option<T> {
     match given {
         Ok(given) => Some(given),
         Err(Unassumable { role, why }) => {
-            warn!(task = %task.id, role, error = %Chain(&why), "credentials not renewed");
+            let error = Chain(&why);
+            match task.desired_of_agent() {
+                Desired::Running => warn!(task = %task.id, role, %error, "credentials not renewed"),
+                Desired::Stopped => {
+                    debug!(task = %task.id, role, %error, "credentials not renewed")
+                }
+            }
             None
         }
     }

@@ -224,7 +224,8 @@ pub(super) fn handle_list(
                 (known.name.to_owned(), shown)
             })
         });
-    let request = PageRequest::new(&input.next_token, input.max_results).default_size(PAGE_SIZE);
+    let request = PageRequest::new(&input.next_token, input.max_results);
+    let request = request.default_size(PAGE_SIZE).at_most(PAGE_SIZE);
     let page = page(request, settings)?;
     Ok(api::ListAccountSettingsResponse { settings: Some(page.items), next_token: page.next_token })
 }
@@ -299,12 +300,17 @@ mod tests {
         put_own(&world, "awsvpcTrunking", "enabled", None).await.unwrap();
         let listed = list(&world, api::ListAccountSettingsRequest::default());
         assert_eq!(listed[0].name, Some("awsvpcTrunking".into()));
-        let all = api::ListAccountSettingsRequest {
+        let mut all = api::ListAccountSettingsRequest {
             effective_settings: Some(true),
-            max_results: Some(100),
+            max_results: Some(10),
             ..Default::default()
         };
-        assert_eq!(list(&world, all).len(), KNOWN.len());
+        assert_eq!(list(&world, all.clone()).len(), KNOWN.len());
+        for outside in [0, 11] {
+            all.max_results = Some(outside);
+            let error = handle_list(&world.ecs, &world.root(), all.clone()).unwrap_err();
+            assert_eq!(error.message, "maxResults must be between 1 and 10.", "{outside}");
+        }
     }
 
     #[tokio::test]

@@ -32,7 +32,11 @@ pub(super) fn handle(
         input.capacity_providers.iter().flatten(),
     );
     let view = ecs.control.read(caller, &permission)?;
-    let with_tags = input.include.iter().flatten().any(|each| *each == CapacityProviderField::Tags);
+    let include = input.include.unwrap_or_default();
+    if let Some(unknown) = include.iter().find(|field| !field.is_known()) {
+        return Err(Refusal::invalid(format!("{unknown} should be one of [TAGS]")).into());
+    }
+    let with_tags = include.contains(&CapacityProviderField::Tags);
     let asked = input.capacity_providers.unwrap_or_default();
     if NAMES_MAX < asked.len() {
         let message = format!("capacityProviders can have at most {NAMES_MAX} items.");

@@ -34,6 +34,10 @@ pub(super) fn handle(
         return Err(Refusal::invalid(message).into());
     }
     let wanted = input.include.unwrap_or_default();
+    if let Some(unknown) = wanted.iter().find(|field| !field.is_known()) {
+        let values = api::ContainerInstanceField::VALUES.join(",");
+        return Err(Refusal::invalid(format!("{unknown} should be one of [{values}]")).into());
+    }
     let include = Include {
         tags: wanted.contains(&api::ContainerInstanceField::Tags),
         health: wanted.contains(&api::ContainerInstanceField::ContainerInstanceHealth),

@@ -77,7 +77,11 @@ fn find(ecs: &Ecs, caller: &Caller, input: api::DescribeTasksRequest) -> Result<
         let message = format!("Tasks can have at most {TASKS_MAX} items.");
         return Err(Refusal::invalid(message).into());
     }
-    let with_tags = input.include.iter().flatten().any(|each| *each == api::TaskField::Tags);
+    let include = input.include.unwrap_or_default();
+    if let Some(unknown) = include.iter().find(|field| !field.is_known()) {
+        return Err(Refusal::invalid(format!("{unknown} should be one of [TAGS]")).into());
+    }
+    let with_tags = include.contains(&api::TaskField::Tags);
     let (mut tasks, mut failures) = (Vec::with_capacity(named.len()), Vec::new());
     for given in &named {
         let id = task_id(ecs, caller, given)?;

@@ -522,6 +522,7 @@ impl Reconciler for WaitingTasks {
             | Key::MapOperation(..)
             | Key::KmsKey(..)
             | Key::KmsAlias(..)
+            | Key::LogPolicy(..)
             | Key::Secret(..)
             | Key::SecretVersion(..)
             | Key::Parameter(..)

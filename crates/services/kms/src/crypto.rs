@@ -8,7 +8,9 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use bytes::Bytes;
 use control::Permission;
-use control::kms::{NamedKey, Unopened, key_of_sealed};
+use control::kms::{
+    NamedKey, Unopened, current_version, key_of_sealed, material_id, version_of_sealed,
+};
 use kms_api as api;
 use model::{KmsKey, View};
 
@@ -24,6 +26,16 @@ fn bound_to(context: &EncryptionContext) -> Result<Vec<u8>, ApiError> {
 }
 
 const ALGORITHM: api::EncryptionAlgorithmSpec = api::EncryptionAlgorithmSpec::SymmetricDefault;
+
+/// What is said of the material that seals by a key now.
+fn sealing(key: &KmsKey) -> Option<String> {
+    Some(material_id(key, current_version(key)))
+}
+
+/// The same of what a text was sealed by.
+fn sealed_by(key: &KmsKey, blob: &[u8]) -> Option<String> {
+    version_of_sealed(blob).map(|version| material_id(key, version))
+}
 
 /// What a request may ask besides, and what of it is not here.
 #[derive(Clone, Copy, Default)]
@@ -170,6 +182,7 @@ pub(crate) async fn decrypt(
         key_id: Some(it.control.key_arn(&key)),
         plaintext: Some(plain.into()),
         encryption_algorithm: Some(ALGORITHM),
+        key_material_id: sealed_by(&key, &blob),
         ..api::DecryptResponse::default()
     })
 }
@@ -204,7 +217,8 @@ pub(crate) async fn re_encrypt(
         key_id: Some(it.control.key_arn(&target)),
         source_encryption_algorithm: Some(ALGORITHM),
         destination_encryption_algorithm: Some(ALGORITHM),
-        ..api::ReEncryptResponse::default()
+        source_key_material_id: sealed_by(&source, &blob),
+        destination_key_material_id: sealing(&target),
     })
 }
 
@@ -248,6 +262,7 @@ pub(crate) async fn generate_data_key(
         ciphertext_blob: Some(it.seal(&key, &context, &plain)?),
         plaintext: Some(plain.into()),
         key_id: Some(it.control.key_arn(&key)),
+        key_material_id: sealing(&key),
         ..api::GenerateDataKeyResponse::default()
     })
 }
@@ -271,7 +286,7 @@ pub(crate) async fn generate_data_key_without_plaintext(
     Ok(api::GenerateDataKeyWithoutPlaintextResponse {
         ciphertext_blob: Some(it.seal(&key, &context, &random(it, length))?),
         key_id: Some(it.control.key_arn(&key)),
-        ..api::GenerateDataKeyWithoutPlaintextResponse::default()
+        key_material_id: sealing(&key),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
-use control::kms::MANAGED_PREFIX;
+use control::kms::{MANAGED_PREFIX, current_version, material_id};
 use control::{Permission, parameters, secrets};
 use kms_api as api;
 use longshore_types::Uuid;
@@ -118,6 +118,7 @@ pub(crate) fn metadata(it: &Kms, row: &KmsKey) -> api::KeyMetadata {
         key_spec: Some(api::KeySpec::SymmetricDefault),
         encryption_algorithms: Some(vec![api::EncryptionAlgorithmSpec::SymmetricDefault]),
         multi_region: Some(false),
+        current_key_material_id: Some(material_id(row, current_version(row))),
         ..api::KeyMetadata::default()
     }
 }

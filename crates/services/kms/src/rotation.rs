@@ -2,6 +2,7 @@
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use control::kms::{current_version, material_id};
 use kms_api as api;
 use longshore_types::Timestamp;
 use model::KmsKey;
@@ -120,16 +121,25 @@ pub(crate) async fn list_key_rotations(
     input: api::ListKeyRotationsRequest,
 ) -> Result<api::ListKeyRotationsResponse, ApiError> {
     let (_, row) = it.read(caller, "kms:ListKeyRotations", input.key_id)?;
+    let with_first = input.include_key_material == Some(api::IncludeKeyMaterial::AllKeyMaterial);
+    let current = current_version(&row);
     let rotations = row.materials.iter().enumerate().filter_map(|(version, material)| {
         let kind = match material.cause {
+            MaterialCause::Creation if with_first => None,
             MaterialCause::Creation => return None,
-            MaterialCause::Automatic => api::RotationType::Automatic,
-            MaterialCause::OnDemand => api::RotationType::OnDemand,
+            MaterialCause::Automatic => Some(api::RotationType::Automatic),
+            MaterialCause::OnDemand => Some(api::RotationType::OnDemand),
+        };
+        let state = match version == current {
+            true => api::KeyMaterialState::Current,
+            false => api::KeyMaterialState::NonCurrent,
         };
         let shown = api::RotationsListEntry {
             key_id: Some(row.id.to_string()),
-            rotation_date: Some(material.made_at),
-            rotation_type: Some(kind),
+            key_material_id: Some(material_id(&row, version)),
+            key_material_state: Some(state),
+            rotation_date: kind.is_some().then_some(material.made_at),
+            rotation_type: kind,
             ..api::RotationsListEntry::default()
         };
         Some((format!("{version:010}"), shown))

@@ -357,6 +357,20 @@ async fn keys_rotate_by_themselves_and_older_texts_open() {
         assert_eq!(shown.unwrap().rotations.unwrap().len(), rotations);
     }
     ask!(world, rotate_key_on_demand, RotateKeyOnDemandRequest { key_id: key.clone() }).unwrap();
+    let all = ask!(
+        world,
+        list_key_rotations,
+        ListKeyRotationsRequest { key_id: key.clone(), include_key_material: "ALL_KEY_MATERIAL" }
+    );
+    let all = all.unwrap().rotations.unwrap();
+    let ids: BTreeSet<_> = all.iter().map(|each| each.key_material_id.clone().unwrap()).collect();
+    assert_eq!((all.len(), ids.len(), all[0].rotation_type.is_some()), (4, 4, false));
+    assert!(ids.iter().all(|id| id.len() == 64));
+    let described = ask!(world, describe_key, DescribeKeyRequest { key_id: key.clone() }).unwrap();
+    let current = described.key_metadata.unwrap().current_key_material_id;
+    assert_eq!(current, all[3].key_material_id, "what seals now");
+    let states: Vec<_> = all.iter().map(|each| each.key_material_state.clone().unwrap()).collect();
+    assert_eq!(states[2..], [api::KeyMaterialState::NonCurrent, api::KeyMaterialState::Current]);
     assert_eq!(world.decrypt(&blob, context("a", "b")).await.unwrap(), "plain");
     let newer = world.encrypt(&key).await.unwrap();
     assert_ne!(newer[..29], blob[..29]);

@@ -18,6 +18,7 @@ pub(super) fn to_api(error: LogsError) -> ApiError {
         LogsError::Invalid(_) => "InvalidParameterException",
         LogsError::Protected => "ValidationException",
         LogsError::TooManyGroups => "LimitExceededException",
+        LogsError::OtherRevision => "OperationAbortedException",
         LogsError::Key(_) => "AccessDeniedException",
         LogsError::TooManyTags => "TooManyTagsException",
         LogsError::Fault { .. }

@@ -29,6 +29,15 @@ pub(super) enum Refusal {
     OrderedByTimeWithPrefix,
     StreamsAndPrefix,
     LatestFirst,
+    /// A tag's key that begins as Amazon's own do.
+    ReservedTag(String),
+    /// A resource policy that is none; the sentence says why.
+    Document(String),
+    /// Policies of an account have no revisions.
+    RevisionOfAccount,
+    /// The policies of an account were asked for, and those of a group.
+    AccountOfGroup,
+    NotAScope(String),
     /// A filter pattern that is none; the sentence says why.
     Pattern(String),
 }
@@ -67,6 +76,19 @@ impl From<Refusal> for ApiError {
             Refusal::LatestFirst => "startFromHead can be false only with a startTime on or after \
                                      January 1, 2024 00:00:00 UTC."
                 .to_owned(),
+            Refusal::ReservedTag(key) => {
+                format!("The tag key '{key}' is reserved: keys may not begin with 'aws:'.")
+            }
+            Refusal::Document(why) => format!("The policy document is not valid: {why}"),
+            Refusal::RevisionOfAccount => {
+                "expectedRevisionId is for policies of a log group: give its resourceArn too, or leave it out."
+                    .to_owned()
+            }
+            Refusal::AccountOfGroup => {
+                "A log group's own policy has the policyScope RESOURCE: leave out resourceArn, or policyScope."
+                    .to_owned()
+            }
+            Refusal::NotAScope(text) => format!("'{text}' is not a value of policyScope."),
             Refusal::Pattern(why) => why,
         };
         Self::client("InvalidParameterException", message)

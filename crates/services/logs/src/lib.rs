@@ -18,6 +18,7 @@ mod list_log_groups;
 mod permissions;
 mod put_log_events;
 mod put_log_group_deletion_protection;
+mod resource_policies;
 mod retention;
 mod sweep;
 mod tagged;
@@ -34,6 +35,7 @@ use control::ports::{BoxFuture, RegionService};
 use control::reconcile::Driver;
 use logs_api as api;
 use permissions::On;
+pub use resource_policies::Writing;
 
 /// The service with its store.
 #[derive(Debug)]
@@ -129,6 +131,14 @@ impl api::Logs for CloudWatchLogs {
         retention::delete_retention_policy(&self.logs, caller, input).await
     }
 
+    async fn delete_resource_policy(
+        &self,
+        caller: &Caller,
+        input: api::DeleteResourcePolicyRequest,
+    ) -> Result<(), ApiError> {
+        resource_policies::delete_resource_policy(self, caller, input).await
+    }
+
     async fn describe_log_groups(
         &self,
         caller: &Caller,
@@ -146,6 +156,14 @@ impl api::Logs for CloudWatchLogs {
         let group = input.log_group_name.as_ref().or(input.log_group_identifier.as_ref());
         self.check(caller, "logs:DescribeLogStreams", On::Group(group))?;
         describe_log_streams::describe_log_streams(&self.logs, caller, input)
+    }
+
+    async fn describe_resource_policies(
+        &self,
+        caller: &Caller,
+        input: api::DescribeResourcePoliciesRequest,
+    ) -> Result<api::DescribeResourcePoliciesResponse, ApiError> {
+        resource_policies::describe_resource_policies(self, caller, &input)
     }
 
     async fn disassociate_kms_key(
@@ -229,6 +247,14 @@ impl api::Logs for CloudWatchLogs {
             &self.logs, caller, &input,
         )
         .await
+    }
+
+    async fn put_resource_policy(
+        &self,
+        caller: &Caller,
+        input: api::PutResourcePolicyRequest,
+    ) -> Result<api::PutResourcePolicyResponse, ApiError> {
+        resource_policies::put_resource_policy(self, caller, input).await
     }
 
     async fn put_retention_policy(

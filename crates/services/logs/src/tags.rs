@@ -11,6 +11,7 @@ use logs_api::{
 };
 
 use super::common::{group_of_arn, required, to_api};
+use super::errors::Refusal;
 
 pub(super) async fn tag_resource(
     logs: &Logs,
@@ -76,5 +77,32 @@ async fn tag(
     name: GroupName,
     tags: BTreeMap<String, String>,
 ) -> Result<(), ApiError> {
+    check(&tags)?;
     logs.tag_group(caller.account, name, tags).await.map_err(to_api)
+}
+
+/// Amazon's own tags are nobody else's to give.
+pub(super) fn check(tags: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    let is_amazons = |key: &&String| key.get(..4).is_some_and(|it| it.eq_ignore_ascii_case("aws:"));
+    match tags.keys().find(is_amazons) {
+        Some(key) => Err(Refusal::ReservedTag(key.clone()).into()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_begin_as_amazons_own_do_are_refused() {
+        let of = |key: &str| check(&BTreeMap::from([(key.to_owned(), "x".to_owned())]));
+        for good in ["team", "aws", "awsx:y", "my:aws:x", "äws:x"] {
+            assert!(of(good).is_ok(), "{good}");
+        }
+        for bad in ["aws:x", "AWS:x", "aws:"] {
+            let error = of(bad).unwrap_err();
+            assert_eq!(error.code, "InvalidParameterException", "{bad}");
+        }
+    }
 }

@@ -31,6 +31,16 @@ pub enum GroupClass {
     Delivery,
 }
 
+/// Which services may write to a group: a document that the store's user reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupPolicy {
+    pub name: Option<String>,
+    pub document: String,
+    /// What whoever changes it must name.
+    pub revision: String,
+    pub updated_ms: u64,
+}
+
 /// What may be changed of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupSettings {
@@ -41,6 +51,8 @@ pub struct GroupSettings {
     /// What seals events from now on: the name of a key, which is the store's user's to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<GroupPolicy>,
 }
 
 impl GroupSettings {

@@ -24,6 +24,10 @@ pub enum LogsError {
     TooManyGroups,
     #[error("The resource can have no more than {} tags.", crate::limits::TAGS_MAX)]
     TooManyTags,
+    #[error(
+        "The resource policy of the log group has another revision than the one that was expected."
+    )]
+    OtherRevision,
     /// What the group's key is or says keeps its events from being written or read.
     #[error("{0}")]
     Key(String),

@@ -38,7 +38,7 @@ mod sealing;
 mod stream_file;
 mod writer;
 
-pub use catalog::{GroupClass, GroupSettings};
+pub use catalog::{GroupClass, GroupPolicy, GroupSettings};
 pub use error::LogsError;
 pub use event::{Event, Gap, InputEvent};
 pub use filter::{FilterQuery, Filtered, FilteredEvent, StreamChoice};

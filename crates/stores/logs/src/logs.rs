@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock, RwLock};
 use longshore_types::{AccountId, Clock, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::catalog::{Group, GroupClass, GroupSettings, State, Stream};
+use crate::catalog::{Group, GroupClass, GroupPolicy, GroupSettings, State, Stream};
 use crate::checkpoint;
 use crate::error::LogsError;
 use crate::event::{Gap, InputEvent};
@@ -186,6 +186,25 @@ impl Logs {
     ) -> Result<(), LogsError> {
         let edit: Edit = Box::new(move |settings| {
             settings.key = key;
+            Ok(())
+        });
+        self.change(account, name, Ask::EditGroup(edit)).await
+    }
+
+    /// Gives a group another policy, or none, if the one that it has is of the revision that is expected.
+    pub async fn set_policy(
+        &self,
+        account: AccountId,
+        name: GroupName,
+        expected: Option<String>,
+        policy: Option<GroupPolicy>,
+    ) -> Result<(), LogsError> {
+        let edit: Edit = Box::new(move |settings| {
+            let found = settings.policy.as_ref().map(|known| &known.revision);
+            if found != expected.as_ref() {
+                return Err(LogsError::OtherRevision);
+            }
+            settings.policy = policy;
             Ok(())
         });
         self.change(account, name, Ask::EditGroup(edit)).await

@@ -88,6 +88,7 @@ async fn keep() {
         tags: [("team".to_owned(), "blue".to_owned())].into(),
         deletion_protected: true,
         key: None,
+        policy: None,
     };
     logs.create_group(account(), group("/app"), GroupClass::InfrequentAccess, settings)
         .await

@@ -4,6 +4,7 @@
 
 pub mod access_keys;
 pub mod assume;
+mod by_service;
 pub mod guesses;
 pub mod linked;
 pub mod managed;
@@ -18,6 +19,7 @@ mod tagged;
 
 pub use access_keys::{KeyUse, KeyUses};
 pub use assume::{Assumption, CannotAssume};
+pub use by_service::ByService;
 pub(crate) use resource_policies::may_have_policies;
 pub use resource_policies::resource_policies_of;
 pub use session::Credentials;

@@ -47,6 +47,7 @@ const STEPS: &[Step] = &[
     Step { version: 20, run: take_vpc_peerings },
     Step { version: 21, run: take_scanning_rules },
     Step { version: 22, run: take_second_factors },
+    Step { version: 23, run: take_log_policies },
 ];
 
 /// The version that this release writes.
@@ -168,6 +169,11 @@ fn take_scanning_rules(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 /// Rows of second factors come to be, which sessions are made by: a release that does not know them must not write here,
 /// nor let in without them.
 fn take_second_factors(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows come to be that say which services may write to log groups: a release that does not know them must not write here.
+fn take_log_policies(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 

@@ -19,7 +19,6 @@ use longshore_types::{AccountId, Chain, Uuid};
 use tokio::time::Instant;
 use tracing::{debug, error};
 
-use super::absent;
 use super::answer::{Body, respond};
 use super::body::{self, BodyError, RequestBody, Whole};
 use super::budget::{Lease, Share};
@@ -230,7 +229,7 @@ impl<S: RegionApi> Server<S> {
         let Some(service) = service else { return Err(unknown_target(protocol, asked.parts)) };
         trace.operation.clone_from(&name);
         let operation: &'static Operation =
-            service.operation(&name).ok_or_else(|| absent::refusal(service, &name))?;
+            service.operation(&name).ok_or_else(|| service.unknown_operation(&name))?;
         self.region.authorize(&caller, service.name, operation.name)?;
         let request_id = asked.request_id;
         let call = Call { service, operation, protocol, inbound, form: form.as_ref(), request_id };

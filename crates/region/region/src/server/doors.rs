@@ -67,6 +67,8 @@ pub(super) enum NotLetIn {
     Silent,
     #[error("it spoke in the clear")]
     InTheClear,
+    #[error("it looked for the proof that a name is the region's")]
+    Proven,
     #[error(transparent)]
     NotIntroduced(#[from] NotIntroduced),
     #[error(transparent)]
@@ -108,7 +110,13 @@ impl Entry {
     ) -> Result<Stream, NotLetIn> {
         if let Some(tls) = self.tls.as_ref().filter(|_| first == HANDSHAKE_RECORD) {
             let acceptor = TlsAcceptor::from(tls.config());
-            return Ok(Stream::Tls(Box::new(acceptor.accept(stream).await?)));
+            let mut stream = acceptor.accept(stream).await?;
+            if stream.get_ref().1.alpn_protocol() == Some(acme::TLS_PROTOCOL) {
+                // The proof was the handshake.
+                stream.shutdown().await?;
+                return Err(NotLetIn::Proven);
+            }
+            return Ok(Stream::Tls(Box::new(stream)));
         }
         let is_allowed = match self.plain {
             Plain::Everybody => true,

@@ -5,7 +5,6 @@
 //! the process or a neighbour's connection; a handler that panics answers 500. What callers hold
 //! before they have proven who they are is bounded, and never the share of those who have.
 
-mod absent;
 mod answer;
 mod api;
 mod balancers;

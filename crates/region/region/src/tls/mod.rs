@@ -5,6 +5,7 @@
 //! in memory only, is for ninety days, and is another one after each start: clients know the authority. **Invariant:**
 //! whatever becomes of a renewal, connections are served with the last certificate that was good.
 
+mod acme;
 mod renewal;
 
 use std::fmt;
@@ -21,6 +22,8 @@ use trust::{
     AUTHORITY_DIR, Ask, Authority, AuthorityError, Fingerprint, NoCertificates, SignedKey,
 };
 
+pub(crate) use self::acme::AcmeRenewal;
+pub use self::acme::{AcmeSource, Proofs, serve_proofs};
 pub(crate) use renewal::Renewal;
 
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -39,6 +42,9 @@ pub enum TlsSource {
     /// Files in PEM form: the server's certificate with what is between it and its authority, its key, and the
     /// authority's own certificate if clients have to be told of it.
     Files { certificate: PathBuf, key: PathBuf, authority: Option<PathBuf> },
+    /// An ACME server signs one for some names; whoever comes by another is shown what the region's own authority signs
+    /// for these `names` and addresses.
+    Acme { names: Vec<String>, acme: AcmeSource },
 }
 
 /// Why there is no certificate.
@@ -54,6 +60,8 @@ pub enum TlsError {
     Pair { certificate: PathBuf, key: PathBuf, source: rustls::Error },
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    #[error("the listener keeps the certificate that it has, and asks again in {again_min} min")]
+    Acme { again_min: u64, source: ::acme::AcmeError },
 }
 
 /// What TLS connections are served with.
@@ -66,6 +74,7 @@ pub struct Tls {
 enum Origin {
     Own { authority: Box<Authority>, names: Vec<String> },
     Files(Files),
+    Acme(Box<acme::Origin>),
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +118,9 @@ impl Tls {
             TlsSource::Files { certificate, key, authority } => {
                 Origin::Files(Files { certificate, key, authority })
             }
+            TlsSource::Acme { names, acme } => {
+                Origin::Acme(Box::new(acme::Origin::open(data_dir, names, acme, now)?))
+            }
         };
         let current = origin.make(now)?;
         Ok(Self { origin, clock, current: Mutex::new(current) })
@@ -124,12 +136,24 @@ impl Tls {
         match &self.origin {
             Origin::Own { authority, .. } => Some(authority.certificate_file()),
             Origin::Files(files) => files.authority.as_deref(),
+            Origin::Acme(acme) => acme.authority_file(),
+        }
+    }
+
+    /// Where an ACME server's proofs are, if one is asked for certificates.
+    pub fn proofs(&self) -> Option<Arc<Proofs>> {
+        match &self.origin {
+            Origin::Acme(acme) => Some(acme.proofs()),
+            Origin::Own { .. } | Origin::Files(_) => None,
         }
     }
 
     /// What joining hosts pin; none if any system knows the authority.
     pub fn fingerprint(&self) -> Option<Fingerprint> {
         self.authority_file()?;
+        if let Origin::Acme(acme) = &self.origin {
+            return acme.authority().map(|it| Fingerprint::of(it));
+        }
         self.current().chain.last().map(|last| Fingerprint::of(last))
     }
 
@@ -144,17 +168,22 @@ impl Tls {
         let is_due = match (&self.origin, &basis) {
             (_, Basis::Signed { renew_at }) => *renew_at <= now,
             (Origin::Files(files), Basis::Read { stamps }) => files.stamps() != *stamps,
-            (Origin::Own { .. }, Basis::Read { .. }) => true,
+            (Origin::Own { .. } | Origin::Acme(_), Basis::Read { .. }) => true,
         };
         if is_due {
-            let next = self.origin.make(now)?;
-            *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
-            info!("the listener has a new certificate");
+            self.remake(now)?;
         }
         Ok(match self.current().basis {
             Basis::Signed { renew_at } => renew_at,
             Basis::Read { .. } => now.plus_ms(FILES_PERIOD_MS),
         })
+    }
+
+    fn remake(&self, now: Timestamp) -> Result<(), TlsError> {
+        let next = self.origin.make(now)?;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        info!("the listener has a new certificate");
+        Ok(())
     }
 }
 
@@ -168,18 +197,8 @@ impl Origin {
     fn make(&self, now: Timestamp) -> Result<Current, TlsError> {
         match self {
             Self::Own { authority, names } => {
-                let ask = Ask {
-                    subject: "Longshore region",
-                    names,
-                    key: SignedKey::P256,
-                    now,
-                    until: now.plus_ms(SERVER_MS),
-                };
-                let signed = authority.sign(&ask)?;
                 let file = authority.certificate_file().to_owned();
-                let key = PrivateKeyDer::from_pem_slice(signed.key_pem.as_bytes());
-                let key = key.map_err(|_| TlsError::Key { path: file.clone() })?;
-                let chain = vec![signed.certificate, signed.authority];
+                let (chain, key) = signed(authority, names, now)?;
                 let config = server_config(&chain, key).map_err(|source| TlsError::Pair {
                     certificate: file.clone(),
                     key: file,
@@ -189,8 +208,26 @@ impl Origin {
                 Ok(Current { config, chain, basis: Basis::Signed { renew_at } })
             }
             Self::Files(files) => files.read(),
+            Self::Acme(acme) => acme.make(now),
         }
     }
+}
+
+type ChainAndKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// What the region's own authority signs for its listener.
+fn signed(
+    authority: &Authority,
+    names: &[String],
+    now: Timestamp,
+) -> Result<ChainAndKey, TlsError> {
+    let until = now.plus_ms(SERVER_MS);
+    let ask = Ask { subject: "Longshore region", names, key: SignedKey::P256, now, until };
+    let signed = authority.sign(&ask)?;
+    let key = PrivateKeyDer::from_pem_slice(signed.key_pem.as_bytes());
+    let path = || authority.certificate_file().to_owned();
+    let key = key.map_err(|_| TlsError::Key { path: path() })?;
+    Ok((vec![signed.certificate, signed.authority], key))
 }
 
 impl Files {

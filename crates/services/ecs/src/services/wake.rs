@@ -125,6 +125,7 @@ pub(super) fn row(
         | Key::MapOperation(..)
         | Key::KmsKey(..)
         | Key::KmsAlias(..)
+        | Key::LogPolicy(..)
         | Key::Secret(..)
         | Key::SecretVersion(..)
         | Key::Parameter(..)

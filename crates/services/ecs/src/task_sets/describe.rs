@@ -30,7 +30,11 @@ pub(crate) async fn handle(
     let view = ecs.control.read(caller, &permission)?;
     let given = (input.cluster.as_deref(), input.service.as_deref());
     let service = service_of(ecs, &view, caller, given.0, given.1)?;
-    let with_tags = input.include.iter().flatten().any(|each| *each == api::TaskSetField::Tags);
+    let include = input.include.unwrap_or_default();
+    if let Some(unknown) = include.iter().find(|field| !field.is_known()) {
+        return Err(Refusal::invalid(format!("{unknown} should be one of [TAGS]")).into());
+    }
+    let with_tags = include.contains(&api::TaskSetField::Tags);
     let named = input.task_sets.unwrap_or_default();
     if NAMED_MAX < named.len() {
         let message = format!("taskSets can have at most {NAMED_MAX} items.");
