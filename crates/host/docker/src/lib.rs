@@ -47,7 +47,7 @@ pub struct DockerConfig {
     pub tag: String,
     /// The OCI runtime that containers are run by; without one the engine's default.
     pub runtime: Option<String>,
-    /// The control group above those of tasks, where there are such.
+    /// The control group above those of tasks, where there are such; see [`Docker::below`].
     pub cgroup_parent: Option<PathBuf>,
     /// Directories of the agent's whose directories are volumes: an empty one gets what the image has at its place.
     pub volumes: Vec<PathBuf>,
@@ -108,6 +108,13 @@ impl Docker {
         };
         let (config, about) = (Arc::new(config), Arc::new(about));
         Ok(Self { api, config, about, started: Arc::default() })
+    }
+
+    /// Puts containers below their task's group in this one, which the engine must have plain control groups for.
+    #[must_use]
+    pub fn below(mut self, cgroup_parent: PathBuf) -> Self {
+        Arc::make_mut(&mut self.config).cgroup_parent = Some(cgroup_parent);
+        self
     }
 
     pub fn about(&self) -> &About {

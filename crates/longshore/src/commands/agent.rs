@@ -180,8 +180,11 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     }
     data.create()?;
     let _lock = data.take(Role::Agent)?;
-    let Some(home) = Home::find(data, args).await? else { return Ok(()) };
     let host = Host::of(data)?;
+    if let Some(why) = docker::of_other_driver(&host.state_dir, args.host.is_docker()) {
+        return Err(Error::Refused(why));
+    }
+    let Some(home) = Home::find(data, args).await? else { return Ok(()) };
     let (parts, config) = match args.host.is_docker() {
         true => docker::parts(data, environment, &host, &home, args).await?,
         false => native_parts(data, environment, &host, &home, args).await?,

@@ -29,6 +29,24 @@ struct Record {
     socket: std::path::PathBuf,
 }
 
+/// Why an agent is not to start here: the other driver may have containers that nobody would look after.
+pub(super) fn of_other_driver(state_dir: &Path, is_docker: bool) -> Option<String> {
+    const WAY_OUT: &str = "start it as before, or end them first: longshore down";
+    if !is_docker {
+        let is_there = state_dir.join(RECORD).exists();
+        return is_there.then(|| {
+            format!(
+                "the tasks of this data directory are run by Docker (--driver docker): {WAY_OUT}"
+            )
+        });
+    }
+    let entries = std::fs::read_dir(state_dir.join("sandboxes")).into_iter().flatten().flatten();
+    let mut containers = entries.filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir()));
+    containers.next().map(|_| {
+        format!("this data directory has containers that Docker does not know, of --driver native: {WAY_OUT}")
+    })
+}
+
 pub(super) async fn parts(
     data: &DataDir,
     environment: &Environment,
@@ -37,20 +55,16 @@ pub(super) async fn parts(
     args: &AgentArgs,
 ) -> Result<(Parts, AgentConfig), Error> {
     let asked = |error: DockerError| Error::other("use Docker")(error);
-    let docker = Docker::connect(engine(host, &args.host)).await.map_err(asked)?;
+    let mut docker = Docker::connect(engine(host, &args.host)).await.map_err(asked)?;
     // Tasks are held to their sizes by groups of ours, which only root makes, and below which not every Docker puts
     // containers.
     let has_groups = environment.is_root && docker.about().has_plain_cgroups;
-    let groups = match has_groups {
-        true => {
-            let groups = Groups::open(&host.cgroup_parent);
-            Some(groups.map_err(Error::other("make a control group"))?)
-        }
-        false => None,
-    };
-    let mut config = engine(host, &args.host);
-    config.cgroup_parent = has_groups.then(|| host.cgroup_parent.clone());
-    let docker = Docker::connect(config).await.map_err(asked)?;
+    let mut groups = None;
+    if has_groups {
+        let made = Groups::open(&host.cgroup_parent);
+        groups = Some(made.map_err(Error::other("make a control group"))?);
+        docker = docker.below(host.cgroup_parent.clone());
+    }
     note(&host.state_dir, docker.socket())?;
     let bridge = docker.bridge(range(home)?).await.map_err(asked)?;
     let listeners = listeners(environment, &docker, &bridge, &args.host);
@@ -188,4 +202,23 @@ pub(super) async fn clean(host: &Host) -> Vec<String> {
         let _ = std::fs::remove_file(&path);
     }
     failures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_of_one_driver_are_not_left_to_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |is_docker| of_other_driver(dir.path(), is_docker);
+        assert_eq!((of(false), of(true)), (None, None));
+        std::fs::create_dir_all(dir.path().join("sandboxes/run")).unwrap();
+        assert!(of(true).is_some_and(|why| why.contains("--driver native")));
+        assert_eq!(of(false), None);
+        std::fs::remove_dir(dir.path().join("sandboxes/run")).unwrap();
+        note(dir.path(), Path::new("/run/docker.sock")).unwrap();
+        assert_eq!(of(true), None);
+        assert!(of(false).is_some_and(|why| why.contains("--driver docker")));
+    }
 }
