@@ -256,7 +256,7 @@ impl Docker {
     /// Every container of this agent.
     pub async fn recover(&self) -> Result<Vec<Recovered>, SandboxError> {
         let mut recovered = Vec::new();
-        for (id, labels) in self.list(None).await? {
+        for (id, labels) in self.list().await? {
             let Some(group) = label::<GroupId>(&labels, GROUP_LABEL) else { continue };
             match self.inspect(&id).await {
                 Ok(inspected) => recovered.push(found(id, group, &inspected)),
@@ -270,7 +270,7 @@ impl Docker {
     /// Which container has which endpoint, at which ports of the host.
     pub async fn endpoints(&self) -> Result<Vec<Known>, SandboxError> {
         let mut known = Vec::new();
-        for (id, labels) in self.list(None).await? {
+        for (id, labels) in self.list().await? {
             let endpoint = labels.get(create::ENDPOINT_LABEL).cloned();
             let address = label(&labels, create::ADDRESS_LABEL);
             let (Some(endpoint), Some(address)) = (endpoint, address) else { continue };
@@ -301,16 +301,10 @@ impl Docker {
         Ok(sizes.sum())
     }
 
-    async fn list(
-        &self,
-        run: Option<&str>,
-    ) -> Result<Vec<(ContainerId, HashMap<String, String>)>, SandboxError> {
-        let mut filters = self.own();
-        if let Some(run) = run {
-            filters.entry("label".to_owned()).or_default().push(format!("{RUN_LABEL}={run}"));
-        }
-        let options =
-            ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+    /// The runs that there are containers of, with what those are labelled with.
+    async fn list(&self) -> Result<Vec<(ContainerId, HashMap<String, String>)>, SandboxError> {
+        let filters = Some(self.own());
+        let options = ListContainersOptions { all: true, filters, ..Default::default() };
         let found = self.api.list_containers(Some(options)).await.map_err(unlisted)?;
         let own = found.into_iter().filter_map(|each| {
             let labels = each.labels?;
@@ -339,7 +333,7 @@ impl Docker {
     /// Removes everything of this agent's. Failures are collected.
     pub async fn remove_all(&self) -> Vec<String> {
         let mut failures = Vec::new();
-        match self.list(None).await {
+        match self.list().await {
             Ok(found) => {
                 for (id, _) in found {
                     if let Err(error) = self.delete(&id).await {
