@@ -216,7 +216,9 @@ def test_containers_of_a_task_share_volumes_and_find_each_other(own, host, tmp_p
 
 def test_a_container_asks_its_agent_for_metadata_and_credentials(own, host):
     role = make_role(host)
-    script = ("U=$ECS_CONTAINER_METADATA_URI_V4; wget -qO- $U; echo; wget -qO- $U/task; echo; wget -qO- $U/stats; echo; "
+    script = ("U=$ECS_CONTAINER_METADATA_URI_V4; wget -qO- $U; echo; wget -qO- $U/task; echo; "
+              # Until the agent has seen that the container runs, there are none.
+              "until S=$(wget -qO- $U/stats) && test \"$S\" != null; do sleep 0.2; done; echo \"$S\"; "
               "wget -qO- http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI; echo; "
               "wget -T 3 -qO- http://169.254.169.254/ 2>&1 || echo closed")
     lines, task = own.to_end("sh", "-c", script, task={"taskRoleArn": role, "networkMode": "bridge"},
