@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, EndpointIpamConfig, EndpointSettings, HealthConfig,
@@ -316,7 +316,7 @@ fn volume(tag: &str, mount: &sandbox::Mount) -> Mount {
 }
 
 /// Another directory has another name.
-fn volume_name(tag: &str, path: &PathBuf) -> String {
+fn volume_name(tag: &str, path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt as _;
     let hash = Sha256::digest(path.as_os_str().as_bytes());
     let hash: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();

@@ -7,6 +7,10 @@
 //! **Invariant:** everything that is made here carries the label [`AGENT_LABEL`] with the agent's tag, by which the next
 //! agent finds it; what does not is never touched.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "bollard's own types are made of these maps, which are looked up by key or sent"
+)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 mod containers;
