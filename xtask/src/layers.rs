@@ -52,7 +52,10 @@ const LAYERS: &[Layer] = &[
         folder: "host",
         below: &["base"],
         besides: &["routing"],
-        within: &[("agent", &["image", "network", "sandbox"])],
+        within: &[
+            ("agent", &["docker", "image", "network", "sandbox"]),
+            ("docker", &["image", "sandbox"]),
+        ],
     },
     Layer { folder: "stores", below: &["base"], besides: &["image"], within: &[] },
     Layer {
@@ -82,7 +85,7 @@ const PURE: &[&str] = &["longshore-types", "model", "plan", "policy", "routing"]
 const IMPURE: &[&str] = &["tokio", "hyper", "mio", "rusqlite", "nix", "rustix"];
 
 /// Libraries that only one of our crates may use by itself.
-const OWNED: &[(&str, &str)] = &[("rusqlite", "store"), ("libcontainer", "sandbox")];
+const OWNED: &[(&str, &str)] = &[("rusqlite", "store"), ("libcontainer", "sandbox"), ("bollard", "docker")];
 
 /// Where `unsafe` may be written; every other crate takes the workspace's lints, which forbid it.
 /// The probe is an attacker's program for tests: nothing of ours is linked with it.

@@ -295,6 +295,21 @@ mod tests {
         for bad in ["pids-max 15", "pids-max 4194305", "storage-gib 0"] {
             assert!(host(&format!("longshore agent --task-{bad}")).is_err(), "{bad}");
         }
+        let line = "longshore up --driver docker --docker-host unix:///run/d.sock --runtime runsc";
+        let said = host(line).unwrap();
+        assert_eq!(said.misplaced(), None);
+        let line = format!("longshore agent {}", said.to_args().join(" "));
+        let said = host(&line).unwrap();
+        assert!(said.is_docker());
+        assert_eq!(said.docker_socket(), std::path::Path::new("/run/d.sock"));
+        assert_eq!(said.runtime.as_deref(), Some("runsc"));
+        for bad in ["--driver podman", "--docker-host tcp://127.0.0.1:2375"] {
+            assert!(host(&format!("longshore agent {bad}")).is_err(), "{bad}");
+        }
+        for lost in ["--runtime runsc", "--driver docker --gpu a=/dev/null"] {
+            let said = host(&format!("longshore agent {lost}")).unwrap();
+            assert!(said.misplaced().is_some(), "{lost}");
+        }
         for bad in ["x", "=x", "x=", "a=#", "longshore.link-local=on"] {
             let line = format!("longshore agent --instance-attribute {bad}");
             assert!(host(&line).is_err(), "{bad}");

@@ -63,6 +63,27 @@ pub struct AgentConfig {
     /// Where layers are given to other hosts, if they are.
     pub layer_port: u16,
     pub gpus: Gpus,
+    /// What containers are run by, and so what the region is told that they can have.
+    pub driver: Driver,
+}
+
+/// What runs the containers of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// Our own sandbox and network.
+    #[default]
+    Native,
+    Docker(DockerDriver),
+}
+
+/// Docker as it is on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DockerDriver {
+    pub version: String,
+    /// Whether tasks can be held to a size as a whole.
+    pub has_task_sizes: bool,
+    /// Whether containers reach the agent at its address, and so have their task's credentials.
+    pub answers_containers: bool,
 }
 
 /// What one task may take of this host.
@@ -107,6 +128,7 @@ impl AgentConfig {
             task_limits: TaskLimits::default(),
             layer_port: LAYER_PORT,
             gpus: Gpus::default(),
+            driver: Driver::Native,
             steps: Steps::default(),
         }
     }

@@ -47,7 +47,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::sync::{Notify, Semaphore};
 
 pub use client::{Attribute, CredentialsSource, FixedCredentials};
-pub use config::{AgentConfig, Parts, TaskLimits};
+pub use config::{AgentConfig, DockerDriver, Driver, Parts, TaskLimits};
 pub use gpus::{Cdi, Gpu, Gpus, NotAGpu, NotCdi};
 pub use limits::{TASK_PIDS_DEFAULT, TASK_PIDS_LEAST, TASK_PIDS_MOST};
 pub use register::capabilities;
@@ -69,8 +69,8 @@ use crate::state_dir::{InstanceRecord, StateDir};
 
 pub(crate) const AGENT_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) const AGENT_HASH: &str = "longshore";
-pub(crate) const RUNTIME_VERSION: &str =
-    concat!("DockerVersion: longshore-", env!("CARGO_PKG_VERSION"));
+/// What stands where Amazon's agent says which Docker it has, where there is none.
+pub const OWN_RUNTIME: &str = concat!("longshore-", env!("CARGO_PKG_VERSION"));
 
 /// The agent of this host. Dropping it ends the agent and leaves the containers running.
 #[derive(Clone, Debug)]
@@ -93,6 +93,10 @@ impl Agent {
                 region: config.region.clone(),
                 trust: config.trust.clone(),
                 log_endpoints: config.log_endpoints.clone(),
+                runtime: match &config.driver {
+                    Driver::Native => OWN_RUNTIME.to_owned(),
+                    Driver::Docker(docker) => docker.version.clone(),
+                },
             },
             Arc::clone(&parts.credentials),
             Arc::clone(&parts.clock),

@@ -92,6 +92,7 @@ mod tests {
             region: "us-east-1".parse().unwrap(),
             trust: Trust::system(),
             log_endpoints: Vec::new(),
+            runtime: crate::OWN_RUNTIME.to_owned(),
         };
         let credentials = aws_wire::sigv4::Credentials {
             access_key: "AKID".into(),

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use docker::{Interface, Published, Surroundings};
 use futures_util::future::BoxFuture;
 use image::{Auth, ImageConfig, PullError, Reference};
 use longshore_types::Timestamp;
@@ -62,7 +63,12 @@ pub trait Runtime: Send + Sync + Debug {
     ) -> BoxFuture<'_, Result<(), SandboxError>>;
     fn remove_group(&self, group: GroupId) -> BoxFuture<'_, Result<(), SandboxError>>;
     fn groups(&self) -> BoxFuture<'_, Result<Vec<GroupId>, SandboxError>>;
-    fn create(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<(), SandboxError>>;
+    /// `around` is for runtimes that make more than the sandbox does.
+    fn create(
+        &self,
+        spec: ContainerSpec,
+        around: Surroundings,
+    ) -> BoxFuture<'_, Result<(), SandboxError>>;
     fn start(&self, id: ContainerId) -> BoxFuture<'_, Result<Started, SandboxError>>;
     /// Makes and starts what only holds namespaces, unless it is there and runs.
     fn hold(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<(), SandboxError>>;
@@ -134,8 +140,10 @@ pub trait Output: Send {
 pub struct LocalImage {
     pub digest: String,
     pub config: ImageConfig,
-    /// Lowest first.
+    /// Lowest first; none where the runtime keeps images itself.
     pub layers: Vec<PathBuf>,
+    /// What such a runtime finds it by.
+    pub name: Option<String>,
     pub lease: Arc<dyn Lease>,
 }
 
@@ -167,12 +175,17 @@ pub enum NetError {
     Mac { mac: String, why: AddrError },
     #[error(transparent)]
     Network(#[from] NetworkError),
+    #[error("the {driver} driver of this host has no {what}")]
+    NotHere { driver: &'static str, what: &'static str },
+    #[error(transparent)]
+    Container(#[from] SandboxError),
 }
 
 /// An interface in its own namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
-    pub netns: PathBuf,
+    /// None where the runtime makes both together with the container.
+    pub netns: Option<PathBuf>,
     pub address: Ipv4Addr,
     /// What belongs into the containers' `resolv.conf`.
     pub nameserver: Option<Ipv4Addr>,

@@ -277,6 +277,8 @@ fn start(error: &SandboxError) -> String {
         SandboxError::NotExecutable { command, why, .. } => {
             format!("{lead}: exec: \"{command}\": {why}")
         }
+        // Which begins as ours does.
+        SandboxError::Engine { .. } => format!("CannotStartContainerError: {}", Chain(error)),
         SandboxError::NoSuchUser { .. }
         | SandboxError::NoSuchGroup { .. }
         | SandboxError::WorkingDirectory { .. }

@@ -6,7 +6,7 @@ use longshore_types::{Chain, Uuid};
 use tracing::{error, info, warn};
 
 use crate::client::{Api, Attribute, Backoff, CallError, PlatformDevice, Register, Resource};
-use crate::config::{AgentConfig, Parts};
+use crate::config::{AgentConfig, Driver, Parts};
 use crate::state_dir::InstanceRecord;
 
 /// Says that a host ends fenced tasks itself.
@@ -118,8 +118,9 @@ fn request(
     record: &InstanceRecord,
     client_token: String,
 ) -> Register {
-    let mut attributes = capabilities();
-    // Interfaces are made by us as the payload says; nobody needs to attach them first.
+    let mut attributes = capabilities_of(&config.driver);
+    // Interfaces are made by us as the payload says; nobody needs to attach them first. It also says whose agent this is:
+    // tasks with interfaces are kept from where there are none by what Amazon's agent says as well.
     attributes.push(Attribute::with("longshore.eni", "true"));
     if let Some(address) = config.underlay {
         attributes.push(Attribute::with("longshore.underlay-address", address.to_string()));
@@ -133,7 +134,7 @@ fn request(
     if config.lease_file.is_some() {
         attributes.push(Attribute::with(FENCE_ATTRIBUTE, "true"));
     }
-    if config.is_fargate {
+    if config.is_fargate && config.driver == Driver::Native {
         attributes.push(Attribute::with("longshore.fargate", "true"));
         attributes.push(Attribute::flag("ecs.capability.extensible-ephemeral-storage"));
     }
@@ -173,6 +174,44 @@ fn memory_mib() -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) / 1024
+}
+
+/// What only our own sandbox and network can do: what of it a task asks for, a host with Docker is not asked for.
+const NOT_BY_DOCKER: [&str; 14] = [
+    "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
+    "ecs.capability.container-restart-policy",
+    "ecs.capability.firelens.fluentd",
+    "ecs.capability.firelens.fluentbit",
+    "ecs.capability.firelens.non-root-user",
+    "ecs.capability.firelens.options.config.file",
+    "ecs.capability.firelens.options.config.s3",
+    "ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit",
+    "ecs.capability.pid-ipc-namespace-sharing",
+    "ecs.capability.task-eni",
+    "ecs.capability.task-eni-block-instance-metadata",
+    "ecs.capability.extensible-ephemeral-storage",
+    "longshore.fargate",
+    "longshore.fence",
+];
+const TASK_SIZES: [&str; 2] =
+    ["ecs.capability.task-cpu-mem-limit", "ecs.capability.increased-task-cpu-limit"];
+const TASK_ROLES: [&str; 2] = [
+    "com.amazonaws.ecs.capability.task-iam-role",
+    "com.amazonaws.ecs.capability.task-iam-role-network-host",
+];
+
+/// The same of a host whose containers are run by `driver`.
+fn capabilities_of(driver: &Driver) -> Vec<Attribute> {
+    let mut all = capabilities();
+    if let Driver::Docker(docker) = driver {
+        all.retain(|attribute| {
+            let name = attribute.name.as_str();
+            !NOT_BY_DOCKER.contains(&name)
+                && (docker.has_task_sizes || !TASK_SIZES.contains(&name))
+                && (docker.answers_containers || !TASK_ROLES.contains(&name))
+        });
+    }
+    all
 }
 
 /// What a task may need of us, as the region places tasks by these names: no file systems.
@@ -275,5 +314,34 @@ mod tests {
         }
         let unique: std::collections::BTreeSet<&String> = names.iter().collect();
         assert_eq!(unique.len(), names.len());
+    }
+
+    #[test]
+    fn a_host_with_docker_claims_less() {
+        let names = |has_task_sizes, answers_containers| -> Vec<String> {
+            let uri = "http://127.0.0.1:4566".parse().unwrap();
+            let mut config = AgentConfig::new(uri, "us-east-1".parse().unwrap(), "/tmp".into());
+            let version = "20.10.24".to_owned();
+            let docker = crate::DockerDriver { version, has_task_sizes, answers_containers };
+            config.driver = Driver::Docker(docker);
+            let record = InstanceRecord::default();
+            let request = request(&config, "default", &record, "token".to_owned());
+            request.attributes.into_iter().map(|attribute| attribute.name).collect()
+        };
+        let able = names(true, true);
+        for absent in NOT_BY_DOCKER {
+            assert!(!able.iter().any(|name| name == absent), "{absent}");
+        }
+        for present in TASK_SIZES.iter().chain(&TASK_ROLES) {
+            assert!(able.iter().any(|name| name == present), "{present}");
+            assert!(!names(false, false).iter().any(|name| name == present), "{present}");
+        }
+        let known: Vec<String> = capabilities().into_iter().map(|it| it.name).collect();
+        let is_known =
+            |name: &str| known.iter().any(|it| it == name) || name.starts_with("longshore.");
+        let later = "ecs.capability.extensible-ephemeral-storage";
+        for name in NOT_BY_DOCKER {
+            assert!(is_known(name) || name == later, "{name} is no capability");
+        }
     }
 }

@@ -80,6 +80,9 @@ pub enum PullError {
         #[source]
         source: Box<LayerError>,
     },
+    /// Another engine was to pull it, and did not; in its own words where it answered.
+    #[error("failed to pull {image}: {why}")]
+    Engine { image: String, why: String },
     #[error("failed to pull {image}: {}", Chain(.source))]
     Store {
         image: String,
@@ -104,6 +107,7 @@ impl PullError {
             | Self::Digest { .. }
             | Self::NoSpace { .. }
             | Self::Layer { .. }
+            | Self::Engine { .. }
             | Self::Store { .. } => false,
         }
     }
@@ -129,6 +133,7 @@ impl PullError {
             | Self::Digest { .. }
             | Self::NoSpace { .. }
             | Self::Layer { .. }
+            | Self::Engine { .. }
             | Self::Store { .. } => None,
         }
     }

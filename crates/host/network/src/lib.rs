@@ -15,6 +15,7 @@
 
 mod addr;
 mod balancers;
+mod bridged;
 pub mod connect;
 mod dns;
 mod endpoint;
@@ -66,6 +67,7 @@ pub use traffic::{GroupRule, Peer, SecurityGroup, Traffic};
 
 pub use crate::addr::{AddrError, MacAddr};
 pub use crate::balancers::{balancer_namespace, has_balancers};
+pub use crate::bridged::{lead_to_agent, lead_to_agent_no_more};
 pub use crate::endpoint::{Attached, Binding, Counters, EniSpec};
 pub use crate::error::NetworkError;
 pub use crate::flows::CountedFlows;
@@ -73,7 +75,7 @@ pub use crate::learn::News;
 pub use crate::names::{EndpointId, NameError, NetTag};
 pub use crate::nameserver::{Lookup, NameServer, Told};
 pub use crate::netlink::NetlinkError;
-pub use crate::publish::{PortError, PortMapping, Protocol};
+pub use crate::publish::{HostPorts, PortError, PortMapping, Protocol, granted_before};
 pub use crate::ranges::{claim_ranges, ranges_in_use};
 pub use crate::ruleset::{ControlGroup, LocalService};
 pub use crate::tunnels::Encryption;
@@ -86,7 +88,6 @@ use crate::netns::{Pool, Reaper, Recipe};
 use crate::nft::docker::{self, Foreign};
 use crate::numbers::LinkNumbers;
 use crate::overlay::{Overlay, Underlay};
-use crate::publish::HostPorts;
 use crate::records::Records;
 use crate::router::Routers;
 use crate::ruleset::{Plan, Table};
@@ -575,7 +576,7 @@ fn adopt_ports(
 }
 
 /// As ECS does: the host's ephemeral range, or the one registered for dynamic ports.
-fn ephemeral_ports() -> RangeInclusive<u16> {
+pub fn ephemeral_ports() -> RangeInclusive<u16> {
     const REGISTERED: RangeInclusive<u16> = 49_153..=65_535;
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut bounds = text.split_whitespace().map(str::parse);

@@ -33,7 +33,7 @@ pub struct Binding {
 
 /// What `requests` were granted before, in their order: whoever asked may not have heard of it. `None` if
 /// any of them was not.
-pub(crate) fn granted_before(known: &[Binding], requests: &[PortMapping]) -> Option<Vec<Binding>> {
+pub fn granted_before(known: &[Binding], requests: &[PortMapping]) -> Option<Vec<Binding>> {
     let mut left = known.to_vec();
     let mut granted = Vec::with_capacity(requests.len());
     for request in requests {
@@ -67,19 +67,20 @@ enum Hold {
 
 /// The ports of this host that are published, each held by a socket.
 #[derive(Debug)]
-pub(crate) struct HostPorts {
+pub struct HostPorts {
     dynamic: RangeInclusive<u16>,
     next: u16,
     held: BTreeMap<(Protocol, u16), Option<Hold>>,
 }
 
 impl HostPorts {
-    pub(crate) fn new(dynamic: RangeInclusive<u16>) -> Self {
+    /// `dynamic` is where ports are taken from when any will do.
+    pub fn new(dynamic: RangeInclusive<u16>) -> Self {
         Self { next: *dynamic.start(), dynamic, held: BTreeMap::new() }
     }
 
     /// Reserves all of `wishes`, or none of them.
-    pub(crate) fn reserve(&mut self, requests: &[PortMapping]) -> Result<Vec<Binding>, PortError> {
+    pub fn reserve(&mut self, requests: &[PortMapping]) -> Result<Vec<Binding>, PortError> {
         let mut granted = Vec::with_capacity(requests.len());
         for run in requests.chunk_by(|_, next| next.follows) {
             match self.reserve_run(run) {
@@ -95,7 +96,7 @@ impl HostPorts {
 
     /// Takes a port that was published before a restart. Somebody else may have it by now; the
     /// translation goes first, so it stays ours all the same, and the answer says so.
-    pub(crate) fn adopt(&mut self, binding: &Binding) -> Result<(), PortError> {
+    pub fn adopt(&mut self, binding: &Binding) -> Result<(), PortError> {
         let held = hold(binding.protocol, binding.host_port);
         let (hold, outcome) = match held {
             Ok(hold) => (Some(hold), Ok(())),
@@ -105,7 +106,14 @@ impl HostPorts {
         outcome
     }
 
-    pub(crate) fn release(&mut self, binding: &Binding) {
+    /// A published port stays published, and who is to listen at it can: nobody else gets it from here.
+    pub fn leave(&mut self, binding: &Binding) {
+        if let Some(hold) = self.held.get_mut(&(binding.protocol, binding.host_port)) {
+            *hold = None;
+        }
+    }
+
+    pub fn release(&mut self, binding: &Binding) {
         self.held.remove(&(binding.protocol, binding.host_port));
     }
 

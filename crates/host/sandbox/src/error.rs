@@ -51,6 +51,9 @@ pub enum SandboxError {
     /// The OCI runtime refused; its chain of reasons is in `why`.
     #[error("the container runtime failed to {doing}: {why}")]
     Runtime { doing: String, why: String },
+    /// Another engine that runs containers refused, in its own words.
+    #[error("Error response from daemon: {why}")]
+    Engine { why: String },
     #[error("failed to {doing}")]
     Io {
         doing: String,

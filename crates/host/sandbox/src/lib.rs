@@ -14,6 +14,7 @@
 //! | `lease` | until when fenced containers may run, which their shims hold them to |
 //! | `launch`, `init` | the last steps inside the container |
 //! | `cgroup` | limits and usage, both versions |
+//! | `groups` | the same for containers of somebody else's |
 //! | `storage` | what containers' files take of the disk |
 //! | `usage` | what a container has used, in Docker's detail |
 //! | `sys` | the system calls behind all that |
@@ -33,6 +34,7 @@ mod cgroup;
 mod client;
 mod error;
 mod files;
+mod groups;
 mod ids;
 mod init;
 mod launch;
@@ -54,6 +56,7 @@ mod users;
 
 pub use cgroup::GroupNumber;
 pub use error::SandboxError;
+pub use groups::Groups;
 pub use ids::{ContainerId, GroupId, NotAName};
 pub use lease::{FENCED_OFF, FencedBy, Lease, uptime_ms};
 pub use nix::sys::signal::Signal;
@@ -66,6 +69,6 @@ pub use spec::{
     Seccomp, Started, Stats, Tmpfs, Ulimit,
 };
 pub use spool::{LogItem, LogReader, LogRecord, Position, Stream};
-pub use storage::{DiskRoom, StorageUse};
-pub use sys::{clock_state, trim_memory};
+pub use storage::{DiskRoom, StorageUse, disk_room, storage_of};
+pub use sys::{clock_state, kill_process, trim_memory};
 pub use usage::{BlockCount, ClockState, Usage};

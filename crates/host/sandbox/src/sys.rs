@@ -110,6 +110,14 @@ pub(crate) fn set_name(name: &CStr) {
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
 }
 
+/// Kills a process that is not one of ours; one that is gone is fine.
+pub fn kill_process(pid: i32) {
+    // Zero and less mean groups.
+    if pid > 0 {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+    }
+}
+
 /// What the kernel was told of the clock by whoever keeps it right.
 pub fn clock_state() -> io::Result<ClockState> {
     const UNSYNCHRONIZED: libc::c_int = 5;

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use agent::{Gpu, TASK_PIDS_LEAST, TASK_PIDS_MOST};
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
 use longshore_types::{ClusterName, RegionName};
 
 use super::balancer::BalancerAddress;
@@ -47,6 +47,17 @@ pub(crate) struct AgentArgs {
 /// What a host says of itself when it joins a cluster, and what it offers and keeps to.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct HostArgs {
+    /// What runs the containers of tasks: Longshore itself, which needs root, or a Docker Engine that is on the machine,
+    /// which does without where its socket may be used
+    #[arg(long, value_name = "native|docker", value_enum, default_value_t = DriverName::Native)]
+    pub(crate) driver: DriverName,
+    /// Where the Docker Engine is [default: unix:///var/run/docker.sock]
+    #[arg(long, value_name = "unix:///PATH", value_parser = docker_host)]
+    pub(crate) docker_host: Option<PathBuf>,
+    /// The OCI runtime that Docker runs containers by, such as runsc, under the name that it has there
+    /// [default: Docker's default]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) runtime: Option<String>,
     /// The Auto Scaling group that this machine belongs to: the capacity provider that names the
     /// group places its tasks here
     #[arg(long, value_name = "NAME")]
@@ -121,6 +132,25 @@ pub(crate) struct HostArgs {
     /// [default: 127.0.0.1:51678]
     #[arg(long, value_name = "ADDR:PORT|off", value_parser = introspection)]
     pub(crate) introspection: Option<IntrospectionAt>,
+}
+
+/// What runs containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DriverName {
+    #[default]
+    Native,
+    Docker,
+}
+
+/// Where the Docker Engine is unless it is said.
+const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+
+/// `unix:///run/user/1000/docker.sock`, as `DOCKER_HOST` has it.
+fn docker_host(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("unix://").filter(|path| path.starts_with('/'));
+    path.map(PathBuf::from).ok_or_else(|| {
+        "write it as unix:///PATH: Docker is spoken to on its own machine, by its socket".to_owned()
+    })
 }
 
 /// What containers are told of the region.
@@ -217,6 +247,51 @@ impl HostArgs {
         self.is_open(HOST_SERVICES_ATTRIBUTE)
     }
 
+    /// Whether containers are run by Docker.
+    pub(crate) fn is_docker(&self) -> bool {
+        self.driver == DriverName::Docker
+    }
+
+    /// The socket of the Docker Engine.
+    pub(crate) fn docker_socket(&self) -> PathBuf {
+        self.docker_host.clone().unwrap_or_else(|| PathBuf::from(DOCKER_SOCKET))
+    }
+
+    /// What is only for one of the drivers, and which is not this one.
+    pub(crate) fn misplaced(&self) -> Option<String> {
+        let of_docker =
+            [("--docker-host", self.docker_host.is_some()), ("--runtime", self.runtime.is_some())];
+        let of_native = [
+            ("--gpu", !self.gpus.is_empty()),
+            ("--fargate yes", self.fargate == Some(true)),
+            ("--share-layers yes", self.share_layers == Some(true)),
+            ("--image-cache-gib", self.image_cache_gib.is_some()),
+            ("--underlay-address", self.underlay_address.is_some()),
+        ];
+        let said = |(flag, is_said): (&'static str, bool)| is_said.then_some(flag);
+        match self.driver {
+            DriverName::Native => {
+                let flag = of_docker.into_iter().find_map(said)?;
+                Some(format!("{flag} is for containers that Docker runs: say --driver docker too"))
+            }
+            DriverName::Docker => {
+                let flag = of_native.into_iter().find_map(said)?;
+                Some(format!("{flag} is nothing that --driver docker has: leave it out"))
+            }
+        }
+    }
+
+    /// What runs containers, as flags.
+    fn driver_args(&self) -> Vec<(String, String)> {
+        let driver = self.is_docker().then(|| ("--driver".to_owned(), "docker".to_owned()));
+        let socket = self
+            .docker_host
+            .iter()
+            .map(|path| ("--docker-host".to_owned(), format!("unix://{}", path.display())));
+        let runtime = self.runtime.iter().map(|name| ("--runtime".to_owned(), name.clone()));
+        driver.into_iter().chain(socket).chain(runtime).collect()
+    }
+
     /// Where operators ask this host's agent.
     pub(crate) fn introspection(&self) -> Option<SocketAddr> {
         match self.introspection {
@@ -276,6 +351,7 @@ impl HostArgs {
             .map(|(name, value)| ("--instance-attribute".to_owned(), format!("{name}={value}")))
             .chain(limits.into_iter().flatten())
             .chain(self.ways())
+            .chain(self.driver_args())
             .chain(self.gpus.iter().map(|gpu| ("--gpu".to_owned(), gpu.to_string())))
             .flat_map(|(flag, value)| [flag, value])
             .chain(self.no_gpus.then(|| "--no-gpus".to_owned()))

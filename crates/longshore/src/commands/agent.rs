@@ -3,6 +3,7 @@
 //! All names of kernel objects carry a tag made from the data directory, so that two regions on one
 //! machine never touch each other's.
 
+mod docker;
 mod home;
 mod underlay;
 mod unit;
@@ -167,45 +168,30 @@ pub(crate) async fn run(
 }
 
 async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> Result<(), Error> {
-    if !environment.is_root {
+    if let Some(why) = args.host.misplaced() {
+        return Err(Error::Refused(why));
+    }
+    if !environment.is_root && !args.host.is_docker() {
         return Err(Error::Refused(format!(
             "the agent makes namespaces, control groups and mounts, which needs root; \
-             run: sudo longshore agent --data-dir {}",
+             run: sudo longshore agent --data-dir {} (or have Docker run containers: --driver docker)",
             data.root().display()
         )));
     }
     data.create()?;
     let _lock = data.take(Role::Agent)?;
-    let Some(home) = Home::find(data, args).await? else { return Ok(()) };
     let host = Host::of(data)?;
-    let clock = Arc::new(SystemClock);
-    let sandboxes = host.sandboxes(environment, POOL_SIZE).await?;
-    let network = host.network(&home, &args.host, sandboxes.group_number()).await?;
-    let (puller, sharing) = puller(&host, &home, args)?;
-    let encryption = encryption(&home, &network);
-    let task_endpoint = task_endpoint(&home, &network)?;
-    let changes = network.connect_learned();
-    let parts = Parts {
-        runtime: Arc::new(SandboxRuntime(sandboxes)),
-        images: Arc::new(
-            StoreImages::new(puller)
-                .with_logins(data.root().join("registry-auth.json"))
-                .within(args.host.image_cache_gib.map(|gib| gib << 30)),
-        ),
-        networks: Arc::new(HostNetworks(network)),
-        credentials: Arc::clone(&home.credentials),
-        clock,
-        ids: Arc::new(OsIds),
-        endpoint: task_endpoint.map(Arc::new),
-        sharing,
+    if let Some(why) = docker::of_other_driver(&host.state_dir, args.host.is_docker()) {
+        return Err(Error::Refused(why));
+    }
+    let Some(home) = Home::find(data, args).await? else { return Ok(()) };
+    let (parts, config) = match args.host.is_docker() {
+        true => docker::parts(data, environment, &host, &home, args).await?,
+        false => native_parts(data, environment, &host, &home, args).await?,
     };
-    let config = agent_config(&host, &home, args, encryption);
     let agent = Agent::open(config, parts).await.map_err(Error::other("start the agent"))?;
     let cluster = home.cluster.clone().unwrap_or_else(ClusterName::default_cluster);
     info!(region = %home.region, %cluster, "agent ready");
-    #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
-    tokio::spawn(bound_shims_log(host.state_dir.join("sandboxes/shims.log")));
-    keep_processes(data, environment, (&home, args.balancer_address), (&host.run_dir, changes));
     tokio::select! {
         ended = agent.run() => ended.map_err(Error::other("run the agent"))?,
         () = signals::stop() => {}
@@ -213,6 +199,54 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     }
     info!("agent stopped, containers go on");
     Ok(())
+}
+
+/// Our own sandbox and network, and the processes beside the agent.
+async fn native_parts(
+    data: &DataDir,
+    environment: &Environment,
+    host: &Host,
+    home: &Home,
+    args: &AgentArgs,
+) -> Result<(Parts, AgentConfig), Error> {
+    let sandboxes = host.sandboxes(environment, POOL_SIZE).await?;
+    let network = host.network(home, &args.host, sandboxes.group_number()).await?;
+    let (puller, sharing) = puller(host, home, args)?;
+    let encryption = encryption(home, &network);
+    let task_endpoint = task_endpoint(home, &network)?;
+    let changes = network.connect_learned();
+    let parts = Parts {
+        runtime: Arc::new(SandboxRuntime(sandboxes)),
+        images: Arc::new(
+            StoreImages::new(puller)
+                .with_logins(logins(data))
+                .within(args.host.image_cache_gib.map(|gib| gib << 30)),
+        ),
+        networks: Arc::new(HostNetworks(network)),
+        credentials: Arc::clone(&home.credentials),
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(OsIds),
+        endpoint: task_endpoint.map(Arc::new),
+        sharing,
+    };
+    let mut config = agent_config(host, home, args);
+    config.underlay = home.underlay;
+    config.encryption = encryption;
+    config.gpus = gpus(&args.host);
+    config.serves_balancers = home.serves_balancers();
+    config.lease_file = Some(host.run_dir.join("lease"));
+    if shares_layers(home, &args.host) {
+        config.reserved_ports.push(config.layer_port);
+    }
+    #[expect(clippy::disallowed_methods, reason = "it ends with the process")]
+    tokio::spawn(bound_shims_log(host.state_dir.join("sandboxes/shims.log")));
+    keep_processes(data, environment, (home, args.balancer_address), (&host.run_dir, changes));
+    Ok((parts, config))
+}
+
+/// Where logins of other registries are, as `docker login` writes them.
+fn logins(data: &DataDir) -> PathBuf {
+    data.root().join("registry-auth.json")
 }
 
 /// Has the processes beside the agent run while they are wanted.
@@ -268,20 +302,14 @@ fn encryption(home: &Home, network: &Network) -> Option<String> {
     })
 }
 
-fn agent_config(
-    host: &Host,
-    home: &Home,
-    args: &AgentArgs,
-    encryption: Option<String>,
-) -> AgentConfig {
+/// What is said to every agent, whatever runs its containers.
+fn agent_config(host: &Host, home: &Home, args: &AgentArgs) -> AgentConfig {
     let mut config =
         AgentConfig::new(home.endpoint.clone(), home.region.clone(), host.state_dir.clone());
     config.trust = home.trust.clone();
     config.cluster = home.cluster.as_ref().map(ToString::to_string);
     let said = args.host.attributes_in(&home.region).into_iter();
     let said = said.chain(home.attributes.iter().cloned());
-    config.underlay = home.underlay;
-    config.encryption = encryption;
     config.attributes = said.map(|(name, value)| Attribute::with(name, value)).collect();
     config.log_endpoints.clone_from(&args.egress.allow_log_endpoint);
     let denied = args.egress.images.deny_egress.iter();
@@ -292,17 +320,11 @@ fn agent_config(
         storage_bytes: args.host.task_storage_gib.map(|gib| gib << 30).or(defaults.storage_bytes),
     };
     config.region_for_tasks = region_for_tasks(home, &args.host);
-    config.gpus = gpus(&args.host);
     config.introspection = args.host.introspection();
-    config.serves_balancers = home.serves_balancers();
     config.is_fargate = args.host.fargate.unwrap_or(home.is_local());
     config.reserved_cpu_units = args.host.reserved_cpu.unwrap_or(0);
     config.reserved_memory_mib = args.host.reserved_memory.unwrap_or(0);
     config.layer_port = args.host.layer_port.unwrap_or(LAYER_PORT);
-    if shares_layers(home, &args.host) {
-        config.reserved_ports.push(config.layer_port);
-    }
-    config.lease_file = Some(host.run_dir.join("lease"));
     config
 }
 
@@ -351,11 +373,16 @@ fn puller(
         ..ClientConfig::default()
     };
     let puller_config = PullerConfig {
-        mirrors: Mirrors { region_registry: Some(registry), ..Mirrors::default() },
+        mirrors: mirrors(home),
         sharing: sharing.clone(),
         ..PullerConfig::default()
     };
     Ok((Puller::new(store, Transport::new(client_config), puller_config), sharing))
+}
+
+/// Where images are looked for first: in the region's registry, for names of the cloud's.
+fn mirrors(home: &Home) -> Mirrors {
+    Mirrors { region_registry: Some(home.registry().to_owned()), ..Mirrors::default() }
 }
 
 /// What the SDKs of containers are told of the region.
@@ -407,7 +434,10 @@ async fn bound_shims_log(path: PathBuf) {
 /// are collected: one thing that cannot be removed must not keep the others.
 pub(crate) async fn clean(data: &DataDir, environment: &Environment) -> Result<(), Error> {
     let host = Host::of(data)?;
-    let mut failures = Vec::new();
+    let mut failures = docker::clean(&host).await;
+    if !environment.is_root {
+        return if failures.is_empty() { Ok(()) } else { Err(Error::message(failures.join("\n"))) };
+    }
     let mut note = |what: &str, error: &(dyn std::error::Error + 'static)| {
         warn!(error = %Chain(error), "could not {what}");
         failures.push(format!("{what}: {}", Chain(error)));

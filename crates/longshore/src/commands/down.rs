@@ -46,7 +46,7 @@ pub(crate) async fn run(
         // One that cannot be ended is no reason to leave the others.
         ended = ended.and(end(data, role).await);
     }
-    if !args.keep_tasks && environment.is_root {
+    if !args.keep_tasks {
         ended = ended.and(agent::clean(data, environment).await);
     }
     ended?;

@@ -50,11 +50,12 @@ pub(crate) async fn run(data: &DataDir, environment: &Environment, args: &Up) ->
     let _lock = data.take(Role::Supervisor)?;
     let replacements = signals::Replacements::new();
     upgrade::bury_children();
-    if !environment.is_root {
+    let has_agent = has_agent(environment, args);
+    if !has_agent {
         say(args, &no_root_text(data));
     }
     #[expect(clippy::disallowed_methods, reason = "aborted below")]
-    let announce = tokio::spawn(announce(data.clone(), args.clone(), environment.is_root));
+    let announce = tokio::spawn(announce(data.clone(), args.clone(), has_agent));
     let children = children(data, environment, args);
     let mut stop = pin!(signals::stop());
     let ending = upgrade::ending(&environment.program, replacements, stop.as_mut());
@@ -160,7 +161,7 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         is_essential: false,
         outlives: true,
     });
-    if environment.is_root {
+    if has_agent(environment, args) {
         let mut agent_args: Vec<OsString> = vec!["agent".into(), "--data-dir".into(), root()];
         agent_args.extend(["--cluster".into(), text(&args.cluster), "--supervised".into()]);
         let room = shared_room(&args.host);
@@ -182,6 +183,11 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
         });
     }
     children
+}
+
+/// Whether containers can be run here: by ourselves as root, or by Docker.
+fn has_agent(environment: &Environment, args: &Up) -> bool {
+    environment.is_root || args.host.is_docker()
 }
 
 /// A machine that somebody tries things on has tasks that mostly sleep: unless it is told otherwise, Fargate tasks may ask
@@ -254,7 +260,7 @@ async fn detach(data: &DataDir, environment: &Environment, args: &Up) -> Result<
     let starts =
         ["region", "balancer", "agent", "up"].map(|name| (name, size(&data.log_file(name))));
     let mut daemon = spawn_daemon(data, environment, args, &log)?;
-    let cluster = environment.is_root.then(|| args.cluster.to_string());
+    let cluster = has_agent(environment, args).then(|| args.cluster.to_string());
     let why = tokio::select! {
         why = await_ready(data, cluster.as_deref(), &mut daemon) => why,
         () = signals::stop() => Some("it was not waited for".to_owned()),
@@ -266,7 +272,7 @@ async fn detach(data: &DataDir, environment: &Environment, args: &Up) -> Result<
         }
         return Err(Error::message(format!("the region did not become ready: {why}")));
     }
-    if !environment.is_root {
+    if !has_agent(environment, args) {
         tell!("{}", no_root_text(data));
     }
     let region = data.running_region()?;

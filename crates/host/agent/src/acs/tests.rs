@@ -69,6 +69,7 @@ impl Rig {
             region: "us-east-1".parse().unwrap(),
             trust: Trust::system(),
             log_endpoints: Vec::new(),
+            runtime: crate::OWN_RUNTIME.to_owned(),
         };
         let credentials = Arc::new(FixedCredentials(credentials));
         let api = Api::new(config, credentials, Arc::clone(&clock));

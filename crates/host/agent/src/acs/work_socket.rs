@@ -43,12 +43,13 @@ impl WorkSocket {
         instance: &str,
         wants_credentials: bool,
     ) -> Result<Self, Ended> {
+        let runtime = format!("DockerVersion: {}", api.runtime());
         let query = [
             ("agentHash", crate::AGENT_HASH),
             ("agentVersion", crate::AGENT_VERSION),
             ("clusterArn", cluster),
             ("containerInstanceArn", instance),
-            ("dockerVersion", crate::RUNTIME_VERSION),
+            ("dockerVersion", &*runtime),
             ("protocolVersion", "2"),
             ("sendCredentials", if wants_credentials { "true" } else { "false" }),
             ("seqNum", "1"),

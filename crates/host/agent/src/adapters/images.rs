@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
@@ -97,26 +97,10 @@ impl StoreImages {
         self
     }
 
-    fn known_logins(&self) -> Auth {
-        let Some(file) = &self.logins else { return Auth::none() };
-        let text = match std::fs::read_to_string(file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Auth::none(),
-            Err(error) => {
-                warn!(file = %file.display(), %error, "logins of registries not read");
-                return Auth::none();
-            }
-        };
-        Auth::from_docker_config(&text).unwrap_or_else(|error| {
-            warn!(file = %file.display(), %error, "logins of registries are not as docker writes them");
-            Auth::none()
-        })
-    }
-
     fn take_off(&self, wanted: Wanted, auth: Auth) -> Flight {
         let listeners: Arc<Mutex<Listeners>> = Arc::default();
         let puller = self.puller.clone();
-        let auth = auth.or(self.known_logins());
+        let auth = auth.or(known_logins(self.logins.as_deref()));
         let heard = Arc::clone(&listeners);
         let flights = Arc::clone(&self.flights);
         let (shown, key) = (wanted.0.to_string(), wanted.clone());
@@ -151,6 +135,23 @@ impl StoreImages {
     }
 }
 
+/// The logins of this file, if it is there.
+pub(super) fn known_logins(file: Option<&Path>) -> Auth {
+    let Some(file) = file else { return Auth::none() };
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Auth::none(),
+        Err(error) => {
+            warn!(file = %file.display(), %error, "logins of registries not read");
+            return Auth::none();
+        }
+    };
+    Auth::from_docker_config(&text).unwrap_or_else(|error| {
+        warn!(file = %file.display(), %error, "logins of registries are not as docker writes them");
+        Auth::none()
+    })
+}
+
 fn unused_ms_min(store: &ImageStore) -> u64 {
     // Before any image does: what it leaves is measured.
     store.make_room();
@@ -168,6 +169,7 @@ fn local(image: PulledImage) -> LocalImage {
         digest: image.manifest_digest.to_string(),
         config: image.config.clone(),
         layers: image.layers.clone(),
+        name: None,
         lease: Arc::new(image.lease),
     }
 }

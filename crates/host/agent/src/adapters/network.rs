@@ -20,7 +20,7 @@ fn endpoint(name: &str) -> Result<EndpointId, NetError> {
 
 fn attached(attached: network::Attached) -> Attached {
     Attached {
-        netns: attached.netns,
+        netns: Some(attached.netns),
         address: attached.address,
         nameserver: Some(attached.nameserver),
         seen_as: attached.seen_as,

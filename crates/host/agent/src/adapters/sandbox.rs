@@ -12,7 +12,7 @@ use sandbox::{
 };
 use tracing::warn;
 
-use crate::ports::{Output, OutputItem, Piece, Runtime, Signal, StdStream};
+use crate::ports::{Output, OutputItem, Piece, Runtime, Signal, StdStream, Surroundings};
 
 /// Containers of this host.
 #[derive(Clone)]
@@ -41,7 +41,11 @@ impl Runtime for SandboxRuntime {
         Box::pin(self.0.groups())
     }
 
-    fn create(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<(), SandboxError>> {
+    fn create(
+        &self,
+        spec: ContainerSpec,
+        _around: Surroundings,
+    ) -> BoxFuture<'_, Result<(), SandboxError>> {
         Box::pin(self.0.create(spec))
     }
 

@@ -148,6 +148,7 @@ struct Shared {
     endpoint: Uri,
     /// Other hosts that are shown credentials when a task names them.
     log_endpoints: Vec<String>,
+    runtime: String,
     region: RegionName,
     credentials: Arc<dyn CredentialsSource>,
     clock: Arc<dyn Clock>,
@@ -164,6 +165,8 @@ pub struct ApiConfig {
     pub trust: Trust,
     /// Other hosts that are shown credentials when a task names them.
     pub log_endpoints: Vec<String>,
+    /// What runs containers here, as the region is told.
+    pub runtime: String,
 }
 
 impl Api {
@@ -172,7 +175,7 @@ impl Api {
         credentials: Arc<dyn CredentialsSource>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let ApiConfig { endpoint, region, trust, log_endpoints } = config;
+        let ApiConfig { endpoint, region, trust, log_endpoints, runtime } = config;
         let tls = trust.client_config();
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
@@ -193,6 +196,7 @@ impl Api {
             shared: Arc::new(Shared {
                 endpoint,
                 log_endpoints,
+                runtime,
                 region,
                 credentials,
                 clock,
@@ -201,6 +205,11 @@ impl Api {
                 http,
             }),
         }
+    }
+
+    /// What runs containers here, as the region is told.
+    pub(crate) fn runtime(&self) -> &str {
+        &self.shared.runtime
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -397,6 +406,7 @@ mod tests {
             region: "us-east-1".parse().unwrap(),
             trust: Trust::system(),
             log_endpoints: vec!["logs.lan".into(), "10.0.0.9:8080".into()],
+            runtime: crate::OWN_RUNTIME.to_owned(),
         };
         let api = Api::new(config, Arc::new(credentials), Arc::new(SystemClock));
         assert_eq!(api.admit(None).unwrap(), "http://127.0.0.1:4566/");

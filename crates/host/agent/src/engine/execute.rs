@@ -303,7 +303,7 @@ async fn prepare(ctx: &ActionContext) -> Result<Prepared, Failure> {
     let ((), attached, ()) = tokio::try_join!(group, network, volumes)?;
     let prepared = match attached {
         Some(Attached { netns, address, nameserver, seen_as }) => {
-            Prepared { netns: Some(netns), address: Some(address), nameserver, seen_as }
+            Prepared { netns, address: Some(address), nameserver, seen_as }
         }
         None => Prepared::default(),
     };
@@ -322,6 +322,7 @@ async fn create(ctx: &ActionContext, index: usize, objects: &Objects) -> Result<
     let launch = launch::Launch { ctx, index, created: &created, secrets: &secrets, objects };
     let spec = launch.spec(id)?;
     let files = launch.files(&spec);
+    let around = launch.surroundings()?;
     let previous = (0 < ctx.container(index).restarts).then(|| {
         let restarts = ctx.container(index).restarts - 1;
         ContainerState { restarts, ..ctx.container(index).clone() }.run_id()
@@ -336,7 +337,7 @@ async fn create(ctx: &ActionContext, index: usize, objects: &Objects) -> Result<
         volumes::fill(&copies).map_err(|why| Failure::Fill { container: name, why: Arc::new(why) })
     });
     written.await.map_err(|_| Failure::Interrupted)??;
-    let made = ctx.context.runtime.create(spec).await;
+    let made = ctx.context.runtime.create(spec, around).await;
     made.map_err(|why| Failure::Create { why: Arc::new(why) })?;
     Ok(created)
 }
@@ -369,7 +370,7 @@ async fn connect(ctx: &ActionContext, index: usize) -> Result<Created, Failure> 
                 networks.publish(&endpoint, ports).await.map_err(failed)?
             };
             let Attached { netns, address, nameserver, .. } = attached;
-            Ok(Created { address: Some(address), netns: Some(netns), nameserver, bindings })
+            Ok(Created { address: Some(address), netns, nameserver, bindings })
         }
     }
 }

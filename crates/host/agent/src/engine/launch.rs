@@ -21,13 +21,14 @@ use super::firelens;
 use super::held;
 use super::objects::Objects;
 use super::secrets::Values;
+use super::state::Binding;
 use super::step::Created;
 use super::volumes::{self, Copy};
 use crate::config::TaskLimits;
 use crate::endpoint::{self, CREDENTIALS_PATH, CREDENTIALS_VARIABLE};
 use crate::limits::NOFILE_DEFAULT;
 use crate::logdriver::{LogShipping, SPOOL_SEGMENT_BYTES_MAX};
-use crate::ports::LocalImage;
+use crate::ports::{Interface, LocalImage, Published, Surroundings};
 use crate::relay;
 use crate::spec::{self, ContainerSpec, Device, LogDriver, NetworkMode, SecretTarget};
 use crate::state_dir::StateDir;
@@ -337,8 +338,9 @@ impl Launch<'_> {
         match self.container().network {
             NetworkMode::Host => Ok(NetMode::Host),
             NetworkMode::None => Ok(NetMode::Private),
+            // Without one, it is made with the container.
             NetworkMode::Bridge => {
-                self.created.netns.clone().map(NetMode::Path).ok_or_else(missing)
+                Ok(self.created.netns.clone().map_or(NetMode::Private, NetMode::Path))
             }
             NetworkMode::Awsvpc => {
                 let prepared = self.ctx.state.prepared.as_ref();
@@ -346,6 +348,52 @@ impl Launch<'_> {
                 netns.map(NetMode::Path).ok_or_else(missing)
             }
         }
+    }
+
+    /// What a runtime makes of a container that keeps images, networks and names itself.
+    pub(super) fn surroundings(&self) -> Result<Surroundings, Failure> {
+        let container = self.container();
+        let endpoint = self.ctx.container(self.index).runtime_id.clone();
+        let port = |binding: &Binding| Published {
+            container_port: binding.container_port,
+            host_port: binding.host_port,
+            protocol: binding.protocol,
+        };
+        let interface = match (container.network, self.created.address) {
+            (NetworkMode::Host, _) => Interface::Host,
+            (NetworkMode::Bridge, Some(address)) => {
+                let ports = self.created.bindings.iter().map(port).collect();
+                Interface::Bridge { endpoint, address, ports }
+            }
+            (NetworkMode::Bridge | NetworkMode::Awsvpc | NetworkMode::None, _) => Interface::None,
+        };
+        let linked = container.links.iter().filter_map(|link| {
+            let address = self.ctx.container(link.to).address?.to_string();
+            let names = [link.alias.clone(), self.ctx.spec.containers[link.to].name.clone()];
+            Some(names.map(|name| (name, address.clone())))
+        });
+        let task = &self.ctx.spec;
+        let labels = [
+            ("cluster", task.about.cluster_arn.clone()),
+            ("container-name", container.name.clone()),
+            ("task-arn", task.arn.to_string()),
+            ("task-definition-family", task.family.clone()),
+            ("task-definition-version", task.version.clone()),
+        ];
+        let labels = labels.map(|(name, value)| (format!("com.amazonaws.ecs.{name}"), value));
+        let mut all = container.process.labels.clone();
+        all.extend(labels);
+        Ok(Surroundings {
+            image: self.image()?.name.clone().unwrap_or_default(),
+            interface,
+            dns: container.host.dns.clone(),
+            dns_search: container.host.dns_search.clone(),
+            dns_options: container.host.dns_options.clone(),
+            hosts: container.host.extra_hosts.iter().cloned().chain(linked.flatten()).collect(),
+            domainname: container.process.domainname.clone(),
+            ulimits: container.host.ulimits.iter().map(ulimit).collect(),
+            labels: all,
+        })
     }
 
     pub(super) fn files(&self, spec: &RunSpec) -> Files {

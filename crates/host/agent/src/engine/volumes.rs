@@ -236,7 +236,11 @@ fn anonymous(
 }
 
 /// What is to be copied out of the image: into volumes of ours, never into the host's directories.
+/// Who keeps images itself fills volumes itself.
 pub(super) fn copies(dirs: &StateDir, spec: &RunSpec) -> Vec<Copy> {
+    if spec.rootfs.lower.is_empty() {
+        return Vec::new();
+    }
     let is_ours = |path: &Path| {
         (path.starts_with(dirs.volumes()) || path.starts_with(dirs.shared()))
             && !firelens::is_sockets(path)

@@ -28,6 +28,7 @@ impl FakeImages {
             digest: format!("sha256:{}", "ab".repeat(32)),
             config: self.config.clone(),
             layers: vec![],
+            name: None,
             lease: Arc::new(()),
         }
     }
@@ -89,7 +90,7 @@ impl FakeNetworks {
     fn attach(&self, endpoint: &str) -> BoxFuture<'_, Result<Attached, NetError>> {
         self.steps.reached("endpoint to be attached");
         self.endpoints.lock().unwrap().entry(endpoint.to_owned()).or_default();
-        let netns = PathBuf::from(format!("/run/netns/{endpoint}"));
+        let netns = Some(PathBuf::from(format!("/run/netns/{endpoint}")));
         let address = "172.30.0.9".parse().unwrap();
         let nameserver = Some("172.30.0.1".parse().unwrap());
         self.steps.reached("endpoint attached");

@@ -14,7 +14,7 @@ use sandbox::{
 use tokio::sync::Notify;
 
 use super::{HeardSteps, TestClock};
-use crate::ports::{Output, OutputItem, Piece, Runtime, Signal, StdStream};
+use crate::ports::{Output, OutputItem, Piece, Runtime, Signal, StdStream, Surroundings};
 
 pub(crate) fn position(offset: u64) -> Position {
     let value = serde_json::json!({ "segment": 0, "offset": offset, "within": 0 });
@@ -243,7 +243,11 @@ impl Runtime for FakeRuntime {
         Box::pin(async { Ok(groups) })
     }
 
-    fn create(&self, spec: ContainerSpec) -> BoxFuture<'_, Result<(), SandboxError>> {
+    fn create(
+        &self,
+        spec: ContainerSpec,
+        _around: Surroundings,
+    ) -> BoxFuture<'_, Result<(), SandboxError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
             self.steps.reached("container to be created");

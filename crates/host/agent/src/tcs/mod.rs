@@ -84,7 +84,7 @@ async fn connect(tcs: &Tcs) -> Result<(Socket, Uri), Ended> {
         ("agentVersion", crate::AGENT_VERSION),
         ("cluster", &*tcs.instance.cluster),
         ("containerInstance", &*tcs.instance.arn),
-        ("dockerVersion", crate::RUNTIME_VERSION.trim_start_matches("DockerVersion: ")),
+        ("dockerVersion", tcs.api.runtime()),
     ];
     let uri = socket::socket_uri(&endpoint, &query)?;
     Ok((socket::connect(&tcs.api, &uri).await?, uri))

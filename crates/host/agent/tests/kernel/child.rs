@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use agent::adapters::{HostNetworks, SandboxRuntime};
+use agent::adapters::{DockerHost, HostNetworks, SandboxRuntime};
 use agent::engine::Accepted;
-use agent::ports::{Images, LocalImage};
+use agent::ports::{Images, LocalImage, Networks, Runtime};
 use agent::{Agent, AgentConfig, FixedCredentials, Parts};
 use aws_wire::sigv4::Credentials;
+use docker::{Docker, DockerConfig};
 use futures_util::future::BoxFuture;
 use image::{Auth, ImageConfig, PullError, Reference};
 use longshore_types::{OsIds, Steps, SystemClock, Token};
@@ -29,6 +30,8 @@ pub(crate) struct Given {
     pub(crate) endpoint: String,
     pub(crate) layer: PathBuf,
     pub(crate) task: Value,
+    /// The socket of the engine that runs containers, if it is not our own sandbox.
+    pub(crate) docker: Option<PathBuf>,
 }
 
 /// One image, which is always here.
@@ -43,6 +46,7 @@ impl OneImage {
             digest: format!("sha256:{}", "ab".repeat(32)),
             config: ImageConfig::default(),
             layers: vec![self.layer.clone()],
+            name: Some(crate::docker::IMAGE.to_owned()),
             lease: Arc::new(()),
         }
     }
@@ -110,6 +114,49 @@ pub(crate) fn run(dir: &Path, dies_at: u64) -> ! {
 }
 
 async fn open(dir: &Path, given: &Given, steps: Steps) -> Agent {
+    let endpoint = given.endpoint.parse().unwrap();
+    let region = "eu-north-1".parse().unwrap();
+    let mut config = AgentConfig::new(endpoint, region, dir.join("state"));
+    config.steps = steps.clone();
+    let (runtime, networks) = match &given.docker {
+        Some(socket) => docker_host(dir, given, socket, steps).await,
+        None => native_host(dir, given, steps).await,
+    };
+    let parts = Parts {
+        sharing: None,
+        endpoint: None,
+        runtime,
+        images: Arc::new(OneImage { layer: given.layer.clone() }),
+        networks,
+        credentials: Arc::new(FixedCredentials(Credentials {
+            access_key: "key".into(),
+            secret: Token::from_text("secret".into()),
+            session_token: None,
+        })),
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(OsIds),
+    };
+    Agent::open(config, parts).await.unwrap()
+}
+
+type Host = (Arc<dyn Runtime>, Arc<dyn Networks>);
+
+async fn docker_host(dir: &Path, given: &Given, socket: &Path, steps: Steps) -> Host {
+    let config = DockerConfig {
+        socket: socket.to_owned(),
+        tag: given.tag.clone(),
+        runtime: None,
+        cgroup_parent: None,
+        volumes: vec![dir.join("state/volumes"), dir.join("state/shared-volumes")],
+    };
+    let docker = Docker::connect(config).await.unwrap();
+    let bridge = docker.bridge("172.30.0.0/24".parse().unwrap()).await.unwrap();
+    let host = DockerHost::open(docker, bridge, None, &dir.join("state"), steps).await;
+    let host = Arc::new(host.unwrap());
+    (Arc::clone(&host) as _, host)
+}
+
+async fn native_host(dir: &Path, given: &Given, steps: Steps) -> Host {
     let sandboxes = Sandboxes::open(SandboxConfig {
         run_dir: dir.join("run/shims"),
         state_dir: dir.join("state/sandboxes"),
@@ -123,27 +170,9 @@ async fn open(dir: &Path, given: &Given, steps: Steps) -> Agent {
     let vpc = "172.31.0.0/16".parse().unwrap();
     let mut network = NetworkConfig::new(tag, dir.join("run"), vpc);
     network.pool_size = 2;
-    network.steps = steps.clone();
+    network.steps = steps;
     let network = Network::open(network).await.unwrap();
-    let endpoint = given.endpoint.parse().unwrap();
-    let region = "eu-north-1".parse().unwrap();
-    let mut config = AgentConfig::new(endpoint, region, dir.join("state"));
-    config.steps = steps;
-    let parts = Parts {
-        sharing: None,
-        endpoint: None,
-        runtime: Arc::new(SandboxRuntime(sandboxes.unwrap())),
-        images: Arc::new(OneImage { layer: given.layer.clone() }),
-        networks: Arc::new(HostNetworks(network)),
-        credentials: Arc::new(FixedCredentials(Credentials {
-            access_key: "key".into(),
-            secret: Token::from_text("secret".into()),
-            session_token: None,
-        })),
-        clock: Arc::new(SystemClock),
-        ids: Arc::new(OsIds),
-    };
-    Agent::open(config, parts).await.unwrap()
+    (Arc::new(SandboxRuntime(sandboxes.unwrap())), Arc::new(HostNetworks(network)))
 }
 
 /// Sends the payload until it was acknowledged once, as the region does.

@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests write files as they like")]
 
 mod child;
+mod docker;
 mod region;
 mod world;
 
@@ -22,6 +23,8 @@ use self::world::{Kind, World};
 const NAME: &str = "a_task_runs_once_and_wholly_whatever_step_its_agent_is_killed_at";
 /// Threads for each kind of task; each takes every second step.
 const LANES: u64 = 2;
+/// With Docker, where a task takes longer, a lane takes every so many steps.
+const DOCKER_STRIDE: u64 = 4;
 const STEPS_MAX: u64 = 1_000;
 /// The second agent dies within so many steps.
 const SECOND_STEPS: u64 = 11;
@@ -68,9 +71,12 @@ fn test() {
     let layer_dir = layer.path();
     let mut deaths = 0;
     thread::scope(|scope| {
-        let lanes: Vec<_> = [Kind::EndsByItself, Kind::IsStopped]
+        let native = [Kind::EndsByItself, Kind::IsStopped]
             .into_iter()
-            .flat_map(|kind| (0..LANES).map(move |lane| (kind, lane)))
+            .flat_map(|kind| (0..LANES).map(move |lane| (kind, lane)));
+        let by_docker = [(Kind::EndsByItselfInDocker, 0), (Kind::IsStoppedInDocker, 1)];
+        let lanes: Vec<_> = native
+            .chain(by_docker)
             .map(|(kind, lane)| scope.spawn(move || kill_at_every_step(kind, lane, layer_dir)))
             .collect();
         for lane in lanes {
@@ -90,14 +96,24 @@ fn busybox() -> Option<PathBuf> {
 fn kill_at_every_step(kind: Kind, lane: u64, layer: &Path) -> u64 {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     world::run("ip link set lo up");
+    let (mut engine, mut stride) = (None, LANES);
+    if kind.is_docker() {
+        engine = docker::Engine::start(layer);
+        stride = DOCKER_STRIDE;
+        if engine.is_none() {
+            println!("skipped: {kind:?}: there is no dockerd (Debian: docker.io)");
+            return 0;
+        }
+    }
+    let socket = engine.as_ref().map(docker::Engine::socket);
     let mut deaths = 0;
-    for dies_at in (lane..STEPS_MAX).step_by(usize::try_from(LANES).unwrap()) {
-        let world = World::new(kind, lane, layer);
+    for dies_at in (lane..STEPS_MAX).step_by(usize::try_from(stride).unwrap()) {
+        let world = World::new(kind, lane, layer, socket.as_deref());
         let died = world.live(dies_at);
         if died {
             deaths += 1;
             // Another dies while it takes up what the first one left, each time at another step.
-            deaths += u64::from(world.live(dies_at / LANES % SECOND_STEPS));
+            deaths += u64::from(world.live(dies_at / stride % SECOND_STEPS));
             assert!(!world.live(u64::MAX), "the last agent dies of nothing");
         }
         world.check(dies_at);

@@ -12,6 +12,7 @@ use nix::mount::{MntFlags, umount2};
 use serde_json::{Value, json};
 
 use crate::child::Given;
+use crate::docker;
 use crate::region::Region;
 
 const PAUSE: Duration = Duration::from_millis(5);
@@ -25,15 +26,32 @@ pub(crate) enum Kind {
     EndsByItself,
     /// In bridge mode, with a port of the host.
     IsStopped,
+    /// The same two, both in bridge mode, by a Docker Engine.
+    EndsByItselfInDocker,
+    IsStoppedInDocker,
 }
 
 impl Kind {
+    pub(crate) fn is_docker(self) -> bool {
+        match self {
+            Self::EndsByItself | Self::IsStopped => false,
+            Self::EndsByItselfInDocker | Self::IsStoppedInDocker => true,
+        }
+    }
+
+    fn is_stopped(self) -> bool {
+        match self {
+            Self::EndsByItself | Self::EndsByItselfInDocker => false,
+            Self::IsStopped | Self::IsStoppedInDocker => true,
+        }
+    }
+
     fn script(self) -> &'static str {
         match self {
-            Self::EndsByItself => {
+            Self::EndsByItself | Self::EndsByItselfInDocker => {
                 "echo begun >> /out/ran; echo one; sleep 0.1; echo two; echo ended >> /out/ran; exit 7"
             }
-            Self::IsStopped => {
+            Self::IsStopped | Self::IsStoppedInDocker => {
                 // Stopped once it has said everything, and no line is cut off.
                 "trap 'echo ended >> /out/ran; exit 7' TERM; echo begun >> /out/ran; echo one; \
                  echo two; echo all > /out/said; while :; do sleep 0.02; done"
@@ -63,7 +81,7 @@ impl Kind {
                     "subnetGatewayIpv4Address": "172.31.0.1/20",
                 }]);
             }
-            Self::IsStopped => {
+            Self::IsStopped | Self::EndsByItselfInDocker | Self::IsStoppedInDocker => {
                 task["networkMode"] = "bridge".into();
                 task["containers"][0]["portMappings"] =
                     json!([{ "containerPort": 80, "hostPort": 8080 }]);
@@ -99,12 +117,13 @@ pub(crate) struct World {
     tag: String,
     dir: tempfile::TempDir,
     region: Region,
+    docker: Option<PathBuf>,
 }
 
 impl World {
-    pub(crate) fn new(kind: Kind, lane: u64, layer: &Path) -> Self {
+    pub(crate) fn new(kind: Kind, lane: u64, layer: &Path, docker: Option<&Path>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let number = lane * 2 + u64::from(kind == Kind::IsStopped);
+        let number = lane * 4 + u64::from(kind.is_docker()) * 2 + u64::from(kind.is_stopped());
         let tag = format!("{:07x}{number:x}", std::process::id());
         for name in ["out", "run", "state"] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -115,9 +134,10 @@ impl World {
             endpoint: format!("http://{}", region.address),
             layer: layer.to_owned(),
             task: kind.task(&dir.path().join("out")),
+            docker: docker.map(Path::to_owned),
         };
         fs::write(dir.path().join("given.json"), serde_json::to_vec(&given).unwrap()).unwrap();
-        Self { kind, tag, dir, region }
+        Self { kind, tag, dir, region, docker: docker.map(Path::to_owned) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -144,7 +164,7 @@ impl World {
                 assert!(is_killed || status.success(), "{status}: {}", self.tell(dies_at));
                 return is_killed;
             }
-            if self.kind == Kind::IsStopped && self.path("out/said").exists() {
+            if self.kind.is_stopped() && self.path("out/said").exists() {
                 fs::write(self.path("stop"), "").unwrap();
             }
             thread::sleep(PAUSE);
@@ -201,7 +221,11 @@ impl World {
             left = self.left();
         }
         assert!(left.is_empty(), "left: {left:?}: {}", self.tell(dies_at));
-        umount2(&self.path("run/netns"), MntFlags::MNT_DETACH).unwrap();
+        match &self.docker {
+            // The network has the range that the next world's is to have.
+            Some(socket) => docker::remove_network(socket, &format!("longshore-{}", self.tag)),
+            None => umount2(&self.path("run/netns"), MntFlags::MNT_DETACH).unwrap(),
+        }
         for dir in self.cgroups() {
             let _ = fs::remove_dir(dir.join(".shims"));
             fs::remove_dir(&dir).unwrap();
@@ -227,6 +251,10 @@ impl World {
             left.extend(groups.map(|entry| entry.path().display().to_string()));
             let shims = fs::read_to_string(group.join(".shims/cgroup.procs")).unwrap_or_default();
             left.extend(shims.lines().map(|pid| format!("process {pid}")));
+        }
+        if let Some(socket) = &self.docker {
+            left.extend(docker::left(socket));
+            return left;
         }
         let links = run("ip -o link");
         let is_ours = |line: &&str| line.contains(&format!("ls{}", self.tag));

@@ -97,6 +97,11 @@ impl Auth {
         self
     }
 
+    /// What a registry is shown, by its name in image references.
+    pub fn for_registry(&self, registry: &str) -> Option<&Basic> {
+        self.for_host(registry)
+    }
+
     pub(crate) fn for_host(&self, host: &str) -> Option<&Basic> {
         self.hosts.get(host)
     }

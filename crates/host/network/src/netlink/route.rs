@@ -22,6 +22,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteLwEnCapType, RouteMessage, RouteMessageBuffer,
     RouteProtocol, RouteScope, RouteType,
 };
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -260,6 +261,17 @@ impl Requests {
         self.route(format!("release the range {range}"), ACK, &message);
     }
 
+    /// What comes in by the link of this name reaches no address of `range` but the host's own.
+    pub(crate) fn add_unreachable_from(&mut self, link: &str, range: Cidr, priority: u32) {
+        let message = RouteNetlinkMessage::NewRule(unreachable_from(link, range, priority));
+        self.route(format!("keep {link} from {range}"), ACK | CREATE | EXCL, &message);
+    }
+
+    pub(crate) fn delete_unreachable_from(&mut self, link: &str, range: Cidr, priority: u32) {
+        let message = RouteNetlinkMessage::DelRule(unreachable_from(link, range, priority));
+        self.route(format!("keep {link} from {range} no more"), ACK, &message);
+    }
+
     /// The route to the address by this link; one by another link is somebody else's.
     pub(crate) fn delete_link_route(&mut self, link: LinkIndex, to: Ipv4Addr) {
         let message = RouteNetlinkMessage::DelRoute(link_route(link, to));
@@ -326,6 +338,19 @@ fn link_route(link: LinkIndex, to: Ipv4Addr) -> RouteMessage {
     let mut message = route_message(32, RouteScope::Link, RouteType::Unicast);
     message.attributes =
         vec![RouteAttribute::Destination(RouteAddress::Inet(to)), RouteAttribute::Oif(link.0)];
+    message
+}
+
+fn unreachable_from(link: &str, range: Cidr, priority: u32) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.dst_len = range.prefix();
+    message.header.action = RuleAction::Unreachable;
+    message.attributes = vec![
+        RuleAttribute::Iifname(link.to_owned()),
+        RuleAttribute::Destination(IpAddr::V4(range.first())),
+        RuleAttribute::Priority(priority),
+    ];
     message
 }
 

@@ -55,6 +55,17 @@ pub struct Position {
     within: u64,
 }
 
+impl Position {
+    /// A place in what is no spool: three numbers, of which the first that differs says what comes later.
+    pub fn of_parts([segment, offset, within]: [u64; 3]) -> Self {
+        Self { segment, offset, within }
+    }
+
+    pub fn parts(self) -> [u64; 3] {
+        [self.segment, self.offset, self.within]
+    }
+}
+
 /// Follows one container's output. Restarted from [`LogReader::position`], it goes on with the
 /// next record, none lost and none twice.
 #[derive(Debug)]

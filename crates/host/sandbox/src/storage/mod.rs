@@ -15,6 +15,8 @@ use nix::sys::statvfs::statvfs;
 
 pub(crate) use walk::Seen;
 
+use crate::error::{Doing as _, SandboxError};
+
 /// What somebody's files take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StorageUse {
@@ -50,6 +52,16 @@ pub(crate) fn measure(trees: &[PathBuf], pids: &[i32]) -> StorageUse {
     }
     total += held::removed_files(pids, &mut seen);
     total
+}
+
+/// What is left of the disk that `path` is on.
+pub fn disk_room(path: &Path) -> Result<DiskRoom, SandboxError> {
+    room(path).doing_at("ask for the room at", path)
+}
+
+/// What `trees` take.
+pub fn storage_of(trees: &[PathBuf]) -> StorageUse {
+    measure(trees, &[])
 }
 
 pub(crate) fn room(path: &Path) -> io::Result<DiskRoom> {

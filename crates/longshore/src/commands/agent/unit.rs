@@ -111,7 +111,7 @@ fn unit_text(program: &Path, data_dir: &Path, told: &[String]) -> String {
     format!(
         "[Unit]\n\
          Description=Longshore agent: runs this host's containers\n\
-         After=network-online.target\n\
+         After=network-online.target docker.service\n\
          Wants=network-online.target\n\
          StartLimitIntervalSec=0\n\
          \n\

@@ -41,6 +41,7 @@ impl Target {
             region: self.region.clone(),
             trust: self.trust.clone(),
             log_endpoints: Vec::new(),
+            runtime: agent::OWN_RUNTIME.to_owned(),
         };
         Api::new(config, credentials, clock)
     }

@@ -1,0 +1,230 @@
+//! Images that Docker pulls and keeps.
+
+use bollard::BollardRequest;
+use bollard::auth::DockerCredentials;
+use bollard::errors::Error;
+use bollard::models::ImageInspect;
+use bollard::query_parameters::CreateImageOptions;
+use futures_util::StreamExt as _;
+use http::HeaderValue;
+use image::{Auth, ImageConfig, PullError, Reference};
+use longshore_types::Chain;
+
+use crate::Docker;
+use crate::error::{is_missing, said};
+
+/// What Docker says of a registry that is not there at the moment, or not itself.
+const AWAY: [&str; 9] = [
+    "connection refused",
+    "connection reset",
+    "i/o timeout",
+    "Client.Timeout",
+    "TLS handshake timeout",
+    "context deadline exceeded",
+    "unexpected EOF",
+    "status code 502",
+    "status code 503",
+];
+/// And of one that does not take a login.
+const UNKNOWN: [&str; 3] = ["unauthorized", "no basic auth credentials", "authentication required"];
+/// And of one that has no such image.
+const MISSING: [&str; 3] = ["manifest unknown", "not found", "name unknown"];
+
+/// An image that Docker has.
+#[derive(Clone, Debug)]
+pub struct DockerImage {
+    /// By which it was pulled: of its manifest.
+    pub digest: String,
+    /// What Docker finds it by, whatever its tag means by then.
+    pub name: String,
+    pub config: ImageConfig,
+}
+
+impl Docker {
+    /// Has an image pulled, by the first of its `names` that there is an image of.
+    pub async fn pull(&self, names: &[Reference], login: &Auth) -> Result<DockerImage, PullError> {
+        let mut missing = None;
+        for name in names {
+            match self.pull_one(name, login).await {
+                Err(error @ PullError::NotFound { .. }) => drop(missing.get_or_insert(error)),
+                pulled => return pulled,
+            }
+        }
+        let image = names.first().map(ToString::to_string).unwrap_or_default();
+        Err(missing.unwrap_or(PullError::NotFound { image }))
+    }
+
+    async fn pull_one(&self, name: &Reference, login: &Auth) -> Result<DockerImage, PullError> {
+        let credentials = login.for_registry(&name.registry).map(|basic| DockerCredentials {
+            username: Some(basic.user.clone()),
+            password: Some(basic.password.clone()),
+            serveraddress: Some(name.registry.clone()),
+            ..DockerCredentials::default()
+        });
+        let options = CreateImageOptions {
+            from_image: Some(format!("{}/{}", name.registry, name.repository)),
+            tag: Some(name.identifier()),
+            ..CreateImageOptions::default()
+        };
+        let mut progress = Box::pin(self.api.create_image(Some(options), None, credentials));
+        while let Some(step) = progress.next().await {
+            step.map_err(|error| refusal(name, &error))?;
+        }
+        let found = self.api.inspect_image(&name.to_string()).await;
+        let found = found.map_err(|error| refusal(name, &error))?;
+        known(name, found).ok_or_else(|| PullError::Config {
+            image: name.to_string(),
+            why: "Docker does not say which one it is".to_owned(),
+        })
+    }
+
+    /// The image of this digest, under any of the `names`, if it is still there; asks no registry.
+    pub async fn find(&self, names: &[Reference], digest: &str) -> Option<DockerImage> {
+        let digest = digest.parse().ok()?;
+        for name in names {
+            let name = name.by_digest(digest);
+            match self.api.inspect_image(&name.to_string()).await {
+                Ok(found) => return known(&name, found),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => {
+                    tracing::warn!(image = %name, error = %Chain(&error), "image not readable");
+                }
+            }
+        }
+        None
+    }
+}
+
+/// The header that a login goes in.
+const LOGIN_HEADER: &str = "x-registry-auth";
+
+/// Docker reads a login in the alphabet of URLs, and takes one in another for none; bollard writes it in that of MIME.
+pub(crate) fn spelled_for_docker(mut request: BollardRequest) -> BollardRequest {
+    if let Some(login) = request.headers_mut().get_mut(LOGIN_HEADER)
+        && let Ok(text) = login.to_str()
+        && let Ok(spelled) = HeaderValue::from_str(&text.replace('+', "-").replace('/', "_"))
+    {
+        *login = spelled;
+    }
+    request
+}
+
+/// What Docker says of an image that was asked for by this name.
+fn known(name: &Reference, found: ImageInspect) -> Option<DockerImage> {
+    let is_of = |text: &str| {
+        let known: Reference = text.parse().ok()?;
+        let is_it = (&known.registry, &known.repository) == (&name.registry, &name.repository);
+        known.digest.filter(|_| is_it)
+    };
+    let digests = found.repo_digests.unwrap_or_default();
+    let digest = name.digest.or_else(|| digests.iter().find_map(|text| is_of(text)))?;
+    let config = found.config.unwrap_or_default();
+    Some(DockerImage {
+        digest: digest.to_string(),
+        name: name.by_digest(digest).to_string(),
+        config: ImageConfig {
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            cmd: config.cmd.unwrap_or_default(),
+            env: config.env.unwrap_or_default(),
+            user: config.user.unwrap_or_default(),
+            working_dir: config.working_dir.unwrap_or_default(),
+            volumes: config.volumes.unwrap_or_default(),
+            stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
+            healthcheck: None,
+            exposed: config.exposed_ports.unwrap_or_default(),
+            labels: config.labels.unwrap_or_default().into_iter().collect(),
+            architecture: found.architecture.unwrap_or_default(),
+            os: found.os.unwrap_or_default(),
+        },
+    })
+}
+
+fn refusal(name: &Reference, error: &Error) -> PullError {
+    let (image, host) = (name.to_string(), name.registry.clone());
+    let Some((status, why)) = said(error) else {
+        return match error {
+            Error::RequestTimeoutError => PullError::TimedOut { image, host, doing: "begin" },
+            _ => PullError::Engine { image, why: Chain(error).to_string() },
+        };
+    };
+    let has = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    if has(&AWAY) {
+        return PullError::Unreachable { image, host, why };
+    }
+    if has(&UNKNOWN) || why.contains("denied") {
+        let is_unknown = has(&UNKNOWN);
+        return PullError::Denied { image, host, why, is_unknown };
+    }
+    if why.contains("no such host") {
+        return PullError::NoSuchHost { image, host };
+    }
+    if why.contains("no space left on device") {
+        return PullError::NoSpace { image };
+    }
+    if status == 404 || has(&MISSING) {
+        return PullError::NotFound { image };
+    }
+    PullError::Engine { image, why: format!("Error response from daemon: {why}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status_code: u16, message: &str) -> PullError {
+        let message = message.to_owned();
+        let name = "quay.io/team/web:1".parse().unwrap();
+        refusal(&name, &Error::DockerResponseServerError { status_code, message })
+    }
+
+    #[test]
+    fn what_docker_says_of_a_pull_is_told_apart() {
+        let missing = "manifest for quay.io/team/web:1 not found: manifest unknown";
+        assert!(matches!(refused(404, missing), PullError::NotFound { .. }));
+        let away = "Get \"https://quay.io/v2/\": dial tcp 1.2.3.4:443: connect: connection refused";
+        assert!(refused(500, away).is_away());
+        let unknown = "unauthorized: authentication required";
+        assert!(refused(500, unknown).is_login_refused());
+        let denied = "pull access denied for team/web, repository does not exist or may require 'docker login': denied";
+        assert!(matches!(refused(404, denied), PullError::Denied { is_unknown: false, .. }));
+        let host = "Get \"https://quay.io/v2/\": dial tcp: lookup quay.io: no such host";
+        assert!(matches!(refused(500, host), PullError::NoSuchHost { .. }));
+        let other = "the daemon is tired";
+        assert!(
+            refused(500, other)
+                .to_string()
+                .contains("Error response from daemon: the daemon is tired")
+        );
+    }
+
+    #[test]
+    fn a_login_is_written_in_the_alphabet_of_urls() {
+        let body = bollard::body_full(Default::default());
+        let request = http::Request::builder().header("X-Registry-Auth", "a+b/c=").body(body);
+        let request = spelled_for_docker(request.unwrap());
+        assert_eq!(request.headers()[LOGIN_HEADER], "a-b_c=");
+    }
+
+    #[test]
+    fn an_image_is_known_by_the_digest_of_the_name_it_was_pulled_by() {
+        let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
+        let found = ImageInspect {
+            repo_digests: Some(vec![
+                format!("127.0.0.1:4566/box@{}", digest("a")),
+                format!("busybox@{}", digest("b")),
+            ]),
+            ..ImageInspect::default()
+        };
+        let known =
+            |name: &str| known(&name.parse().unwrap(), found.clone()).map(|image| image.name);
+        assert_eq!(
+            known("busybox:1").unwrap(),
+            format!("docker.io/library/busybox@{}", digest("b"))
+        );
+        assert_eq!(
+            known("127.0.0.1:4566/box:1").unwrap(),
+            format!("127.0.0.1:4566/box@{}", digest("a"))
+        );
+        assert_eq!(known("quay.io/box:1"), None);
+    }
+}
