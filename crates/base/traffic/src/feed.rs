@@ -91,6 +91,19 @@ pub struct Subnet {
     pub range: Cidr,
     pub table: RouteTableId,
     pub acl: NetworkAclId,
+    /// Which names are kept from its interfaces, where they are in what all default VPCs share; of other VPCs that is said
+    /// of the VPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Withheld>,
+}
+
+/// Names that are not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Withheld {
+    /// All: the resolver does not answer.
+    All,
+    /// Those that interfaces have by their addresses.
+    OfInterfaces,
 }
 
 /// Where packets go that leave a subnet. The most specific route counts, whatever their order.
@@ -482,6 +495,7 @@ mod tests {
             range: "10.9.0.0/24".parse().unwrap(),
             table: "rtb-00000001".parse().unwrap(),
             acl: "acl-00000001".parse().unwrap(),
+            withheld: None,
         };
         let mut feed: Feed = [first.clone(), second.clone(), outside.clone()]
             .map(Item::Interface)

@@ -336,6 +336,7 @@ mod tests {
             range: cidr(range),
             table: format!("rtb-0000000{number}").parse().unwrap(),
             acl: "acl-00000001".parse().unwrap(),
+            withheld: None,
         })
     }
 

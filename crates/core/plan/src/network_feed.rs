@@ -12,9 +12,9 @@ use model::network::{
     AclEntry, AclNetwork, NatState, Network, NetworkAcl, RouteTable, RouteTarget,
 };
 use model::vpc::{Interface, InterfaceId, region_account};
-use model::{Key, View};
+use model::{Index, Key, View};
 use traffic::Traffic;
-use traffic::feed::{self, Feed, Item, Peered, Peering, Place, Target, Vni};
+use traffic::feed::{self, Feed, Item, Peered, Peering, Place, Target, Vni, Withheld};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -47,6 +47,7 @@ pub fn items_of(network: &Network<'_>, id: &VpcId) -> Vec<Item> {
             range: subnet.block,
             table: network.table_of(subnet)?.id.clone(),
             acl: subnet.acl.acl.clone(),
+            withheld: None,
         }))
     }));
     let gateways = network.users(id.as_str()).filter_map(|key| {
@@ -63,6 +64,57 @@ pub fn items_of(network: &Network<'_>, id: &VpcId) -> Vec<Item> {
         })
     }));
     items
+}
+
+/// What hosts must know of default VPCs that were changed, to judge the packets of their interfaces: these are all in
+/// what the default VPCs of all accounts share, `plane`. Nothing is told of one whose packets go as they would had nobody
+/// changed it.
+pub fn judged_defaults(view: &View, region: &RegionName, plane: &VpcId) -> Vec<Item> {
+    let mut all = Vec::new();
+    for key in view.members(&Index::DefaultVpcs) {
+        let Key::Vpc(account, id) = key else { continue };
+        let network = Network::new(view, *account, region);
+        let Some(vpc) = network.vpc(id).filter(|_| is_judged(&network, id)) else { continue };
+        let withheld = match (vpc.dns_support, vpc.dns_hostnames) {
+            (true, true) => None,
+            (true, false) => Some(Withheld::OfInterfaces),
+            (false, _) => Some(Withheld::All),
+        };
+        let vpc = || plane.clone();
+        all.extend(items_of(&network, id).into_iter().filter_map(|item| match item {
+            Item::Subnet(it) => Some(Item::Subnet(feed::Subnet { vpc: vpc(), withheld, ..it })),
+            Item::RouteTable(it) => Some(Item::RouteTable(feed::RouteTable { vpc: vpc(), ..it })),
+            Item::NetworkAcl(it) => Some(Item::NetworkAcl(feed::NetworkAcl { vpc: vpc(), ..it })),
+            Item::NatGateway(it) => Some(Item::NatGateway(feed::NatGateway { vpc: vpc(), ..it })),
+            Item::Vpc(_) | Item::Peering(_) | Item::Interface(_) => None,
+        }));
+    }
+    all
+}
+
+/// Whether packets of a default VPC may go otherwise than they would had nobody changed it.
+pub fn is_judged(network: &Network<'_>, id: &VpcId) -> bool {
+    let is_stored = network.unchanged_default().is_none();
+    let Some(vpc) = network.vpc(id).filter(|vpc| is_stored && vpc.is_default) else { return false };
+    let lets_all = |entries: &[feed::AclEntry]| {
+        let first = entries.first();
+        first.is_some_and(|it| it.is_allowed && it.traffic == Traffic::All && it.peer.prefix() == 0)
+    };
+    let is_open = |item: &Item| match item {
+        Item::RouteTable(table) => {
+            let is_out = |route: &feed::Route| route.target == Target::InternetGateway;
+            let mut routes = table.routes.iter();
+            routes.any(|it| it.destination.prefix() == 0) && table.routes.iter().all(is_out)
+        }
+        Item::NetworkAcl(acl) => lets_all(&acl.ingress) && lets_all(&acl.egress),
+        Item::Vpc(_)
+        | Item::Subnet(_)
+        | Item::NatGateway(_)
+        | Item::Peering(_)
+        | Item::Interface(_) => true,
+    };
+    let has_names = vpc.dns_support && vpc.dns_hostnames;
+    !has_names || !items_of(network, id).iter().all(is_open)
 }
 
 /// The VPC's end of each of its active connections.
@@ -139,6 +191,7 @@ pub fn interface(view: &View, row: &Interface, vpc: &VpcId, place: Place) -> fee
         public: view.public_address_of(row),
         place,
         is_balancers: row.is_at_home(),
+        // Of the many in what all default VPCs share it is looked for where it matters.
         is_logged: row.is_apart && view.flow_logs_on(row).next().is_some(),
     }
 }
@@ -346,7 +399,7 @@ pub(crate) mod tests {
         let (view, _) = view();
         let region: RegionName = "us-east-1".parse().unwrap();
         let network = Network::new(&view, account(), &region);
-        let default = network.default().unwrap().vpc.id.clone();
+        let default = network.default_vpc().unwrap().id.clone();
         let items = items_of(&network, &default);
         let is_out = |item: &Item| {
             let Item::RouteTable(table) = item else { return false };

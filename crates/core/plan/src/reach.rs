@@ -2,7 +2,8 @@
 //! from rows.
 //!
 //! In a VPC with addresses of its own the way is [`Feed::path_from`], from the same copy that hosts are told and compile
-//! routes and filters from; in the default VPC, whose way out is the host's, the groups of both ends are asked.
+//! routes and filters from; so it is in a default VPC that was changed. In one that is as it came, whose way out is the
+//! host's, the groups of both ends are asked.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -128,7 +129,7 @@ pub fn explain(
             return steps;
         }
         let is_inside = from.interface().is_some_and(|from| is_one_vpc(from, to));
-        if !(is_inside && to.is_apart) {
+        if !(is_inside && asked.has_ways(to)) {
             asked.arrive(source, to, content, &mut steps);
         }
     }
@@ -170,12 +171,12 @@ impl Asked<'_> {
             }
         };
         let packet = Packet { source: from.address, destination, content };
-        if !from.is_apart {
+        if !self.has_ways(from) {
             steps.push(self.groups(from, Direction::Out, &packet));
             return steps.iter().all(Step::passes).then_some(from.address);
         }
         let (feed, groups) = self.vpc(&from.vpc);
-        let sender = network_feed::interface(self.view, from, &from.vpc, Place::Here);
+        let sender = self.told(from);
         let path = feed.path_from(&groups, &sender, &packet);
         steps.extend(path.into_iter().map(|step| self.step(step, from)));
         let leaves = |step: &Step| {
@@ -230,7 +231,7 @@ impl Asked<'_> {
         steps: &mut Vec<Step>,
     ) {
         let packet = Packet { source, destination: to.address, content };
-        if !to.is_apart {
+        if !self.has_ways(to) {
             steps.push(self.groups(to, Direction::In, &packet));
             return;
         }
@@ -239,7 +240,7 @@ impl Asked<'_> {
             return;
         }
         let (feed, groups) = self.vpc(&to.vpc);
-        let receiver = network_feed::interface(self.view, to, &to.vpc, Place::Here);
+        let receiver = self.told(to);
         let path = feed.path_to(&groups, &receiver, &packet);
         steps.extend(path.into_iter().map(|step| self.step(step, to)));
         if steps.iter().all(Step::passes) {
@@ -247,6 +248,29 @@ impl Asked<'_> {
             let way = feed.way_out(&receiver, source);
             steps.push(Step::Back { from: to.clone(), table, way });
         }
+    }
+
+    /// Whether route tables and network ACLs are asked about an interface's packets.
+    fn has_ways(&self, interface: &Interface) -> bool {
+        interface.is_apart || network_feed::is_judged(&self.network, &interface.vpc)
+    }
+
+    fn told(&self, row: &Interface) -> traffic::feed::Interface {
+        let told = network_feed::interface(self.view, row, &row.vpc, Place::Here);
+        let public = if row.is_apart { told.public } else { Some(row.address) };
+        traffic::feed::Interface { public, ..told }
+    }
+
+    /// The interfaces in a VPC.
+    fn interfaces(&self, vpc: &VpcId) -> Vec<&Arc<Interface>> {
+        let subnets = self.network.subnets_of(vpc);
+        let indexes = subnets.iter().map(|it| Index::SubnetInterfaces(self.account, it.id.clone()));
+        let keys = indexes.flat_map(|index| self.view.members(&index));
+        let rows = keys.filter_map(|key| {
+            let Key::Interface(owner, id) = key else { return None };
+            self.view.interfaces.get(*owner, id)
+        });
+        rows.collect()
     }
 
     /// In the default VPC an interface is known outside by its own address.
@@ -264,10 +288,9 @@ impl Asked<'_> {
         let own = network_feed::items_of(&self.network, id);
         let mut feed: Feed = peers.into_iter().chain(own).collect();
         let mut groups = Groups::new();
-        for row in network_feed::apart(self.view, Some(id)).take_while(|row| row.vpc == *id) {
-            if let Some(place) = place(row) {
-                let told = network_feed::interface(self.view, row, id, place);
-                feed.put(traffic::feed::Item::Interface(told));
+        for row in self.interfaces(id) {
+            if place(row).is_some() {
+                feed.put(traffic::feed::Item::Interface(self.told(row)));
             }
             for group in &row.security_groups {
                 if let Some(whole) = self.view.security_group(self.account, group) {
@@ -282,8 +305,7 @@ impl Asked<'_> {
     fn step(&self, step: path::Step, near: &Arc<Interface>) -> Step {
         match step {
             path::Step::Groups { interface, direction, admitted } => {
-                let id =
-                    InterfaceId { vpc: Some(interface.vpc.clone()), address: interface.address };
+                let id = self.id_of(&interface);
                 let row = self.view.interfaces.get(region_account(), &id).unwrap_or(near);
                 let rule = admitted.and_then(|(group, place)| self.rule(group, direction, place));
                 let dropped = || Outcome::Dropped { groups: interface.groups.clone() };
@@ -291,12 +313,17 @@ impl Asked<'_> {
                 Step::Groups { interface: row.clone(), direction, outcome }
             }
             path::Step::Acl { interface, acl, direction, entry, passes } => {
-                let id = InterfaceId { vpc: Some(interface.vpc), address: interface.address };
+                let id = self.id_of(&interface);
                 let row = self.view.interfaces.get(region_account(), &id).unwrap_or(near);
                 Step::Acl { interface: row.clone(), acl, direction, entry, passes }
             }
             path::Step::Route { table, way } => Step::Route { from: near.clone(), table, way },
         }
+    }
+
+    fn id_of(&self, told: &traffic::feed::Interface) -> InterfaceId {
+        let vpc = self.view.own_vpc(self.account, &told.vpc);
+        InterfaceId { vpc, address: told.address }
     }
 
     fn rule(&self, group: SecurityGroupId, direction: Direction, place: usize) -> Option<Outcome> {

@@ -1,4 +1,4 @@
-//! Flows of interfaces that are logged: a table of its own beside a router's, in which the kernel counts packets by
+//! Flows of interfaces that are logged: a table of its own beside the one that judges, in which the kernel counts packets by
 //! their ends at three places: before anything is judged, once their sender may send them, and once all let them pass.
 //! What is missing at a later place was stopped before it.
 //!
@@ -14,6 +14,7 @@ use traffic::feed::Place;
 use traffic::flows::{Count, Flow, FlowKey};
 
 use crate::limits::{FLOW_IDLE_MS, FLOWS_COUNTED_MAX};
+use crate::names::NetTag;
 use crate::netlink::NetlinkError;
 use crate::nft::expr::Rule;
 use crate::nft::{self, Batch, DataType, Element, Hook, HookNumber, Verdict};
@@ -37,6 +38,8 @@ pub(crate) struct FlowCounts {
     /// Whether the table is this process's: one before it may have left its own.
     is_own: bool,
     known: BTreeMap<FlowKey, Known>,
+    /// What was counted of interfaces until they were logged no more, and was not told yet.
+    last: CountedFlows,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,12 +69,27 @@ pub struct CountedFlows {
     pub skipped: BTreeSet<EniId>,
 }
 
+impl CountedFlows {
+    /// Adds another VPC's.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.flows.extend(other.flows);
+        self.logged.extend(other.logged);
+        self.skipped.extend(other.skipped);
+    }
+
+    /// Adds what came later. How much waits to be told is bounded; of whom there was more is said.
+    pub(crate) fn add(&mut self, later: Self) {
+        let room = FLOWS_COUNTED_MAX.saturating_sub(self.flows.len());
+        let mut flows = later.flows.into_iter();
+        self.flows.extend(flows.by_ref().take(room));
+        self.skipped.extend(flows.map(|flow| flow.eni).chain(later.skipped));
+        self.logged.extend(later.logged);
+    }
+}
+
 impl Worker {
     /// Has those interfaces be counted that the region said.
     pub(crate) fn follow_logged(&mut self) -> Result<(), NetlinkError> {
-        if self.table.plan().router.is_none() {
-            return Ok(());
-        }
         let vpc = self.own_vpc();
         let interfaces = vpc.map(|vpc| self.feed.interfaces_of(&vpc.id)).unwrap_or_default();
         let here = interfaces.into_iter().filter(|(_, it)| it.is_logged && it.place == Place::Here);
@@ -79,6 +97,10 @@ impl Worker {
             here.map(|(address, it)| (address, it.id.clone())).collect();
         if wanted == self.flows.logged && self.flows.is_own {
             return Ok(());
+        }
+        if self.flows.logged.iter().any(|(address, eni)| wanted.get(address) != Some(eni)) {
+            let last = self.read_flows()?;
+            self.flows.keep(last);
         }
         let mut batch = Batch::new(self.flows_table());
         match (self.flows.logged.is_empty(), wanted.is_empty()) {
@@ -104,13 +126,14 @@ impl Worker {
     }
 
     fn flows_table(&self) -> String {
-        format!("{}_flows", self.table.plan().tag.table())
+        table_of(self.table.plan().tag)
     }
 
     /// What has come since the last time.
     pub(crate) fn read_flows(&mut self) -> Result<CountedFlows, NetlinkError> {
+        let last = std::mem::take(&mut self.flows.last);
         if self.flows.logged.is_empty() {
-            return Ok(CountedFlows::default());
+            return Ok(last);
         }
         let table = self.flows_table();
         // In the order of the places: what comes meanwhile is not taken for stopped.
@@ -123,11 +146,18 @@ impl Worker {
             })?;
         }
         let is_full = now.len() >= FLOWS_COUNTED_MAX;
-        Ok(self.flows.take_in(&now, is_full))
+        let mut read = last;
+        read.add(self.flows.take_in(&now, is_full));
+        Ok(read)
     }
 }
 
 impl FlowCounts {
+    /// What was counted of interfaces that are logged no more, to be told with what comes next.
+    pub(crate) fn keep(&mut self, counted: CountedFlows) {
+        self.last.add(CountedFlows { logged: BTreeSet::new(), ..counted });
+    }
+
     fn take_in(&mut self, now: &BTreeMap<FlowKey, Counts>, is_full: bool) -> CountedFlows {
         let mut flows = Vec::new();
         for (key, counts) in now {
@@ -190,6 +220,11 @@ impl Known {
         more(&mut self.told.received, passed);
         more(&mut self.told.not_received, sent.since(passed));
     }
+}
+
+/// The name of the table that counts.
+pub(crate) fn table_of(tag: NetTag) -> String {
+    format!("{}_flows", tag.table())
 }
 
 fn element(address: &Ipv4Addr) -> Element {
@@ -262,7 +297,7 @@ mod tests {
     fn both() -> FlowCounts {
         let eni = |last: u8| format!("eni-0000000{last}").parse().unwrap();
         let logged = [([10, 0, 1, 4].into(), eni(1)), ([10, 0, 2, 4].into(), eni(2))].into();
-        FlowCounts { logged, is_own: true, known: BTreeMap::new() }
+        FlowCounts { logged, is_own: true, ..FlowCounts::default() }
     }
 
     /// Packets that the sender was let send, was kept from sending, the receiver got, and was spared.

@@ -20,7 +20,7 @@ use crate::nft::Batch;
 use crate::overlay::Remote;
 use crate::ranges::release_but;
 use crate::router::claim;
-use crate::ruleset::{Table, world_of};
+use crate::ruleset::{Table, is_judged_alike, world_of};
 use crate::setup;
 use crate::worker::{Turn, Worker};
 
@@ -141,9 +141,12 @@ impl Worker {
             for oddity in after.oddities().iter().take(ODDITIES_SAID_MAX) {
                 warn!(%oddity, "something that the region told is left aside");
             }
+            // A router's table is made of all of it, the host's of default VPCs that were changed.
+            let is_router = self.table.plan().router.is_some();
+            turn.must_replace |= is_router || !is_judged_alike(&self.feed, &after);
             self.feed = after;
-            // A router's table is made of all of it.
-            turn.must_replace |= self.table.plan().router.is_some();
+            let mut endpoints = self.endpoints.values();
+            turn.must_replace |= endpoints.any(|it| self.table.lacks(&self.feed, it));
         }
         if let (Some(_), Some(vpc)) = (&self.table.plan().router, self.own_vpc()) {
             let tag = self.table.plan().tag;

@@ -38,7 +38,7 @@ use crate::overlay::{Overlay, Underlay};
 use crate::publish::HostPorts;
 use crate::ranges::release_but;
 use crate::records::Records;
-use crate::ruleset::{Plan, Table};
+use crate::ruleset::{Plan, Table, judged_vpc};
 use crate::setup;
 use crate::worker::{Command, Reply, Turn, Worker};
 
@@ -199,6 +199,7 @@ impl Worker {
         let default = self.table.plan().ranges.first().copied();
         let default = default.map(|range| (None, InterfaceNames::of_default(range)));
         self.names.know_interfaces(own.chain(default).collect());
+        self.names.know_nameless(nameless(&self.feed));
         outcome
     }
 
@@ -311,6 +312,11 @@ impl Worker {
 
     fn end_router(&mut self, turn: &mut Turn, vpc: &VpcId) {
         let Some(router) = self.routers.remove(vpc) else { return };
+        // What was counted there is told with what the host counts itself.
+        match router.ask(|reply| Command::OwnFlows { reply }) {
+            Ok(counted) => self.flows.keep(counted),
+            Err(error) => warn!(%vpc, error = %Chain(&error), "the last flows of a VPC are lost"),
+        }
         let ended = router.ask(|reply| Command::Uninstall { reply });
         let removed = self.remove(turn, |it| it.id == router.endpoint);
         for error in [ended.err(), removed.err()].into_iter().flatten() {
@@ -327,6 +333,18 @@ impl Worker {
         }
         outcome
     }
+}
+
+/// The addresses in what default VPCs share to which names of interfaces are not answered.
+fn nameless(feed: &Feed) -> BTreeSet<Ipv4Addr> {
+    if judged_vpc(feed).is_none() {
+        return BTreeSet::new();
+    }
+    let is_withheld = |it: &&traffic::feed::Interface| {
+        let is_default = feed.vpcs.get(&it.vpc).is_some_and(|vpc| vpc.is_default);
+        is_default && feed.subnet_of(it).is_some_and(|subnet| subnet.withheld.is_some())
+    };
+    feed.interfaces.values().filter(is_withheld).map(|it| it.address).collect()
 }
 
 /// What is told of one VPC.

@@ -75,7 +75,7 @@ pub(crate) enum Command {
         id: EndpointId,
         reply: Reply<Counters>,
     },
-    /// Of each router, as it answers.
+    /// Of each router as it answers, and of the host's own network.
     Flows {
         reply: Reply<Vec<oneshot::Receiver<Result<CountedFlows, NetworkError>>>>,
     },
@@ -184,6 +184,11 @@ impl Worker {
         }
     }
 
+    fn own_flows(&mut self) -> Result<CountedFlows, NetworkError> {
+        let read = self.follow_logged().and_then(|()| self.read_flows());
+        read.map_err(NetworkError::from)
+    }
+
     pub(crate) fn encryption(&self) -> Option<Encryption> {
         self.overlay.is_wanted().then(|| match &self.tunnels {
             Ok(tunnels) => Encryption::Able { generation: tunnels.generation() },
@@ -255,12 +260,13 @@ impl Worker {
                     router.pass(Command::OwnFlows { reply });
                     part
                 });
-                drop(reply.send(Ok(parts.collect())));
+                let mut parts: Vec<_> = parts.collect();
+                let (own, part) = oneshot::channel();
+                drop(own.send(self.own_flows()));
+                parts.push(part);
+                drop(reply.send(Ok(parts)));
             }
-            Command::OwnFlows { reply } => {
-                let read = self.follow_logged().and_then(|()| self.read_flows());
-                drop(reply.send(read.map_err(NetworkError::from)));
-            }
+            Command::OwnFlows { reply } => drop(reply.send(self.own_flows())),
             Command::Uninstall { .. } => unreachable!("taken care of by the loop"),
         }
     }

@@ -498,7 +498,10 @@ impl Session<'_> {
             Order::Run | Order::Attach => {
                 let network = self.sessions.control.network(view, task.scope.account);
                 let own = task.interface.as_ref().and_then(|interface| interface.own_vpc.as_ref());
-                let vpc = network.whole_vpc(own.unwrap_or(&network.default()?.vpc.id))?;
+                let vpc = match own {
+                    Some(own) => network.whole_vpc(own)?,
+                    None => network.whole_vpc(&network.default_vpc()?.id)?,
+                };
                 let endpoint = self.sessions.control.endpoint();
                 let environment = Environment {
                     registry: &self.sessions.control.registry_host(),

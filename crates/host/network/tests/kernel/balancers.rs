@@ -72,6 +72,7 @@ impl Setting {
                 range: self.range(24),
                 table: "rtb-00000001".parse().unwrap(),
                 acl: "acl-00000001".parse().unwrap(),
+                withheld: None,
             })
         });
         let acl =

@@ -57,6 +57,7 @@ impl Told {
                 range: cidr(&format!("10.{number}.{subnet}.0/24")),
                 table: format!("rtb-00000{number}0{subnet}").parse().unwrap(),
                 acl: acl.id.clone(),
+                withheld: None,
             }));
         }
         self.0.put(Item::NetworkAcl(acl));

@@ -49,6 +49,7 @@ impl Told {
             range: cidr(&format!("10.0.{number}.0/24")),
             table: format!("rtb-{number:07x}{digit}").parse().unwrap(),
             acl: format!("acl-{number:07x}{digit}").parse().unwrap(),
+            withheld: None,
         }));
         self.feed.put(Item::RouteTable(RouteTable {
             id: format!("rtb-{number:07x}{digit}").parse().unwrap(),

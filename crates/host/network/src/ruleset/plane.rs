@@ -1,0 +1,252 @@
+//! What the table of the host's own network says of default VPCs that were changed: which of their packets go out, with
+//! which address, and what network ACLs let cross a subnet's border.
+//!
+//! All default VPCs share one range of addresses and the host's own network; of one that is as it came nothing is told, and
+//! its packets pass none of this. Endpoints in subnets that are told of are keys of maps, and their packets go as in a
+//! VPC with a router ([`super::router`]), but that the world knows each by the address that it has.
+//!
+//! **Invariant:** a packet of an endpoint whose subnet is told of leaves its VPC only where a route of the subnet's table
+//! says so, known connections included; what the host itself sends and is sent is not asked about.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use longshore_types::{Cidr, VpcId};
+use traffic::feed::{Feed, PUBLIC_POOL, RouteTable, Subnet, Target, Withheld};
+
+use super::router::{
+    ACL_IN, ACL_OUT, LEAVES, WAYS, add_acl, add_nat, add_subnet, by_prefix, chain_of, is_reached,
+    subnet_chain, table_of,
+};
+use super::{DNS_PORT, NAMESERVERS, Table, World, address_element, filter};
+use crate::endpoint::Endpoint;
+use crate::nft::expr::Rule;
+use crate::nft::{Batch, DataType, Element, HookNumber, Value, Verdict};
+use crate::publish::Protocol;
+use traffic::Direction;
+
+/// The endpoints that nobody outside reaches, since no answer would leave.
+const SHUT: &str = "shut_from_outside";
+/// Those that no name is answered to.
+const NAMELESS: &str = "nameless";
+
+/// What endpoints are in the maps, by address, with all that was put there of each.
+pub(super) type Judged = BTreeMap<Ipv4Addr, Vec<(&'static str, Element)>>;
+
+/// The VPC that all default VPCs are on a host, if of some of them is told how their packets go.
+pub(crate) fn judged_vpc(feed: &Feed) -> Option<&VpcId> {
+    let is_default = |vpc: &VpcId| feed.vpcs.get(vpc).is_some_and(|vpc| vpc.is_default);
+    feed.subnets.values().map(|subnet| &subnet.vpc).find(|vpc| is_default(vpc))
+}
+
+/// The subnet of an endpoint, if it is one that is told of.
+fn judged_subnet<'f>(feed: &'f Feed, endpoint: &Endpoint) -> Option<&'f Subnet> {
+    let interface = feed.interfaces.get(endpoint.eni.as_ref()?)?;
+    let vpc = feed.vpcs.get(&interface.vpc).filter(|vpc| vpc.is_default)?;
+    let subnet = feed.subnet_of(interface)?;
+    (subnet.vpc == vpc.id && interface.address == endpoint.address).then_some(subnet)
+}
+
+/// Whether two copies say the same of how packets of default VPCs go.
+pub(crate) fn is_judged_alike(one: &Feed, other: &Feed) -> bool {
+    let of = |feed: &Feed| {
+        let vpc = judged_vpc(feed)?.clone();
+        let is_its = |it: &VpcId| *it == vpc;
+        Some((
+            feed.subnets.values().filter(|it| is_its(&it.vpc)).cloned().collect::<Vec<_>>(),
+            feed.tables.values().filter(|it| is_its(&it.vpc)).cloned().collect::<Vec<_>>(),
+            feed.acls.values().filter(|it| is_its(&it.vpc)).cloned().collect::<Vec<_>>(),
+            feed.nat_gateways.values().filter(|it| is_its(&it.vpc)).cloned().collect::<Vec<_>>(),
+        ))
+    };
+    of(one) == of(other)
+}
+
+impl Table {
+    /// Whether an endpoint is to be judged and is not, since it was there before anybody told of it.
+    pub(crate) fn lacks(&self, feed: &Feed, endpoint: &Endpoint) -> bool {
+        self.plan.router.is_none()
+            && !self.judged.contains_key(&endpoint.address)
+            && judged_subnet(feed, endpoint).is_some()
+    }
+
+    /// Nothing while no default VPC is told of.
+    pub(super) fn add_plane(&mut self, batch: &mut Batch, feed: &Feed) {
+        self.judged.clear();
+        self.is_plane_judged = false;
+        let Some(vpc) = judged_vpc(feed) else { return };
+        self.is_plane_judged = true;
+        for map in [ACL_OUT, ACL_IN, WAYS, LEAVES, SHUT] {
+            batch.add_map(map, DataType::Address, DataType::Verdict);
+        }
+        batch.add_set(NAMELESS, DataType::Address);
+        for acl in feed.acls.values().filter(|acl| acl.vpc == *vpc) {
+            add_acl(batch, acl);
+        }
+        for nat in feed.nat_gateways.values().filter(|nat| nat.vpc == *vpc) {
+            add_nat(batch, feed, nat);
+        }
+        for table in feed.tables.values().filter(|table| table.vpc == *vpc) {
+            add_ways(batch, feed, table);
+        }
+        for subnet in feed.subnets.values().filter(|subnet| subnet.vpc == *vpc) {
+            add_subnet(batch, feed, subnet);
+        }
+        self.add_plane_filters(batch);
+        self.withhold_names(batch);
+    }
+
+    fn add_plane_filters(&self, batch: &mut Batch) {
+        let links = self.links();
+        let four = || Rule::new().ipv4(true);
+        let from_us = || four().incoming(&links, true);
+        // From the world: neither from an endpoint nor from another host's.
+        let arrives = || {
+            let arrives = four().outgoing(&links, true).incoming(&links, false);
+            match &self.plan.overlay {
+                Some(link) => arrives.incoming_exactly(link.as_str(), false),
+                None => arrives,
+            }
+        };
+        let mut ways = vec![
+            arrives().established().then(Verdict::Accept),
+            arrives().destination_verdict(SHUT),
+            Rule::new().incoming(&links, false).then(Verdict::Accept),
+        ];
+        let local = self.plan.ranges.iter();
+        ways.extend(local.map(|it| four().destination_in(*it, true).then(Verdict::Accept)));
+        ways.push(four().source_verdict(WAYS));
+        let chains = [
+            // Stateless: before anything is known of a connection.
+            ("acl_out", -3, vec![from_us().source_verdict(ACL_OUT)]),
+            ("acl_in", 0, vec![four().outgoing(&links, true).destination_verdict(ACL_IN)]),
+            ("ways", 1, ways),
+        ];
+        for (chain, priority, rules) in chains {
+            batch.add_base_chain(chain, filter(HookNumber::Forward, priority));
+            rules.iter().for_each(|rule| batch.add_rule(chain, rule.exprs()));
+        }
+    }
+
+    /// At whichever address the relay is asked.
+    fn withhold_names(&self, batch: &mut Batch) {
+        let links = self.links();
+        let host = Cidr::host(self.plan.host);
+        for protocol in [Protocol::Udp, Protocol::Tcp] {
+            let asked = || {
+                let asked = Rule::new().ipv4(true).incoming(&links, true).source_in_set(NAMELESS);
+                asked.protocol(protocol.number())
+            };
+            let own = self.plan.dns_port;
+            let rules = [
+                asked().destination_in_set(NAMESERVERS).ports(&(DNS_PORT..=DNS_PORT)),
+                asked().destination_in(host, true).ports(&(own..=own)),
+            ];
+            for rule in rules {
+                batch.add_rule("guard", rule.counted().then(Verdict::Drop).exprs());
+            }
+        }
+    }
+
+    /// With which address packets leave that go to what has one of the region's public addresses here. Behind the host
+    /// they have the host's.
+    pub(super) fn plane_leaves(&self) -> Option<Rule> {
+        let to_publics = Rule::new().ipv4(true).outgoing(&self.links(), true);
+        let to_publics = to_publics.destination_in(PUBLIC_POOL, true);
+        self.is_plane_judged.then(|| to_publics.source_verdict(LEAVES))
+    }
+
+    /// What the maps say of endpoints from now on.
+    pub(super) fn judge(
+        &mut self,
+        world: World<'_>,
+        endpoints: &[&Endpoint],
+    ) -> Vec<(&'static str, Vec<Element>)> {
+        if !self.is_plane_judged {
+            return Vec::new();
+        }
+        let mut new = Vec::new();
+        for endpoint in endpoints {
+            let Some(subnet) = judged_subnet(world.feed, endpoint) else { continue };
+            let elements = elements_of(world.feed, subnet, endpoint.address);
+            new.extend(elements.iter().cloned());
+            self.judged.insert(endpoint.address, elements);
+        }
+        by_map(new)
+    }
+
+    /// What they said of endpoints until now.
+    pub(super) fn judge_no_more(
+        &mut self,
+        endpoints: &[&Endpoint],
+    ) -> Vec<(&'static str, Vec<Element>)> {
+        let gone = endpoints.iter().filter_map(|endpoint| self.judged.remove(&endpoint.address));
+        by_map(gone.flatten().collect())
+    }
+}
+
+fn by_map(elements: Vec<(&'static str, Element)>) -> Vec<(&'static str, Vec<Element>)> {
+    let mut maps: BTreeMap<&'static str, Vec<Element>> = BTreeMap::new();
+    for (map, element) in elements {
+        maps.entry(map).or_default().push(element);
+    }
+    maps.into_iter().collect()
+}
+
+fn elements_of(feed: &Feed, subnet: &Subnet, at: Ipv4Addr) -> Vec<(&'static str, Element)> {
+    let verdict = |verdict: Verdict| Element {
+        key: at.octets().to_vec(),
+        value: Some(Value::Verdict(verdict)),
+    };
+    let mut elements = vec![
+        (ACL_OUT, verdict(Verdict::Goto(subnet_chain(subnet, Direction::Out)))),
+        (ACL_IN, verdict(Verdict::Goto(subnet_chain(subnet, Direction::In)))),
+    ];
+    match table_of(feed, subnet) {
+        Some(table) => {
+            let chain = |kind| Verdict::Goto(chain_of(kind, table.id.as_str()));
+            elements.push((WAYS, verdict(chain("ways"))));
+            elements.push((LEAVES, verdict(chain("leaves"))));
+        }
+        // One that is not told of leads nowhere.
+        None => elements.push((WAYS, verdict(Verdict::Drop))),
+    }
+    if !is_reached(feed, subnet) {
+        elements.push((SHUT, verdict(Verdict::Drop)));
+    }
+    if subnet.withheld == Some(Withheld::All) {
+        elements.push((NAMELESS, address_element(at)));
+    }
+    elements
+}
+
+/// A route table as two chains: whether a packet may leave, and with which address it does.
+fn add_ways(batch: &mut Batch, feed: &Feed, table: &RouteTable) {
+    let (ways, leaves) =
+        (chain_of("ways", table.id.as_str()), chain_of("leaves", table.id.as_str()));
+    batch.add_chain(&ways);
+    batch.add_chain(&leaves);
+    for route in by_prefix(table) {
+        let to = || Rule::new().destination_in(route.destination, true);
+        let nat = match &route.target {
+            Target::NatGateway(id) => feed.nat_gateways.get(id).filter(|nat| nat.vpc == table.vpc),
+            Target::InternetGateway | Target::Peering(_) | Target::Blackhole => None,
+        };
+        match (&route.target, nat.and_then(|nat| nat.public)) {
+            (Target::InternetGateway, _) => {
+                batch.add_rule(&ways, to().then(Verdict::Accept).exprs());
+                batch.add_rule(&leaves, to().then(Verdict::Accept).exprs());
+            }
+            (Target::NatGateway(id), Some(public)) => {
+                let onward = Verdict::Goto(chain_of("nat", id.as_str()));
+                batch.add_rule(&ways, to().then(onward).exprs());
+                batch.add_rule(&leaves, to().snat(public).exprs());
+            }
+            (Target::NatGateway(_) | Target::Peering(_) | Target::Blackhole, _) => {
+                batch.add_rule(&ways, to().counted().then(Verdict::Drop).exprs());
+                batch.add_rule(&leaves, to().then(Verdict::Accept).exprs());
+            }
+        }
+    }
+    batch.add_rule(&ways, Rule::new().counted().then(Verdict::Drop).exprs());
+}
