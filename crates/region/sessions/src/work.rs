@@ -497,10 +497,9 @@ impl Session<'_> {
             Order::Stop => vec![payload::of_stop(task)],
             Order::Run | Order::Attach => {
                 let network = self.sessions.control.network(view, task.scope.account);
-                let own = task.interface.as_ref().and_then(|interface| interface.own_vpc.as_ref());
-                let vpc = match own {
-                    Some(own) => network.whole_vpc(own)?,
-                    None => network.whole_vpc(&network.default_vpc()?.id)?,
+                let Ok(vpc) = payload::vpc_of(task, &network) else {
+                    warn!(task = %task.id, "the VPC of a task's interface is gone");
+                    return None;
                 };
                 let endpoint = self.sessions.control.endpoint();
                 let environment = Environment {
@@ -508,7 +507,7 @@ impl Session<'_> {
                     local_registry: &self.sessions.control.local_host(),
                     view,
                     endpoint: &endpoint,
-                    vpc: &vpc,
+                    vpc: vpc.as_ref(),
                     agent_is_ours: self.is_ours,
                     roles,
                 };
