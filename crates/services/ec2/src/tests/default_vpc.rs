@@ -238,7 +238,26 @@ async fn a_default_vpc_that_is_empty_is_deleted_and_made_again() {
         description: text("web"),
         ..Default::default()
     };
-    assert_eq!(code(ec2.create_security_group(root, request).await), "VPCIdNotSpecified");
+    assert_eq!(code(ec2.create_security_group(root, request.clone()).await), "VPCIdNotSpecified");
+    // Groups of other VPCs are changed as ever.
+    let own = api::CreateVpcRequest { cidr_block: text("10.9.0.0/16"), ..Default::default() };
+    let own = ec2.create_vpc(root, own).await.unwrap().vpc.unwrap();
+    let request = api::CreateSecurityGroupRequest { vpc_id: own.vpc_id, ..request };
+    let group = ec2.create_security_group(root, request).await.unwrap().group_id;
+    let anywhere = api::IpRange { cidr_ip: text("0.0.0.0/0"), ..Default::default() };
+    let all = api::IpPermission {
+        ip_protocol: text("-1"),
+        ip_ranges: Some(vec![anywhere]),
+        ..Default::default()
+    };
+    let request = api::RevokeSecurityGroupEgressRequest {
+        group_id: group,
+        ip_permissions: Some(vec![all]),
+        ..Default::default()
+    };
+    ec2.revoke_security_group_egress(root, request.clone()).await.unwrap();
+    let again = ec2.revoke_security_group_egress(root, request).await;
+    assert_eq!(code(again), "InvalidPermission.NotFound");
     let new = ec2.create_default_vpc(root, Default::default()).await.unwrap().vpc.unwrap();
     assert_eq!((new.is_default, new.cidr_block.as_deref()), (Some(true), Some("172.31.0.0/16")));
     let new = Site { vpc: new.vpc_id.unwrap(), world: site.world, root: site.root };
