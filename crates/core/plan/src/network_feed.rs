@@ -3,16 +3,19 @@
 //! Nothing is told that is not so now: a route whose target is gone leads nowhere, and a gateway that has failed is
 //! not there.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use longshore_types::{AccountId, RegionName, VpcId};
+use longshore_types::{
+    AccountId, NatGatewayId, NetworkAclId, RegionName, RouteTableId, SubnetId, VpcId,
+};
 use model::network::{
     AclEntry, AclNetwork, NatState, Network, NetworkAcl, RouteTable, RouteTarget,
 };
 use model::vpc::{Interface, InterfaceId, region_account};
-use model::{Index, Key, View};
+use model::{Key, View};
 use traffic::Traffic;
 use traffic::feed::{self, Feed, Item, Peered, Peering, Place, Target, Vni, Withheld};
 
@@ -66,36 +69,74 @@ pub fn items_of(network: &Network<'_>, id: &VpcId) -> Vec<Item> {
     items
 }
 
-/// What hosts must know of default VPCs that were changed, to judge the packets of their interfaces: these are all in
+/// The subnets of default VPCs in which a host has interfaces, by the accounts whose they are.
+pub type Here<'v> = BTreeMap<AccountId, BTreeSet<&'v SubnetId>>;
+
+/// What a host must know of default VPCs that were changed, to judge the packets of its own interfaces: these are all in
 /// what the default VPCs of all accounts share, `plane`. Nothing is told of one whose packets go as they would had nobody
-/// changed it.
-pub fn judged_defaults(view: &View, region: &RegionName, plane: &VpcId) -> Vec<Item> {
+/// changed it, nor of what is about no interface of the host.
+pub fn judged_defaults(
+    view: &View,
+    region: &RegionName,
+    plane: &VpcId,
+    here: &Here<'_>,
+) -> Vec<Item> {
     let mut all = Vec::new();
-    for key in view.members(&Index::DefaultVpcs) {
-        let Key::Vpc(account, id) = key else { continue };
+    for (account, subnets) in here {
+        let Some(vpc) = view.vpcs.of(*account).find(|row| row.is_default) else { continue };
         let network = Network::new(view, *account, region);
-        let Some(vpc) = network.vpc(id).filter(|_| is_judged(&network, id)) else { continue };
+        let Some(items) = judged_items(&network, &vpc.id) else { continue };
         let withheld = match (vpc.dns_support, vpc.dns_hostnames) {
             (true, true) => None,
             (true, false) => Some(Withheld::OfInterfaces),
             (false, _) => Some(Withheld::All),
         };
         let vpc = || plane.clone();
-        all.extend(items_of(&network, id).into_iter().filter_map(|item| match item {
-            Item::Subnet(it) => Some(Item::Subnet(feed::Subnet { vpc: vpc(), withheld, ..it })),
-            Item::RouteTable(it) => Some(Item::RouteTable(feed::RouteTable { vpc: vpc(), ..it })),
-            Item::NetworkAcl(it) => Some(Item::NetworkAcl(feed::NetworkAcl { vpc: vpc(), ..it })),
-            Item::NatGateway(it) => Some(Item::NatGateway(feed::NatGateway { vpc: vpc(), ..it })),
-            Item::Vpc(_) | Item::Peering(_) | Item::Interface(_) => None,
-        }));
+        let Feed { tables, acls, subnets, nat_gateways, .. } = used_in(subnets, items);
+        let tables = tables.into_values();
+        all.extend(tables.map(|it| Item::RouteTable(feed::RouteTable { vpc: vpc(), ..it })));
+        let acls = acls.into_values();
+        all.extend(acls.map(|it| Item::NetworkAcl(feed::NetworkAcl { vpc: vpc(), ..it })));
+        let subnets = subnets.into_values();
+        all.extend(subnets.map(|it| Item::Subnet(feed::Subnet { vpc: vpc(), withheld, ..it })));
+        let gateways = nat_gateways.into_values();
+        all.extend(gateways.map(|it| Item::NatGateway(feed::NatGateway { vpc: vpc(), ..it })));
     }
     all
 }
 
+/// Of a VPC's items those by which packets of interfaces in these subnets go: that of a NAT gateway to which one of their
+/// tables leads, and of the subnet that it is in, are among them.
+fn used_in(here: &BTreeSet<&SubnetId>, items: Vec<Item>) -> Feed {
+    let mut feed: Feed = items.into_iter().collect();
+    let own = feed.subnets.values().filter(|subnet| here.contains(&subnet.id));
+    let routes = own.filter_map(|it| feed.tables.get(&it.table)).flat_map(|it| &it.routes);
+    let gateways = routes.filter_map(|route| match &route.target {
+        Target::NatGateway(id) => Some(id.clone()),
+        Target::InternetGateway | Target::Peering(_) | Target::Blackhole => None,
+    });
+    let gateways: BTreeSet<NatGatewayId> = gateways.collect();
+    feed.nat_gateways.retain(|id, _| gateways.contains(id));
+    let theirs: BTreeSet<SubnetId> =
+        feed.nat_gateways.values().map(|it| it.subnet.clone()).collect();
+    feed.subnets.retain(|id, _| here.contains(id) || theirs.contains(id));
+    let tables: BTreeSet<RouteTableId> = feed.subnets.values().map(|it| it.table.clone()).collect();
+    feed.tables.retain(|id, _| tables.contains(id));
+    let acls: BTreeSet<NetworkAclId> = feed.subnets.values().map(|it| it.acl.clone()).collect();
+    feed.acls.retain(|id, _| acls.contains(id));
+    feed
+}
+
 /// Whether packets of a default VPC may go otherwise than they would had nobody changed it.
 pub fn is_judged(network: &Network<'_>, id: &VpcId) -> bool {
+    judged_items(network, id).is_some()
+}
+
+/// What is told of a default VPC if packets may go otherwise in it than they would had nobody changed it.
+fn judged_items(network: &Network<'_>, id: &VpcId) -> Option<Vec<Item>> {
     let is_stored = network.unchanged_default().is_none();
-    let Some(vpc) = network.vpc(id).filter(|vpc| is_stored && vpc.is_default) else { return false };
+    let vpc = network.vpc(id).filter(|vpc| is_stored && vpc.is_default)?;
+    let items = items_of(network, id);
     let lets_all = |entries: &[feed::AclEntry]| {
         let first = entries.first();
         first.is_some_and(|it| it.is_allowed && it.traffic == Traffic::All && it.peer.prefix() == 0)
@@ -114,7 +155,7 @@ pub fn is_judged(network: &Network<'_>, id: &VpcId) -> bool {
         | Item::Interface(_) => true,
     };
     let has_names = vpc.dns_support && vpc.dns_hostnames;
-    !has_names || !items_of(network, id).iter().all(is_open)
+    (!has_names || !items.iter().all(is_open)).then_some(items)
 }
 
 /// The VPC's end of each of its active connections.
@@ -392,6 +433,56 @@ pub(crate) mod tests {
             (block("192.0.2.0/24"), Target::InternetGateway),
         ];
         assert_eq!(routes, expected);
+    }
+
+    #[test]
+    fn of_a_changed_default_vpc_a_host_is_told_what_its_own_interfaces_packets_go_by() {
+        let subnet =
+            |number: u8| -> SubnetId { format!("subnet-0000000{number}").parse().unwrap() };
+        let vpc: VpcId = "vpc-00000001".parse().unwrap();
+        let nat: NatGatewayId = "nat-00000001".parse().unwrap();
+        let mut items = vec![Item::NatGateway(feed::NatGateway {
+            id: nat.clone(),
+            vpc: vpc.clone(),
+            subnet: subnet(1),
+            public: None,
+        })];
+        let anywhere: Cidr = "0.0.0.0/0".parse().unwrap();
+        for (number, target) in
+            [(1_u8, Target::InternetGateway), (2, Target::NatGateway(nat)), (3, Target::Blackhole)]
+        {
+            let table: RouteTableId = format!("rtb-0000000{number}").parse().unwrap();
+            let acl: NetworkAclId = format!("acl-0000000{number}").parse().unwrap();
+            items.push(Item::RouteTable(feed::RouteTable {
+                id: table.clone(),
+                vpc: vpc.clone(),
+                routes: vec![feed::Route { destination: anywhere, target }],
+            }));
+            items.push(Item::NetworkAcl(feed::NetworkAcl {
+                id: acl.clone(),
+                vpc: vpc.clone(),
+                ingress: vec![],
+                egress: vec![],
+            }));
+            items.push(Item::Subnet(feed::Subnet {
+                id: subnet(number),
+                vpc: vpc.clone(),
+                range: format!("172.31.{number}.0/24").parse().unwrap(),
+                table,
+                acl,
+                withheld: None,
+            }));
+        }
+        let told = |here: &[u8]| {
+            let here: Vec<SubnetId> = here.iter().map(|number| subnet(*number)).collect();
+            let feed = used_in(&here.iter().collect(), items.clone());
+            let subnets: Vec<SubnetId> = feed.subnets.keys().cloned().collect();
+            (subnets, [feed.tables.len(), feed.acls.len(), feed.nat_gateways.len()])
+        };
+        assert_eq!(told(&[1]), (vec![subnet(1)], [1, 1, 0]));
+        assert_eq!(told(&[2]), (vec![subnet(1), subnet(2)], [2, 2, 1]), "its gateway's way too");
+        assert_eq!(told(&[3]), (vec![subnet(3)], [1, 1, 0]));
+        assert_eq!(told(&[9]), (vec![], [0, 0, 0]));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! because they are told.
 //!
 //! Of a default VPC that was changed, so that its packets go otherwise than those of one that is as it came, each host
-//! with an interface in any default VPC is told, and of the interfaces in it; and of those that are logged.
+//! with an interface in it is told what those go by, and of the interfaces in the same subnets; and of those there that
+//! are logged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use model::instance::{Instance, InstanceStatus};
 use model::network::{FlowLogOf, Network};
 use model::vpc::{AddressPlanId, InterfaceUser, region_account};
 use model::{ElbBalancer, Index, Key, View, vpc};
-use plan::network_feed;
+use plan::network_feed::{self, Here};
 use traffic::feed::{Feed, Interface, Item, Place, Vni, Vpc};
 
 /// The instance of the region's own machine, if there are balancers or endpoints: where they are unless they are elsewhere.
@@ -46,16 +47,23 @@ pub(crate) fn balancers_on(
     view.elb_balancers.iter().filter(move |row| row.zones.iter().any(is_here))
 }
 
-/// The VPCs in which balancers or interface endpoints have interfaces on a host.
-fn vpcs_served_on(
+/// The VPCs and subnets in which balancers or interface endpoints have interfaces on a host.
+fn served_on(
     view: &View,
     id: InstanceId,
     home: Option<InstanceId>,
-) -> impl Iterator<Item = (AccountId, &VpcId)> {
-    let balancers = balancers_on(view, id, home).map(|row| (row.scope.account, &row.vpc));
-    let endpoints = view.vpc_endpoints.iter();
-    let endpoints = endpoints.filter(move |row| home == Some(id) && row.interface().is_some());
-    balancers.chain(endpoints.map(|row| (row.account, &row.vpc)))
+) -> impl Iterator<Item = (AccountId, &VpcId, &SubnetId)> {
+    let is_here = move |zone: &&BalancerZone| zone.stand.host.or(home) == Some(id);
+    let balancers = view.elb_balancers.iter().flat_map(move |row| {
+        let zones = row.zones.iter().filter(is_here);
+        zones.map(move |zone| (row.scope.account, &row.vpc, &zone.subnet))
+    });
+    let endpoints = view.vpc_endpoints.iter().filter(move |_| home == Some(id));
+    let endpoints = endpoints.flat_map(|row| {
+        let zones = row.interface().into_iter().flat_map(|it| &it.zones);
+        zones.map(move |zone| (row.account, &row.vpc, &zone.subnet))
+    });
+    balancers.chain(endpoints)
 }
 
 /// The instance on whose host an interface is, or is to be.
@@ -89,25 +97,34 @@ pub(crate) fn feed_of(
     let is_routed = own.is_some();
     let (mut is_in_default, mut vpcs) = (false, BTreeSet::new());
     let mut serves_in_default = false;
-    for (account, vpc) in vpcs_served_on(view, id, home) {
+    // Those of default VPCs, where there is anything to say of one.
+    let mut here = Here::new();
+    let is_any_changed = view.member_count(&Index::DefaultVpcs) > 0;
+    let may_be_told = is_any_changed || view.flow_logs.iter().next().is_some();
+    for (account, vpc, subnet) in served_on(view, id, home) {
         match view.vpcs.get(account, vpc).filter(|row| !row.is_default) {
             Some(_) => drop(vpcs.insert((account, vpc))),
-            None => serves_in_default = true,
+            None => {
+                serves_in_default = true;
+                here.entry(account).or_default().insert(subnet);
+            }
         }
     }
     for task in view.tasks_on_instance(id) {
-        match task.interface.as_ref().map(|interface| &interface.own_vpc) {
-            Some(Some(vpc)) => drop(vpcs.insert((task.scope.account, vpc))),
-            Some(None) => is_in_default = true,
-            None => {}
+        let Some(interface) = &task.interface else { continue };
+        match &interface.own_vpc {
+            Some(vpc) => drop(vpcs.insert((task.scope.account, vpc))),
+            None if may_be_told => {
+                is_in_default = true;
+                here.entry(task.scope.account).or_default().insert(&interface.subnet);
+            }
+            None => is_in_default = true,
         }
     }
     let mut feed = Feed::default();
     let is_in_plane = is_routed && (is_in_default || serves_in_default);
-    let (judged, is_logged) = match is_in_default || serves_in_default {
-        true => (judged_in_plane(view, region), logs_in_plane(view)),
-        false => (vec![], false),
-    };
+    let judged = judged_in_plane(view, region, &here);
+    let is_logged = logs_in_plane(view, &here);
     let is_plane_told = is_in_plane || serves_in_default || is_logged || !judged.is_empty();
     if vpcs.is_empty() && !is_plane_told {
         return feed;
@@ -138,18 +155,19 @@ pub(crate) fn feed_of(
 }
 
 /// What is told of default VPCs that were changed.
-fn judged_in_plane(view: &View, region: &RegionName) -> Vec<Item> {
-    if view.member_count(&Index::DefaultVpcs) == 0 {
+fn judged_in_plane(view: &View, region: &RegionName, here: &Here<'_>) -> Vec<Item> {
+    if here.is_empty() || view.member_count(&Index::DefaultVpcs) == 0 {
         return vec![];
     }
     let plan = view.address_plans.get(region_account(), &AddressPlanId);
     let plane = plan.map(|plan| plan.shared_vpc(region));
-    plane.map(|plane| network_feed::judged_defaults(view, region, &plane)).unwrap_or_default()
+    plane.map(|plane| network_feed::judged_defaults(view, region, &plane, here)).unwrap_or_default()
 }
 
-/// Whether a flow log is of a default VPC, or of something in one.
-fn logs_in_plane(view: &View) -> bool {
-    view.flow_logs.iter().any(|log| match &log.of {
+/// Whether a flow log of one of the accounts is of its default VPC, or of something in it.
+fn logs_in_plane(view: &View, here: &Here<'_>) -> bool {
+    let mut logs = here.keys().flat_map(|account| view.flow_logs.of(*account));
+    logs.any(|log| match &log.of {
         FlowLogOf::Vpc(vpc) => view.own_vpc(log.account, vpc).is_none(),
         // Of a default VPC that nobody changed there are no rows.
         FlowLogOf::Subnet(subnet) => {
@@ -420,28 +438,44 @@ pub(crate) mod tests {
         let plan = world.view.address_plans.get(region_account(), &AddressPlanId).unwrap();
         let default = plan.default_network(task(1).scope.account, &region);
         let subnet = default.subnets[0].id.clone();
-        for (number, host) in [(11, alone), (12, routed), (13, alone)] {
-            world.task(number, host);
+        let other = world.host(4, None);
+        let other_routed = world.host(5, Some("192.0.2.5"));
+        let stranger: AccountId = "222222222222".parse().unwrap();
+        let tasks = [(11, alone), (12, routed), (13, alone), (14, other), (15, other_routed)];
+        for (number, host) in tasks {
+            let mut task = world.task(number, host);
             let id = model::vpc::InterfaceId::shared(Ipv4Addr::new(172, 31, 0, number));
             let row = world.view.interfaces.get(region_account(), &id).unwrap();
             let mut row = vpc::Interface::clone(row);
-            // The last one is in another account's, which is as it came.
-            row.subnet =
-                if number == 13 { "subnet-0000000f".parse().unwrap() } else { subnet.clone() };
+            // The third and those after it are in another account's, which is as it came.
+            if number < 13 {
+                row.subnet = subnet.clone();
+                task.interface.as_mut().unwrap().subnet = subnet.clone();
+            } else {
+                world.view.remove(Seq(world.seq), &Row::from(task.clone()).key());
+                task.scope.account = stranger;
+                row.owner.account = stranger;
+            }
             world.put(row);
+            world.put(task);
         }
         let [a, b] = [11, 12].map(|last| Ipv4Addr::new(172, 31, 0, last));
         assert!(world.told(alone).is_empty());
         default.rows().into_iter().for_each(|row| world.put(row));
         assert!(world.told(alone).is_empty(), "packets go as they did");
+        let before = feed_of(&world.view, &region, other_routed, None, |_, _| true);
         world.put(RouteTable { routes: vec![], ..RouteTable::clone(&default.table) });
         assert_eq!(world.told(alone), [(a, Place::Here)].into());
-        assert_eq!(world.told(routed), [(b, Place::Here)].into());
+        let far = (Ipv4Addr::new(172, 31, 0, 15), Place::At(Ipv4Addr::new(192, 0, 2, 5)));
+        assert_eq!(world.told(routed), [(b, Place::Here), far].into());
+        assert!(world.told(other).is_empty(), "it has none of that account");
+        let after = feed_of(&world.view, &region, other_routed, None, |_, _| true);
+        assert_eq!((before.interfaces.len(), before), (2, after), "of others it hears as before");
         assert!(world.told(idle).is_empty(), "it has no interface");
         let feed = feed_of(&world.view, &region, alone, None, |_, _| true);
         let shared = feed.vpcs.values().next().unwrap();
         assert!(shared.is_default && feed.vpcs.len() == 1);
-        assert_eq!((feed.subnets.len(), feed.tables.len(), feed.acls.len()), (3, 1, 1));
+        assert_eq!((feed.subnets.len(), feed.tables.len(), feed.acls.len()), (1, 1, 1));
         assert!(feed.subnets.values().all(|it| it.vpc == shared.id && it.withheld.is_none()));
         assert!(feed.tables.values().all(|it| it.routes.is_empty()));
         assert_eq!(instances_with_ways(&world.view, None), [alone, routed].into());
