@@ -302,6 +302,26 @@ impl Feed {
         change
     }
 
+    /// The subnets of a VPC.
+    pub fn subnets_in(&self, vpc: &VpcId) -> impl Iterator<Item = &Subnet> {
+        self.subnets.values().filter(move |it| it.vpc == *vpc)
+    }
+
+    /// Its route tables.
+    pub fn tables_in(&self, vpc: &VpcId) -> impl Iterator<Item = &RouteTable> {
+        self.tables.values().filter(move |it| it.vpc == *vpc)
+    }
+
+    /// Its network ACLs.
+    pub fn acls_in(&self, vpc: &VpcId) -> impl Iterator<Item = &NetworkAcl> {
+        self.acls.values().filter(move |it| it.vpc == *vpc)
+    }
+
+    /// Its NAT gateways.
+    pub fn nat_gateways_in(&self, vpc: &VpcId) -> impl Iterator<Item = &NatGateway> {
+        self.nat_gateways.values().filter(move |it| it.vpc == *vpc)
+    }
+
     /// The interfaces of a VPC that can be: at an address of its ranges that no other of them has. Of two at one
     /// address the first by id counts.
     pub fn interfaces_of(&self, vpc: &VpcId) -> BTreeMap<Ipv4Addr, &Interface> {

@@ -147,6 +147,9 @@ impl Worker {
             self.feed = after;
             let mut endpoints = self.endpoints.values();
             turn.must_replace |= endpoints.any(|it| self.table.lacks(&self.feed, it));
+            if !turn.must_replace {
+                self.table.change_members(&mut turn.batch, &self.feed);
+            }
         }
         if let (Some(_), Some(vpc)) = (&self.table.plan().router, self.own_vpc()) {
             let tag = self.table.plan().tag;

@@ -20,7 +20,7 @@ use longshore_types::{Cidr, SecurityGroupId, VpcId};
 use traffic::feed::Feed;
 use traffic::{GroupRule, Peer, SecurityGroup, Traffic};
 
-use self::plane::Judged;
+use self::plane::{Judged, Members};
 pub(crate) use self::plane::{is_judged_alike, judged_vpc};
 use self::translation::published_element;
 use crate::endpoint::{Binding, Endpoint, Role};
@@ -188,6 +188,7 @@ pub(crate) struct Table {
     /// Whether maps are there of endpoints in default VPCs that were changed, and which endpoints are in them.
     is_plane_judged: bool,
     judged: Judged,
+    members: Members,
 }
 
 impl Table {
@@ -199,6 +200,7 @@ impl Table {
             combinations: BTreeMap::new(),
             is_plane_judged: false,
             judged: Judged::new(),
+            members: Members::new(),
         }
     }
 

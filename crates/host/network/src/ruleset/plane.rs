@@ -5,13 +5,15 @@
 //! its packets pass none of this. Endpoints in subnets that are told of are keys of maps, and their packets go as in a
 //! VPC with a router ([`super::router`]), but that the world knows each by the address that it has.
 //!
+//! Accounts have the same ranges there: who is in a subnet is said by a set of addresses, and not by the subnet's range.
+//!
 //! **Invariant:** a packet of an endpoint whose subnet is told of leaves its VPC only where a route of the subnet's table
 //! says so, known connections included; what the host itself sends and is sent is not asked about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use longshore_types::{Cidr, VpcId};
+use longshore_types::{Cidr, SubnetId, VpcId};
 use traffic::feed::{Feed, PUBLIC_POOL, RouteTable, Subnet, Target, Withheld};
 
 use super::router::{
@@ -33,6 +35,9 @@ const NAMELESS: &str = "nameless";
 /// What endpoints are in the maps, by address, with all that was put there of each.
 pub(super) type Judged = BTreeMap<Ipv4Addr, Vec<(&'static str, Element)>>;
 
+/// The addresses of the interfaces in each subnet that is told of.
+pub(super) type Members = BTreeMap<SubnetId, BTreeSet<Ipv4Addr>>;
+
 /// The VPC that all default VPCs are on a host, if of some of them is told how their packets go.
 pub(crate) fn judged_vpc(feed: &Feed) -> Option<&VpcId> {
     let is_default = |vpc: &VpcId| feed.vpcs.get(vpc).is_some_and(|vpc| vpc.is_default);
@@ -49,17 +54,33 @@ fn judged_subnet<'f>(feed: &'f Feed, endpoint: &Endpoint) -> Option<&'f Subnet> 
 
 /// Whether two copies say the same of how packets of default VPCs go.
 pub(crate) fn is_judged_alike(one: &Feed, other: &Feed) -> bool {
-    let of = |feed: &Feed| {
-        let vpc = judged_vpc(feed)?.clone();
-        let is_its = |it: &VpcId| *it == vpc;
-        Some((
-            feed.subnets.values().filter(|it| is_its(&it.vpc)).cloned().collect::<Vec<_>>(),
-            feed.tables.values().filter(|it| is_its(&it.vpc)).cloned().collect::<Vec<_>>(),
-            feed.acls.values().filter(|it| is_its(&it.vpc)).cloned().collect::<Vec<_>>(),
-            feed.nat_gateways.values().filter(|it| is_its(&it.vpc)).cloned().collect::<Vec<_>>(),
-        ))
+    let (Some(vpc), Some(others)) = (judged_vpc(one), judged_vpc(other)) else {
+        return judged_vpc(one).is_none() && judged_vpc(other).is_none();
     };
-    of(one) == of(other)
+    vpc == others
+        && one.subnets_in(vpc).eq(other.subnets_in(vpc))
+        && one.tables_in(vpc).eq(other.tables_in(vpc))
+        && one.acls_in(vpc).eq(other.acls_in(vpc))
+        && one.nat_gateways_in(vpc).eq(other.nat_gateways_in(vpc))
+}
+
+/// Who is in the subnets that are told of.
+fn members(feed: &Feed) -> Members {
+    let Some(vpc) = judged_vpc(feed) else { return Members::new() };
+    let mut all: Members =
+        feed.subnets_in(vpc).map(|subnet| (subnet.id.clone(), BTreeSet::new())).collect();
+    for interface in feed.interfaces.values() {
+        if let Some(members) = all.get_mut(&interface.subnet)
+            && feed.subnet_of(interface).is_some()
+        {
+            members.insert(interface.address);
+        }
+    }
+    all
+}
+
+fn members_set(subnet: &SubnetId) -> String {
+    chain_of("within", subnet.as_str())
 }
 
 impl Table {
@@ -73,6 +94,7 @@ impl Table {
     /// Nothing while no default VPC is told of.
     pub(super) fn add_plane(&mut self, batch: &mut Batch, feed: &Feed) {
         self.judged.clear();
+        self.members = members(feed);
         self.is_plane_judged = false;
         let Some(vpc) = judged_vpc(feed) else { return };
         self.is_plane_judged = true;
@@ -80,20 +102,34 @@ impl Table {
             batch.add_map(map, DataType::Address, DataType::Verdict);
         }
         batch.add_set(NAMELESS, DataType::Address);
-        for acl in feed.acls.values().filter(|acl| acl.vpc == *vpc) {
-            add_acl(batch, acl);
+        for (subnet, members) in &self.members {
+            let set = members_set(subnet);
+            batch.add_set(&set, DataType::Address);
+            batch.add_elements(&set, &addresses(members));
         }
-        for nat in feed.nat_gateways.values().filter(|nat| nat.vpc == *vpc) {
-            add_nat(batch, feed, nat);
-        }
-        for table in feed.tables.values().filter(|table| table.vpc == *vpc) {
-            add_ways(batch, feed, table);
-        }
-        for subnet in feed.subnets.values().filter(|subnet| subnet.vpc == *vpc) {
-            add_subnet(batch, feed, subnet);
+        feed.acls_in(vpc).for_each(|acl| add_acl(batch, acl));
+        feed.nat_gateways_in(vpc).for_each(|nat| add_nat(batch, feed, nat));
+        feed.tables_in(vpc).for_each(|table| add_ways(batch, feed, table));
+        for subnet in feed.subnets_in(vpc) {
+            add_subnet(batch, feed, subnet, Some(&members_set(&subnet.id)));
         }
         self.add_plane_filters(batch);
         self.withhold_names(batch);
+    }
+
+    /// Has the table know who is in its subnets by what is told now. Of the subnets themselves nothing else is told.
+    pub(crate) fn change_members(&mut self, batch: &mut Batch, feed: &Feed) {
+        if !self.is_plane_judged {
+            return;
+        }
+        let after = members(feed);
+        for (subnet, before) in &self.members {
+            let set = members_set(subnet);
+            let Some(after) = after.get(subnet) else { continue };
+            batch.delete_elements(&set, &addresses(before.difference(after)));
+            batch.add_elements(&set, &addresses(after.difference(before)));
+        }
+        self.members = after;
     }
 
     fn add_plane_filters(&self, batch: &mut Batch) {
@@ -183,6 +219,10 @@ impl Table {
         let gone = endpoints.iter().filter_map(|endpoint| self.judged.remove(&endpoint.address));
         by_map(gone.flatten().collect())
     }
+}
+
+fn addresses<'a>(all: impl IntoIterator<Item = &'a Ipv4Addr>) -> Vec<Element> {
+    all.into_iter().map(|address| address_element(*address)).collect()
 }
 
 fn by_map(elements: Vec<(&'static str, Element)>) -> Vec<(&'static str, Vec<Element>)> {

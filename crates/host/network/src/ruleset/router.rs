@@ -71,7 +71,7 @@ impl Table {
             add_peer_ways(batch, feed, table);
         }
         for subnet in feed.subnets.values().filter(|subnet| subnet.vpc == *vpc) {
-            add_subnet(batch, feed, subnet);
+            add_subnet(batch, feed, subnet, None);
         }
         self.add_router_translation(batch, has_dns);
         let endpoints: Vec<&Endpoint> = world.endpoints.values().collect();
@@ -278,14 +278,16 @@ pub(super) fn add_acl(batch: &mut Batch, acl: &NetworkAcl) {
     }
 }
 
-/// Within a subnet its ACL is not asked.
-pub(super) fn add_subnet(batch: &mut Batch, feed: &Feed, subnet: &Subnet) {
+/// Within a subnet its ACL is not asked. Where others have addresses of its range too, a set says who is in it.
+pub(super) fn add_subnet(batch: &mut Batch, feed: &Feed, subnet: &Subnet, members: Option<&str>) {
     for direction in [Direction::In, Direction::Out] {
         let chain = subnet_chain(subnet, direction);
         batch.add_chain(&chain);
-        let within = match direction {
-            Direction::In => Rule::new().source_in(subnet.range, true),
-            Direction::Out => Rule::new().destination_in(subnet.range, true),
+        let within = match (direction, members) {
+            (Direction::In, None) => Rule::new().source_in(subnet.range, true),
+            (Direction::Out, None) => Rule::new().destination_in(subnet.range, true),
+            (Direction::In, Some(members)) => Rule::new().source_in_set(members),
+            (Direction::Out, Some(members)) => Rule::new().destination_in_set(members),
         };
         batch.add_rule(&chain, within.then(Verdict::Accept).exprs());
         let asked = match feed.acl_of(subnet) {

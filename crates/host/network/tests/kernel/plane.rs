@@ -212,6 +212,58 @@ fn a_changed_default_vpcs_acls_judge_what_crosses_a_subnets_border_and_not_what_
 }
 
 #[test]
+fn whoever_has_an_address_of_a_subnets_range_and_is_not_in_it_is_asked_by_its_acl() {
+    on_a_host(|world| {
+        let network = world.open();
+        let (own, others) = ("subnet-0000d001", "subnet-0000e001");
+        let mut feed = changed(&[igw()]);
+        let subnet = feed.subnets[&own.parse().unwrap()].clone();
+        let acl = "acl-0000e001".parse().unwrap();
+        feed.put(Item::NetworkAcl(open_acl("acl-0000e001", plane())));
+        feed.put(Item::Subnet(Subnet { id: others.parse().unwrap(), acl, ..subnet }));
+        let shut = NetworkAcl {
+            id: "acl-0000d001".parse().unwrap(),
+            vpc: plane(),
+            ingress: vec![],
+            egress: vec![],
+        };
+        feed.put(Item::NetworkAcl(shut));
+        let put = |feed: &mut Feed, eni: &str, subnet: &str, last: u8| {
+            let of = (plane(), subnet.parse().unwrap());
+            let interface = feeds::interface(eni, of, [172, 31, 1, last].into(), &[OPEN]);
+            feed.put(Item::Interface(interface));
+        };
+        put(&mut feed, "eni-0000e077", others, 77);
+        tell(world, &network, &feed);
+        let attach = |eni: &str, last: u8| {
+            let spec = feeds::spec(eni, [172, 31, 1, last].into(), &[OPEN]);
+            let attached = world.runtime.block_on(network.attach_eni(&id(eni), spec)).unwrap();
+            serve_at(&attached, 80);
+            attached
+        };
+        let [guarded, stranger] =
+            [("eni-0000d001", 4), ("eni-0000e077", 77)].map(|(eni, last)| attach(eni, last));
+        assert!(!reaches(&stranger, guarded.address) && !reaches(&guarded, stranger.address));
+        // One that comes is in the subnet from then on, until it is told of no more.
+        let before = feed.clone();
+        put(&mut feed, "eni-0000d005", own, 5);
+        tell(world, &network, &feed);
+        let neighbour = attach("eni-0000d005", 5);
+        assert_seen_as(&neighbour, guarded.address, neighbour.address);
+        assert_seen_as(&guarded, neighbour.address, guarded.address);
+        assert!(!reaches(&stranger, neighbour.address));
+        drop(network);
+        let network = world.open();
+        assert!(!reaches(&stranger, guarded.address));
+        assert_seen_as(&neighbour, guarded.address, neighbour.address);
+        let mut after = before;
+        put(&mut after, "eni-0000d005", others, 5);
+        tell(world, &network, &after);
+        assert!(!reaches(&neighbour, guarded.address), "it is another account's");
+    });
+}
+
+#[test]
 fn the_resolver_answers_nobody_of_a_default_vpc_that_has_none() {
     on_a_host(|world| {
         serve_names(world);
