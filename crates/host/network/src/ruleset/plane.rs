@@ -8,7 +8,8 @@
 //! Accounts have the same ranges there: who is in a subnet is said by a set of addresses, and not by the subnet's range.
 //!
 //! **Invariant:** a packet of an endpoint whose subnet is told of leaves its VPC only where a route of the subnet's table
-//! says so, known connections included; what the host itself sends and is sent is not asked about.
+//! says so, known connections included; what the host itself sends and is sent is not asked about, nor what bridged
+//! containers are, whose address is the host's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -149,13 +150,18 @@ impl Table {
             arrives().destination_verdict(SHUT),
             Rule::new().incoming(&links, false).then(Verdict::Accept),
         ];
-        let local = self.plan.ranges.iter();
+        let bridge = self.plan.bridge;
+        let local = self.plan.ranges.iter().chain([&bridge]);
         ways.extend(local.map(|it| four().destination_in(*it, true).then(Verdict::Accept)));
         ways.push(four().source_verdict(WAYS));
+        let to_us = || four().outgoing(&links, true);
+        let within = || from_us().outgoing(&links, true);
+        let to_bridge = within().destination_in(bridge, true).then(Verdict::Accept);
+        let from_bridge = within().source_in(bridge, true).then(Verdict::Accept);
         let chains = [
             // Stateless: before anything is known of a connection.
-            ("acl_out", -3, vec![from_us().source_verdict(ACL_OUT)]),
-            ("acl_in", 0, vec![four().outgoing(&links, true).destination_verdict(ACL_IN)]),
+            ("acl_out", -3, vec![to_bridge, from_us().source_verdict(ACL_OUT)]),
+            ("acl_in", 0, vec![from_bridge, to_us().destination_verdict(ACL_IN)]),
             ("ways", 1, ways),
         ];
         for (chain, priority, rules) in chains {

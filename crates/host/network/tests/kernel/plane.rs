@@ -6,7 +6,9 @@ use longshore_types::VpcId;
 use network::feed::{
     AclEntry, Feed, Interface, Item, NatGateway, NetworkAcl, RouteTable, Subnet, Target, Withheld,
 };
-use network::{Attached, GroupRule, Network, Peer, SecurityGroup, Traffic};
+use network::{
+    Attached, GroupRule, Network, Peer, PortMapping, Protocol, SecurityGroup, Traffic,
+};
 
 use crate::feeds::{self, cidr, entry, open_acl};
 use crate::names::{AMAZON, ask_udp, serve_names};
@@ -260,6 +262,34 @@ fn whoever_has_an_address_of_a_subnets_range_and_is_not_in_it_is_asked_by_its_ac
         put(&mut after, "eni-0000d005", others, 5);
         tell(world, &network, &after);
         assert!(!reaches(&neighbour, guarded.address), "it is another account's");
+    });
+}
+
+#[test]
+fn bridged_containers_are_the_host_to_a_changed_default_vpcs_tasks() {
+    on_a_host(|world| {
+        let network = world.open();
+        let mut feed = changed(&[vec![]]);
+        // Its own VPC may ask it and be answered, and nobody else.
+        let own = || vec![entry(100, true, Traffic::All, "172.31.0.0/16")];
+        let id_of = "acl-0000d001".parse().unwrap();
+        let acl = NetworkAcl { id: id_of, vpc: plane(), ingress: own(), egress: own() };
+        feed.put(Item::NetworkAcl(acl));
+        tell(world, &network, &feed);
+        let isolated = attach(world, &network, 1);
+        let bridged = world.runtime.block_on(network.attach_bridge(&id("bridged"))).unwrap();
+        serve_at(&bridged, 80);
+        let mapping = PortMapping {
+            container_port: 80,
+            host_port: 8080,
+            protocol: Protocol::Tcp,
+            follows: false,
+        };
+        world.runtime.block_on(network.publish(&id("bridged"), &[mapping])).unwrap();
+        assert!(reaches(&bridged, isolated.address));
+        assert!(at(&isolated, || knock(HOST_OUTSIDE, 8080)).is_some(), "by its published port");
+        assert!(!reaches(&isolated, OUTSIDE));
+        assert!(!is_reached_from_outside(world, &isolated));
     });
 }
 
