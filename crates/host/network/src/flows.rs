@@ -9,7 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use longshore_types::{Cidr, EniId};
+use longshore_types::{Chain, Cidr, EniId};
+use tracing::warn;
 use traffic::feed::Place;
 use traffic::flows::{Count, Flow, FlowKey};
 
@@ -35,7 +36,7 @@ type Counts = [Count; 3];
 pub(crate) struct FlowCounts {
     /// Those for which the table is there.
     logged: BTreeMap<Ipv4Addr, EniId>,
-    /// Whether the table is this process's: one before it may have left its own.
+    /// Whether the table is this process's: one before it may have left its own, and one that cannot be read may be gone.
     is_own: bool,
     known: BTreeMap<FlowKey, Known>,
     /// What was counted of interfaces until they were logged no more, and was not told yet.
@@ -91,19 +92,29 @@ impl Worker {
     /// Has those interfaces be counted that the region said.
     pub(crate) fn follow_logged(&mut self) -> Result<(), NetlinkError> {
         let vpc = self.own_vpc();
-        let interfaces = vpc.map(|vpc| self.feed.interfaces_of(&vpc.id)).unwrap_or_default();
-        let here = interfaces.into_iter().filter(|(_, it)| it.is_logged && it.place == Place::Here);
+        let here = self.feed.interfaces.values().filter(|it| {
+            it.is_logged
+                && it.place == Place::Here
+                && vpc.as_ref().is_some_and(|vpc| it.vpc == vpc.id && vpc.contains(it.address))
+        });
         let wanted: BTreeMap<Ipv4Addr, EniId> =
-            here.map(|(address, it)| (address, it.id.clone())).collect();
+            here.map(|it| (it.address, it.id.clone())).collect();
         if wanted == self.flows.logged && self.flows.is_own {
             return Ok(());
         }
-        if self.flows.logged.iter().any(|(address, eni)| wanted.get(address) != Some(eni)) {
-            let last = self.read_flows()?;
-            self.flows.keep(last);
+        let is_any_over =
+            self.flows.logged.iter().any(|(address, eni)| wanted.get(address) != Some(eni));
+        if is_any_over && self.flows.is_own {
+            match self.read_flows() {
+                Ok(last) => self.flows.keep(last),
+                Err(error) => {
+                    warn!(error = %Chain(&error), "the last flows of interfaces are lost");
+                }
+            }
         }
+        let is_new = self.flows.logged.is_empty() || !self.flows.is_own;
         let mut batch = Batch::new(self.flows_table());
-        match (self.flows.logged.is_empty(), wanted.is_empty()) {
+        match (is_new, wanted.is_empty()) {
             (_, true) => {
                 // It need not be there.
                 batch.add_table();
@@ -131,10 +142,25 @@ impl Worker {
 
     /// What has come since the last time.
     pub(crate) fn read_flows(&mut self) -> Result<CountedFlows, NetlinkError> {
-        let last = std::mem::take(&mut self.flows.last);
         if self.flows.logged.is_empty() {
-            return Ok(last);
+            return Ok(std::mem::take(&mut self.flows.last));
         }
+        let now = match self.counts_now() {
+            Ok(now) => now,
+            Err(error) => {
+                // It is made anew with what is told or asked next, and counts from nothing.
+                self.flows.is_own = false;
+                self.flows.known.clear();
+                return Err(error);
+            }
+        };
+        let is_full = now.len() >= FLOWS_COUNTED_MAX;
+        let mut read = std::mem::take(&mut self.flows.last);
+        read.add(self.flows.take_in(&now, is_full));
+        Ok(read)
+    }
+
+    fn counts_now(&mut self) -> Result<BTreeMap<FlowKey, Counts>, NetlinkError> {
         let table = self.flows_table();
         // In the order of the places: what comes meanwhile is not taken for stopped.
         let mut now: BTreeMap<FlowKey, Counts> = BTreeMap::new();
@@ -145,10 +171,7 @@ impl Worker {
                 }
             })?;
         }
-        let is_full = now.len() >= FLOWS_COUNTED_MAX;
-        let mut read = last;
-        read.add(self.flows.take_in(&now, is_full));
-        Ok(read)
+        Ok(now)
     }
 }
 

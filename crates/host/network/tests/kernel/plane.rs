@@ -359,6 +359,17 @@ fn packets_of_a_default_vpcs_logged_interfaces_are_counted_up_to_their_last() {
         let of_two = last.flows.iter().filter(|it| it.key.source == two.address);
         assert!(of_two.map(|it| it.accepted.packets).sum::<u64>() >= 4, "{last:?}");
         assert_eq!(read().logged.len(), 1);
+        // A table that somebody took away is made again, whatever is told meanwhile.
+        run("nft delete table inet longshore_0a0b0c0d_flows");
+        assert_eq!(read().logged.len(), 0, "it cannot be read");
+        assert_eq!(read().logged.len(), 1);
+        assert!(reaches(&one, OUTSIDE));
+        assert!(!read().flows.is_empty());
+        run("nft delete table inet longshore_0a0b0c0d_flows");
+        feed.interfaces.values_mut().for_each(|it| it.is_logged = false);
+        tell(world, &network, &feed);
+        assert_eq!(read().logged.len(), 0);
+        assert!(!run("nft list tables").contains("flows"));
         world.runtime.block_on(network.uninstall()).unwrap();
         assert_eq!(run("nft list tables"), "");
     });
