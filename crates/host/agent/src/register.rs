@@ -121,6 +121,7 @@ fn request(
     let mut attributes = capabilities();
     // Interfaces are made by us as the payload says; nobody needs to attach them first.
     attributes.push(Attribute::with("longshore.eni", "true"));
+    attributes.push(Attribute::with("longshore.judges-default-vpcs", "true"));
     if let Some(address) = config.underlay {
         attributes.push(Attribute::with("longshore.underlay-address", address.to_string()));
     }

@@ -136,6 +136,7 @@ fn spec(number: u32) -> EniSpec {
         mac: MacAddr::of_address(address(number)),
         security_groups: vec![OPEN.parse().expect("seventeen digits are an id")],
         assign_public_ip: false,
+        is_judged: false,
     }
 }
 

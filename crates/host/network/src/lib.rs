@@ -494,6 +494,7 @@ fn open_worker(
         ports,
         groups,
         is_behind: false,
+        is_current: false,
         feed: Feed::default(),
         flows: FlowCounts::default(),
         overlay: Overlay::new(config.tag.overlay(), underlay),

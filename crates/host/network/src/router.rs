@@ -420,6 +420,7 @@ impl Opening {
             ports: HostPorts::new(1..=1),
             groups: records.groups()?,
             is_behind: false,
+            is_current: false,
             feed: Feed::default(),
             flows: FlowCounts::default(),
             overlay: overlay.behind(outside, namespace),

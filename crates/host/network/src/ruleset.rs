@@ -21,7 +21,7 @@ use traffic::feed::Feed;
 use traffic::{GroupRule, Peer, SecurityGroup, Traffic};
 
 use self::plane::{Judged, Members};
-pub(crate) use self::plane::{is_judged_alike, judged_vpc};
+pub(crate) use self::plane::{is_judged, is_judged_alike, judged_vpc};
 use self::translation::published_element;
 use crate::endpoint::{Binding, Endpoint, Role};
 use crate::names::{LinkName, NetTag};
@@ -264,7 +264,7 @@ impl Table {
         self.add_filters(&mut batch);
         self.add_input(&mut batch);
         self.add_output(&mut batch);
-        self.add_plane(&mut batch, world.feed);
+        self.add_plane(&mut batch, world);
         self.add_translation(&mut batch);
         let endpoints: Vec<&Endpoint> = world.endpoints.values().collect();
         self.add_endpoints(&mut batch, world, &endpoints);

@@ -110,6 +110,9 @@ pub(crate) struct Worker {
     pub(crate) groups: KnownGroups,
     /// The kernel did not take what is written down here: whoever says it again must not hear that it is in force.
     pub(crate) is_behind: bool,
+    /// All was told once by this process's time, and whatever was told since is in `feed`: what is not told of there is not
+    /// so.
+    pub(crate) is_current: bool,
     /// What the region told of VPCs.
     pub(crate) feed: Feed,
     pub(crate) flows: FlowCounts,
@@ -430,7 +433,8 @@ impl Worker {
             return Err(NetworkError::TooManyEndpoints { limit: limits::ENDPOINTS_MAX });
         }
         let prepared = self.pool.take()?;
-        let endpoint = describe(&prepared);
+        let mut endpoint = describe(&prepared);
+        endpoint.awaits_ways = self.must_wait(&endpoint);
         let holder = self.endpoints.values().find(|other| other.address == endpoint.address);
         if let Some(holder) = holder {
             let (address, holder) = (endpoint.address, holder.id.clone());
@@ -448,6 +452,7 @@ impl Worker {
         let attached = self.attached(&endpoint);
         let world = world_of!(self);
         self.table.add_endpoints(&mut turn.batch, world, &[&endpoint]);
+        turn.must_replace |= self.table.lacks(&self.feed, &endpoint);
         self.endpoints.insert(id.clone(), endpoint);
         debug!(endpoint = %id, address = %attached.address, "endpoint attached");
         Ok((attached, true))

@@ -124,6 +124,9 @@ async fn say_goodbye(socket: &mut Socket, end: &End) {
     let _ = timeout(Duration::from_secs(1), socket.close(Some(frame))).await;
 }
 
+const OLDER_AGENT: &str = "The agent of this container instance is of a release that does not act on changes of a default \
+    VPC, and the default VPC of this account was changed. Update the host, or run the task in another VPC.";
+
 /// Which tasks of the instance are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
@@ -384,11 +387,18 @@ impl Session<'_> {
         if due.is_empty() && !is_told {
             return Ok(());
         }
+        let is_older = self.is_ours && !self.instance.judges_default_vpcs();
         for (task, order) in due {
+            let network = || self.sessions.control.network(&view, task.scope.account);
+            let is_start = is_older && order != Order::Stop;
+            if is_start && payload::is_beyond(self.instance, task, &network()) {
+                self.give_up(task, OLDER_AGENT.to_owned()).await;
+                continue;
+            }
             let roles = match self.roles(&view, task, order) {
                 Ok(roles) => roles,
                 Err(unassumable) => {
-                    self.give_up(task, &unassumable).await;
+                    self.give_up(task, unassumable.sentence()).await;
                     continue;
                 }
             };
@@ -473,9 +483,9 @@ impl Session<'_> {
         Ok(roles)
     }
 
-    /// A task whose role may not be assumed is not started.
-    async fn give_up(&self, task: &Task, unassumable: &Unassumable) {
-        let cause = StopCause::FailedToStart { reason: unassumable.sentence() };
+    /// A task whose role may not be assumed is not started, nor one whose agent would not do with its network as is asked.
+    async fn give_up(&self, task: &Task, reason: String) {
+        let cause = StopCause::FailedToStart { reason };
         let stopped = self.sessions.control.feed(&task.arn(), &Input::Unwanted(cause)).await;
         if let Err(error) = stopped {
             warn!(task = %task.id, error = %Chain(&error), "refused task was not stopped");
@@ -508,6 +518,7 @@ impl Session<'_> {
                     view,
                     endpoint: &endpoint,
                     vpc: vpc.as_ref(),
+                    is_judged: payload::is_judged(task, &network),
                     agent_is_ours: self.is_ours,
                     roles,
                 };

@@ -8,8 +8,8 @@
 //! Accounts have the same ranges there: who is in a subnet is said by a set of addresses, and not by the subnet's range.
 //!
 //! **Invariant:** a packet of an endpoint whose subnet is told of leaves its VPC only where a route of the subnet's table
-//! says so, known connections included; what the host itself sends and is sent is not asked about, nor what bridged
-//! containers are, whose address is the host's.
+//! says so, known connections included, and one of an endpoint of which that is yet to be told goes nowhere. What the host
+//! itself sends and is sent is not asked about, nor what bridged containers are, whose address is the host's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -53,6 +53,11 @@ fn judged_subnet<'f>(feed: &'f Feed, endpoint: &Endpoint) -> Option<&'f Subnet> 
     (subnet.vpc == vpc.id && interface.address == endpoint.address).then_some(subnet)
 }
 
+/// Whether it is told how an endpoint's packets go in a default VPC that was changed.
+pub(crate) fn is_judged(feed: &Feed, endpoint: &Endpoint) -> bool {
+    judged_subnet(feed, endpoint).is_some()
+}
+
 /// Whether two copies say the same of how packets of default VPCs go.
 pub(crate) fn is_judged_alike(one: &Feed, other: &Feed) -> bool {
     let (Some(vpc), Some(others)) = (judged_vpc(one), judged_vpc(other)) else {
@@ -89,15 +94,19 @@ impl Table {
     pub(crate) fn lacks(&self, feed: &Feed, endpoint: &Endpoint) -> bool {
         self.plan.router.is_none()
             && !self.judged.contains_key(&endpoint.address)
-            && judged_subnet(feed, endpoint).is_some()
+            && (endpoint.awaits_ways || is_judged(feed, endpoint))
     }
 
-    /// Nothing while no default VPC is told of.
-    pub(super) fn add_plane(&mut self, batch: &mut Batch, feed: &Feed) {
+    /// Nothing while no default VPC is told of, nor an endpoint waits for that.
+    pub(super) fn add_plane(&mut self, batch: &mut Batch, world: World<'_>) {
+        let feed = world.feed;
         self.judged.clear();
         self.members = members(feed);
         self.is_plane_judged = false;
-        let Some(vpc) = judged_vpc(feed) else { return };
+        let vpc = judged_vpc(feed);
+        if vpc.is_none() && !world.endpoints.values().any(|it| it.awaits_ways) {
+            return;
+        }
         self.is_plane_judged = true;
         for map in [ACL_OUT, ACL_IN, WAYS, LEAVES, SHUT] {
             batch.add_map(map, DataType::Address, DataType::Verdict);
@@ -108,11 +117,13 @@ impl Table {
             batch.add_set(&set, DataType::Address);
             batch.add_elements(&set, &addresses(members));
         }
-        feed.acls_in(vpc).for_each(|acl| add_acl(batch, acl));
-        feed.nat_gateways_in(vpc).for_each(|nat| add_nat(batch, feed, nat));
-        feed.tables_in(vpc).for_each(|table| add_ways(batch, feed, table));
-        for subnet in feed.subnets_in(vpc) {
-            add_subnet(batch, feed, subnet, Some(&members_set(&subnet.id)));
+        if let Some(vpc) = vpc {
+            feed.acls_in(vpc).for_each(|acl| add_acl(batch, acl));
+            feed.nat_gateways_in(vpc).for_each(|nat| add_nat(batch, feed, nat));
+            feed.tables_in(vpc).for_each(|table| add_ways(batch, feed, table));
+            for subnet in feed.subnets_in(vpc) {
+                add_subnet(batch, feed, subnet, Some(&members_set(&subnet.id)));
+            }
         }
         self.add_plane_filters(batch);
         self.withhold_names(batch);
@@ -209,8 +220,11 @@ impl Table {
         }
         let mut new = Vec::new();
         for endpoint in endpoints {
-            let Some(subnet) = judged_subnet(world.feed, endpoint) else { continue };
-            let elements = elements_of(world.feed, subnet, endpoint.address);
+            let elements = match judged_subnet(world.feed, endpoint) {
+                Some(subnet) => elements_of(world.feed, subnet, endpoint.address),
+                None if endpoint.awaits_ways => shut(endpoint.address),
+                None => continue,
+            };
             new.extend(elements.iter().cloned());
             self.judged.insert(endpoint.address, elements);
         }
@@ -237,6 +251,12 @@ fn by_map(elements: Vec<(&'static str, Element)>) -> Vec<(&'static str, Vec<Elem
         maps.entry(map).or_default().push(element);
     }
     maps.into_iter().collect()
+}
+
+/// Of one whose subnet is yet to be told of.
+fn shut(at: Ipv4Addr) -> Vec<(&'static str, Element)> {
+    let drop = || Element { key: at.octets().to_vec(), value: Some(Value::Verdict(Verdict::Drop)) };
+    [ACL_OUT, ACL_IN, WAYS].map(|map| (map, drop())).into()
 }
 
 fn elements_of(feed: &Feed, subnet: &Subnet, at: Ipv4Addr) -> Vec<(&'static str, Element)> {

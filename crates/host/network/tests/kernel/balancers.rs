@@ -109,6 +109,7 @@ impl Setting {
             mac: MacAddr::new([2, 0, 0, 0, 0, TASK]),
             security_groups: vec![BEHIND.parse().unwrap()],
             assign_public_ip: false,
+            is_judged: false,
         };
         let attached = world.runtime.block_on(network.attach_eni(&id("task"), spec)).unwrap();
         serve_at(&attached, 80);

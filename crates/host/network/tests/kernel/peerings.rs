@@ -382,6 +382,7 @@ fn a_peer_takes_nothing_away_that_a_vpcs_own_tables_lead_elsewhere() {
             mac: MacAddr::new([2, 0, 0, 3, 1, 9]),
             security_groups: vec![OPEN.parse().unwrap()],
             assign_public_ip: false,
+            is_judged: false,
         };
         let in_three = world.runtime.block_on(network.attach_eni(&id("3-1-9"), spec)).unwrap();
         serve_at(&in_three, 80);

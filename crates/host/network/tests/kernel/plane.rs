@@ -4,10 +4,11 @@ use std::net::Ipv4Addr;
 
 use longshore_types::VpcId;
 use network::feed::{
-    AclEntry, Feed, Interface, Item, NatGateway, NetworkAcl, RouteTable, Subnet, Target, Withheld,
+    AclEntry, Change, Feed, Interface, Item, NatGateway, NetworkAcl, RouteTable, Subnet, Target, Withheld,
 };
 use network::{
-    Attached, GroupRule, Network, Peer, PortMapping, Protocol, SecurityGroup, Traffic,
+    Attached, EniSpec, GroupRule, Network, News, Peer, PortMapping, Protocol, SecurityGroup,
+    Traffic,
 };
 
 use crate::feeds::{self, cidr, entry, open_acl};
@@ -177,6 +178,84 @@ fn a_changed_default_vpcs_tables_say_who_gets_out_and_of_one_that_is_as_it_came_
         assert!(!run("nft list table inet longshore_0a0b0c0d").contains("acl_out"));
         world.runtime.block_on(network.uninstall()).unwrap();
         assert_eq!(run("nft list tables"), "");
+    });
+}
+
+#[test]
+fn what_was_there_before_its_subnet_was_told_of_is_judged_from_then_on() {
+    on_a_host(|world| {
+        serve(&world.outside, 80);
+        let network = world.open();
+        tell(world, &network, &as_it_came());
+        let isolated = attach(world, &network, 1);
+        assert_seen_as(&isolated, OUTSIDE, HOST_OUTSIDE);
+        tell(world, &network, &changed(&[vec![]]));
+        assert!(!reaches(&isolated, OUTSIDE));
+        // Also where another interface of its subnet was told of before.
+        let mut feed = changed(&[vec![]]);
+        let later = feed.interfaces.remove(&"eni-0000d001".parse().unwrap()).unwrap();
+        tell(world, &network, &feed);
+        world.runtime.block_on(network.detach(&id("changed-1"))).unwrap();
+        let isolated = attach(world, &network, 1);
+        assert_seen_as(&isolated, OUTSIDE, HOST_OUTSIDE);
+        feed.put(Item::Interface(later));
+        tell(world, &network, &feed);
+        assert!(!reaches(&isolated, OUTSIDE) && knock(isolated.address, 80).is_some());
+    });
+}
+
+#[test]
+fn of_an_interface_that_is_to_be_judged_nothing_passes_before_it_is_told_by_what() {
+    on_a_host(|world| {
+        serve(&world.outside, 80);
+        let attach = |network: &Network, number: u8| {
+            let name = id(&format!("changed-{number}"));
+            let address = [172, 31, number, 4].into();
+            let spec = feeds::spec(&format!("eni-0000d00{number}"), address, &[OPEN]);
+            let spec = EniSpec { is_judged: true, ..spec };
+            let attached = world.runtime.block_on(network.attach_eni(&name, spec)).unwrap();
+            serve_at(&attached, 80);
+            attached
+        };
+        let is_shut = |to: &Attached, plain: &Attached| {
+            let host = knock(to.address, 80).is_some();
+            host && !reaches(to, OUTSIDE)
+                && !reaches(plain, to.address)
+                && !is_reached_from_outside(world, to)
+        };
+        let network = world.open();
+        let groups = vec![open_group()];
+        world.runtime.block_on(network.change_security_groups(groups)).unwrap();
+        let (first, plain) = (attach(&network, 1), attach_plain(world, &network));
+        assert!(is_shut(&first, &plain), "nobody told anything");
+        assert_seen_as(&plain, OUTSIDE, HOST_OUTSIDE);
+        drop(network);
+        let network = world.open();
+        assert!(is_shut(&first, &plain), "nor the next process");
+        tell(world, &network, &changed(&[igw(), igw()]));
+        assert_seen_as(&first, OUTSIDE, HOST_OUTSIDE);
+        assert_seen_as(&plain, first.address, plain.address);
+        // What is told cannot be written down.
+        let file = world.dir.path().join("0a0b0c0d/feed.json");
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir_all(file.join("in the way")).unwrap();
+        let change = Change { put: changed(&[igw(), igw(), igw()]).items().collect(), gone: vec![] };
+        let news = News { network: change, ..News::default() };
+        world.runtime.block_on(network.learn(news)).unwrap_err();
+        let third = attach(&network, 3);
+        assert!(is_shut(&third, &plain));
+        assert_seen_as(&first, OUTSIDE, HOST_OUTSIDE);
+        std::fs::remove_dir_all(&file).unwrap();
+        tell(world, &network, &changed(&[igw(), igw(), igw()]));
+        assert_seen_as(&third, OUTSIDE, HOST_OUTSIDE);
+        // Of one of which nothing is told by then its account has undone what it had changed.
+        tell(world, &network, &as_it_came());
+        for task in [&attach(&network, 2), &first, &third] {
+            assert_seen_as(task, OUTSIDE, HOST_OUTSIDE);
+        }
+        drop(network);
+        let _network = world.open();
+        assert_seen_as(&first, OUTSIDE, HOST_OUTSIDE);
     });
 }
 

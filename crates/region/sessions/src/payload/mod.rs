@@ -18,9 +18,11 @@ use acs::task::{DockerVolume, HostVolume, Ipv4Address, NetworkInterface, Volume}
 use ecs_api as api;
 use longshore_types::DhcpOptionsId;
 use model::View;
+use model::instance::Instance;
 use model::network::Network;
-use model::task::{Desired, LaunchType, Task};
+use model::task::{Desired, LaunchType, Phase, Task};
 use model::vpc::Vpc;
+use plan::network_feed;
 
 pub use role::{Acting, Given, Roles, Unassumable, is_due};
 
@@ -37,6 +39,8 @@ pub struct Environment<'a> {
     pub endpoint: &'a str,
     /// The VPC of the task's interface, or else what its account has for a default one, if it has that still.
     pub vpc: Option<&'a Vpc>,
+    /// Whether the task's interface is in a default VPC that was changed.
+    pub is_judged: bool,
     /// Whether the agent is ours, which needs no endpoints spelled out.
     pub agent_is_ours: bool,
     /// What its execution is done with, and what its containers act with.
@@ -58,6 +62,20 @@ pub fn vpc_of(task: &Task, network: &Network<'_>) -> Result<Option<Vpc>, VpcGone
         }
         None => Ok(default()),
     }
+}
+
+/// Whether a task's interface is in a default VPC that was changed.
+pub fn is_judged(task: &Task, network: &Network<'_>) -> bool {
+    let is_in_default = task.interface.as_ref().is_some_and(|it| it.own_vpc.is_none());
+    let default = || network.default_vpc();
+    is_in_default && default().is_some_and(|vpc| network_feed::is_judged(network, &vpc.id))
+}
+
+/// Whether a task that is to be started must not be by an agent: agents of earlier releases let all packets pass in a
+/// default VPC that was changed.
+pub fn is_beyond(agent: &Instance, task: &Task, network: &Network<'_>) -> bool {
+    let is_older = agent.makes_interfaces() && !agent.judges_default_vpcs();
+    is_older && task.phase <= Phase::Pending && is_judged(task, network)
 }
 
 /// A task that is wanted to run, in full.
@@ -165,6 +183,7 @@ pub fn interfaces(task: &Task, environment: &Environment<'_>) -> Option<NetworkI
         private_dns_name: Some(interface.private_dns_name.clone()),
         security_groups: interface.security_groups.iter().map(ToString::to_string).collect(),
         assign_public_ip: Some(interface.assign_public_ip),
+        is_judged: environment.is_judged && environment.agent_is_ours,
         name: None,
     })
 }
