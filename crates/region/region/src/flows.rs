@@ -12,9 +12,9 @@ use control::Control;
 use control::iam::assume::Assumption;
 use control::iam::node_keys::{holder, is_host};
 use logs_api::{self as api, Logs as _};
-use longshore_types::{AccountId, EniId, InstanceId, RegionName, Timestamp};
+use longshore_types::{AccountId, EniId, InstanceId, RegionName, SubnetId, Timestamp};
 use model::elb::BalancerZone;
-use model::network::{FlowLog, LoggedTraffic, Network, flow_fields, flow_version};
+use model::network::{FlowLog, LoggedTraffic, Network, SubnetRow, flow_fields, flow_version};
 use model::vpc::{Interface, InterfaceUser, region_account};
 use model::{Key, Task, View};
 use store::Batch;
@@ -120,8 +120,10 @@ impl Flows {
             }
         }
         for task in own.iter().flat_map(|id| view.tasks_on_instance(*id)) {
-            let row = task.interface.as_ref();
-            let row = row.and_then(|it| view.interfaces.get(region_account(), &it.row_id()));
+            let Some(it) = &task.interface else { continue };
+            let row = view.interfaces.get(region_account(), &it.row_id());
+            // The address alone may be another account's by now.
+            let row = row.filter(|row| row.eni == it.eni);
             found.extend(row.map(|row| (row.eni.clone(), Arc::clone(row))));
         }
         if is_own_machine {
@@ -140,11 +142,13 @@ impl Flows {
         let ended: BTreeSet<&EniId> = told.filter(|eni| !found.contains_key(*eni)).collect();
         if !ended.is_empty() {
             let since = Timestamp(caller.now.0.saturating_sub(ENDED_MS));
-            for task in own.iter().flat_map(|id| view.tasks_ended_on(*id)) {
+            let tasks = own.iter().flat_map(|id| view.tasks_ended_on(*id));
+            let is_told = |task: &&Arc<Task>| {
+                task.interface.as_ref().is_some_and(|had| ended.contains(&had.eni))
+            };
+            for task in tasks.filter(is_told) {
                 let row = ended_interface(view, &self.control.config.region, task, since);
-                found.extend(
-                    row.filter(|row| ended.contains(&row.eni)).map(|row| (row.eni.clone(), row)),
-                );
+                found.extend(row.map(|row| (row.eni.clone(), row)));
             }
         }
         found
@@ -237,8 +241,7 @@ fn ended_interface(
     since: Timestamp,
 ) -> Option<Arc<Interface>> {
     let had = task.interface.as_ref().filter(|_| Some(since) <= task.times.stopped)?;
-    let network = Network::new(view, task.scope.account, region);
-    let subnet = network.subnet(&had.subnet)?;
+    let subnet = subnet_of(view, task.scope.account, region, &had.subnet)?;
     Some(Arc::new(Interface {
         address: had.address,
         eni: had.eni.clone(),
@@ -258,6 +261,17 @@ fn ended_interface(
         is_apart: had.own_vpc.is_some(),
         public: None,
     }))
+}
+
+/// A subnet that is a row, or one of a default VPC that nobody changed.
+fn subnet_of(
+    view: &View,
+    account: AccountId,
+    region: &RegionName,
+    id: &SubnetId,
+) -> Option<Arc<SubnetRow>> {
+    let stored = view.subnets.get(account, id).cloned();
+    stored.or_else(|| Network::new(view, account, region).subnet(id))
 }
 
 fn check(report: &FlowReport) -> Result<(), ApiError> {
@@ -293,6 +307,7 @@ fn lines_of(
     let times = (report.start_s.min(report.end_s), report.end_s);
     let line = |flow, counted, action, status| Line { flow, counted, action, status, times };
     let mut all: BTreeMap<(AccountId, String), (Arc<FlowLog>, Streams)> = BTreeMap::new();
+    let mut zones: BTreeMap<EniId, String> = BTreeMap::new();
     let mut write = |eni: &EniId, line: &Line<'_>| {
         let Some(row) = here.get(eni) else { return };
         for log in view.flow_logs_on(row) {
@@ -305,9 +320,11 @@ fn lines_of(
                 continue;
             }
             let stream = format!("{eni}-{}", log.traffic.suffix());
-            let az_id = Network::new(view, log.account, region).subnet(&row.subnet);
-            let az_id = az_id.map(|subnet| subnet.zone_id.clone()).unwrap_or_default();
-            let logged = Logged { log: Arc::clone(log), row, az_id };
+            let az_id = zones.entry(eni.clone()).or_insert_with(|| {
+                let subnet = subnet_of(view, row.owner.account, region, &row.subnet);
+                subnet.map(|subnet| subnet.zone_id.clone()).unwrap_or_default()
+            });
+            let logged = Logged { log: Arc::clone(log), row, az_id: az_id.clone() };
             let event = api::InputLogEvent {
                 timestamp: i64::try_from(line.times.0.saturating_mul(1_000)).ok(),
                 message: Some(logged.render(region, line)),
