@@ -9,10 +9,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use longshore_types::{
-    AccountId, NetworkAclId, RegionName, RouteTableId, SecurityGroupId, SecurityGroupRuleId, VpcId,
+    AccountId, Cidr, NetworkAclId, RegionName, RouteTableId, SecurityGroupId, SecurityGroupRuleId,
+    VpcId,
 };
 use model::network::Network;
-use model::vpc::{Interface, InterfaceId, region_account};
+use model::vpc::{AddressPlan, AddressPlanId, Interface, InterfaceId, region_account};
 use model::{Key, View, WholeGroup, view::Index};
 use traffic::feed::{Feed, Place};
 use traffic::path::{self, Groups, Way};
@@ -231,7 +232,9 @@ impl Asked<'_> {
         steps: &mut Vec<Step>,
     ) {
         let packet = Packet { source, destination: to.address, content };
-        if !self.has_ways(to) {
+        // Bridged containers are the host's, about whose packets neither tables nor ACLs are asked.
+        let is_bridged = !to.is_apart && self.is_in_plan(source, |plan| plan.bridge);
+        if is_bridged || !self.has_ways(to) {
             steps.push(self.groups(to, Direction::In, &packet));
             return;
         }
@@ -243,11 +246,19 @@ impl Asked<'_> {
         let receiver = self.told(to);
         let path = feed.path_to(&groups, &receiver, &packet);
         steps.extend(path.into_iter().map(|step| self.step(step, to)));
-        if steps.iter().all(Step::passes) {
+        // Within what all default VPCs share answers need no way out.
+        let is_near = !to.is_apart && self.is_in_plan(source, |plan| Some(plan.block));
+        if steps.iter().all(Step::passes) && !is_near {
             let table = feed.subnet_of(&receiver).map(|subnet| subnet.table.clone());
             let way = feed.way_out(&receiver, source);
             steps.push(Step::Back { from: to.clone(), table, way });
         }
+    }
+
+    /// Whether an address is in a range of the region's plan.
+    fn is_in_plan(&self, address: Ipv4Addr, range: fn(&AddressPlan) -> Option<Cidr>) -> bool {
+        let plan = self.view.address_plans.get(region_account(), &AddressPlanId);
+        plan.and_then(|plan| range(plan)).is_some_and(|range| range.contains(address))
     }
 
     /// Whether route tables and network ACLs are asked about an interface's packets.
@@ -359,7 +370,7 @@ impl Asked<'_> {
 mod tests {
     use longshore_types::{Scope, Timestamp, Uuid};
     use model::network::{InternetGateway, Route, RouteTable, RouteTarget};
-    use model::vpc::{AddressPlan, AddressPlanId, InterfaceUser};
+    use model::vpc::InterfaceUser;
     use model::{Row, RuleMatch, RulePeer, SecurityGroup, SecurityGroupRule, Seq};
 
     use super::*;
@@ -598,6 +609,37 @@ mod tests {
             matches!(path.last().unwrap(), Step::Route { way: Way::Blackhole, .. }),
             "{path:?}"
         );
+    }
+
+    #[test]
+    fn who_is_near_a_changed_default_vpc_is_answered_without_a_way_out_of_it() {
+        use model::network::NetworkAcl;
+        let mut world = World::new();
+        let [block, bridge] = ["172.31.0.0/16", "172.30.0.0/16"].map(|it| it.parse().unwrap());
+        let plan = AddressPlan { block, bridge: Some(bridge), seed: 7 };
+        let default = plan.default_network(world.account, &world.region);
+        world.put(plan);
+        default.rows().into_iter().for_each(|row| world.put(row));
+        world.put(RouteTable { routes: vec![], ..RouteTable::clone(&default.table) });
+        let web = world.web("sg-00000001", RulePeer::Ipv4("0.0.0.0/0".parse().unwrap()));
+        let mut row = world.interface("172.31.0.10", &[&web]);
+        let mut subnets = default.subnets.iter();
+        let subnet = subnets.find(|subnet| subnet.block.contains(row.address)).unwrap();
+        (row.vpc, row.subnet) = (subnet.vpc.clone(), subnet.id.clone());
+        world.put(row.clone());
+        let asked =
+            |world: &World, from: [u8; 4]| world.asked(&End::Address(from.into()), &end(&row), 80);
+        let lost = asked(&world, [203, 0, 113, 5]);
+        assert!(matches!(lost.last().unwrap(), Step::Back { way: Way::NoRoute, .. }), "{lost:?}");
+        let (others, bridged) = ([172, 31, 0, 77], [172, 30, 0, 5]);
+        for near in [others, bridged] {
+            let path = asked(&world, near);
+            assert!(path.iter().all(Step::passes) && !path.is_empty(), "{path:?}");
+        }
+        world.put(NetworkAcl { entries: vec![], ..NetworkAcl::clone(&default.acl) });
+        let shut = asked(&world, others);
+        assert!(matches!(shut.as_slice(), [Step::Acl { passes: false, .. }]), "{shut:?}");
+        assert!(asked(&world, bridged).iter().all(Step::passes));
     }
 
     #[test]
