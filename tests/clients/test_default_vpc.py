@@ -100,7 +100,6 @@ def test_the_main_table_of_the_default_vpc_says_whether_and_as_whom_its_tasks_ge
         assert answer_at(address) == "inside", "the host reaches its tasks"
         said, passes = explained(default, arn, f"{world.address}:80")
         assert not passes and "has no route for it" in said, said
-        said, passes = explained(default, arn, f"{address}:80")
         kept = ec2.allocate_address(Domain="vpc")
         nat = ec2.create_nat_gateway(SubnetId=default.subnets[1], AllocationId=kept["AllocationId"])["NatGateway"]["NatGatewayId"]
         ec2.create_route(RouteTableId=default.main, DestinationCidrBlock="0.0.0.0/0", NatGatewayId=nat)

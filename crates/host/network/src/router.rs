@@ -457,3 +457,54 @@ pub(crate) fn claim(route: &mut Socket, tag: NetTag, ranges: &[Cidr]) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use traffic::feed::{Interface, Item, Subnet, Vni, Withheld};
+
+    use super::*;
+
+    #[test]
+    fn names_of_interfaces_are_withheld_from_those_in_a_default_vpc_that_has_none() {
+        let id: VpcId = "vpc-00000042".parse().unwrap();
+        let mut feed = Feed::default();
+        let mut vpc = Vpc {
+            vni: Vni::of(&id),
+            id: id.clone(),
+            ranges: vec!["172.31.0.0/16".parse().unwrap()],
+            has_dns: true,
+            has_dns_hostnames: true,
+            is_default: true,
+        };
+        feed.put(Item::Vpc(vpc.clone()));
+        let withheld = [None, Some(Withheld::OfInterfaces), Some(Withheld::All)];
+        for (number, withheld) in (1_u8..).zip(withheld) {
+            let subnet: longshore_types::SubnetId =
+                format!("subnet-0000000{number}").parse().unwrap();
+            feed.put(Item::Subnet(Subnet {
+                id: subnet.clone(),
+                vpc: id.clone(),
+                range: format!("172.31.{number}.0/24").parse().unwrap(),
+                table: "rtb-00000001".parse().unwrap(),
+                acl: "acl-00000001".parse().unwrap(),
+                withheld,
+            }));
+            feed.put(Item::Interface(Interface {
+                id: format!("eni-0000000{number}").parse().unwrap(),
+                vpc: id.clone(),
+                subnet,
+                address: [172, 31, number, 4].into(),
+                groups: vec![],
+                public: None,
+                place: Place::Here,
+                is_balancers: false,
+                is_logged: false,
+            }));
+        }
+        let expected = [2, 3].map(|number| Ipv4Addr::new(172, 31, number, 4));
+        assert_eq!(nameless(&feed), expected.into());
+        vpc.is_default = false;
+        feed.put(Item::Vpc(vpc));
+        assert!(nameless(&feed).is_empty(), "a router's is asked where it is");
+    }
+}

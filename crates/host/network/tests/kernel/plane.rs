@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 
 use longshore_types::VpcId;
 use network::feed::{
-    AclEntry, Change, Feed, Interface, Item, NatGateway, NetworkAcl, RouteTable, Subnet, Target, Withheld,
+    AclEntry, Change, Feed, Interface, Item, NatGateway, NetworkAcl, RouteTable, Subnet, Target,
+    Withheld,
 };
 use network::{
     Attached, EniSpec, GroupRule, Network, News, Peer, PortMapping, Protocol, SecurityGroup,
@@ -12,6 +13,7 @@ use network::{
 };
 
 use crate::feeds::{self, cidr, entry, open_acl};
+use crate::hosts;
 use crate::names::{AMAZON, ask_udp, serve_names};
 use crate::world::{
     HOST_OUTSIDE, OUTSIDE, World, at, eni, eventually, id, inside, knock, on_a_host, run, serve,
@@ -39,7 +41,7 @@ fn by_nat() -> Vec<(&'static str, Target)> {
 /// The range that default VPCs share, and an interface of a VPC of its own with a public address.
 fn as_it_came() -> Feed {
     let mut feed = Feed::default();
-    feed.put(Item::Vpc(crate::hosts::vpc()));
+    feed.put(Item::Vpc(hosts::vpc()));
     let own: VpcId = OWN.parse().unwrap();
     feed.put(feeds::vpc(own.clone(), "10.0.0.0/16"));
     put_subnet(&mut feed, &own, "10.0.1.0/24", &igw());
@@ -239,7 +241,8 @@ fn of_an_interface_that_is_to_be_judged_nothing_passes_before_it_is_told_by_what
         let file = world.dir.path().join("0a0b0c0d/feed.json");
         std::fs::remove_file(&file).unwrap();
         std::fs::create_dir_all(file.join("in the way")).unwrap();
-        let change = Change { put: changed(&[igw(), igw(), igw()]).items().collect(), gone: vec![] };
+        let change =
+            Change { put: changed(&[igw(), igw(), igw()]).items().collect(), gone: vec![] };
         let news = News { network: change, ..News::default() };
         world.runtime.block_on(network.learn(news)).unwrap_err();
         let third = attach(&network, 3);
@@ -341,6 +344,47 @@ fn whoever_has_an_address_of_a_subnets_range_and_is_not_in_it_is_asked_by_its_ac
         put(&mut after, "eni-0000d005", others, 5);
         tell(world, &network, &after);
         assert!(!reaches(&neighbour, guarded.address), "it is another account's");
+    });
+}
+
+#[test]
+fn what_comes_from_another_host_is_asked_by_the_acl_of_the_subnet_that_it_comes_to() {
+    on_a_host(|world| {
+        let other = hosts::another_host();
+        let one = hosts::open(world, "one", hosts::ONE);
+        let two = inside(&other.namespace, || hosts::open(world, "two", hosts::TWO));
+        let neighbour = "eni-0000d025";
+        let told = |ingress: Vec<AclEntry>| {
+            let mut feed = changed(&[vec![], vec![]]);
+            let of = (plane(), "subnet-0000d002".parse().unwrap());
+            let interface = feeds::interface(neighbour, of, [172, 31, 2, 5].into(), &[OPEN]);
+            feed.put(Item::Interface(interface));
+            let egress = vec![entry(100, true, Traffic::All, "0.0.0.0/0")];
+            let id = "acl-0000d002".parse().unwrap();
+            feed.put(Item::NetworkAcl(NetworkAcl { id, vpc: plane(), ingress, egress }));
+            feed.vpcs.retain(|id, _| *id == plane());
+            feed.subnets.retain(|_, it| it.vpc == plane());
+            feed.tables.retain(|_, it| it.vpc == plane());
+            feed.acls.retain(|_, it| it.vpc == plane());
+            feed.interfaces.retain(|_, it| it.vpc == plane());
+            for (network, here, far) in [
+                (&one, ["eni-0000d001", neighbour].as_slice(), hosts::TWO),
+                (&two, ["eni-0000d002"].as_slice(), hosts::ONE),
+            ] {
+                let here: Vec<String> = here.iter().map(|id| (*id).to_owned()).collect();
+                tell(world, network, &feeds::seen_from(&feed, &here, far));
+            }
+        };
+        told(vec![entry(100, true, Traffic::All, "0.0.0.0/0")]);
+        let (first, second) = (attach(world, &one, 1), attach(world, &two, 2));
+        let spec = feeds::spec(neighbour, [172, 31, 2, 5].into(), &[OPEN]);
+        let near = world.runtime.block_on(one.attach_eni(&id("near"), spec)).unwrap();
+        // Neither table has a way out, which is not asked for within the VPC.
+        assert_seen_as(&first, second.address, first.address);
+        assert_seen_as(&second, first.address, second.address);
+        told(vec![entry(100, true, Traffic::All, "192.0.2.0/24")]);
+        assert!(!reaches(&first, second.address) && !reaches(&second, first.address));
+        assert_seen_as(&near, second.address, near.address);
     });
 }
 
