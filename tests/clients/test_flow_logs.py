@@ -133,8 +133,6 @@ def test_flow_logs_are_filtered_tagged_retried_and_refused(site, role):
             ("UnsupportedOperation", "S3", {"LogDestinationType": "s3"}),
             ("DryRunOperation", "", {"DryRun": True, "LogGroupName": "other"})]:
         refused(create, code, part, site=site, role=role, **more)
-    default = only(ec2.describe_vpcs(Filters=[{"Name": "isDefault", "Values": ["true"]}])["Vpcs"])
-    refused(create, "UnsupportedOperation", "default VPC", site=site, role=role, ids=[default["VpcId"]])
     refused(ec2.describe_flow_logs, "InvalidFlowLogId.NotFound", FlowLogIds=["fl-0123456789abcdef0"])
     gone = ec2.delete_flow_logs(FlowLogIds=["fl-0123456789abcdef0"])
     assert only(gone["Unsuccessful"])["Error"]["Code"] == "InvalidFlowLogId.NotFound"

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: every figure of the design's budget table, from one command.
 //!
 //! Criterion measures the pure parts (placement, decoding, signatures, policies); the bench program of the `tests`
-//! package measures the whole system beside its peers.
+//! package measures the whole system beside its peers; an example of `network` measures a host's, as root, beside the kernel alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +23,9 @@ const PURE: [(&str, &str, &str); 4] = [
     ("policy", "policy", "policy"),
 ];
 
+/// Measured by name only, as root: the figure, the package, and its example.
+const BY_ROOT: [(&str, &str, &str); 1] = [("network", "network", "network_figures")];
+
 /// Measures `figures`, or all there are if none is named.
 pub(crate) fn run(root: &Path, figures: &[String]) -> Result<(), BenchError> {
     let cargo = || {
@@ -34,7 +37,12 @@ pub(crate) fn run(root: &Path, figures: &[String]) -> Result<(), BenchError> {
     for (_, package, bench) in PURE.iter().filter(|(name, ..)| is_wanted(name)) {
         finish(cargo().args(["bench", "-p", package, "--bench", bench]))?;
     }
-    let is_pure = |figure: &str| PURE.iter().any(|(name, ..)| *name == figure);
+    for (name, package, example) in BY_ROOT {
+        if figures.iter().any(|each| each == name) {
+            finish(cargo().args(["run", "--release", "-p", package, "--example", example]))?;
+        }
+    }
+    let is_pure = |figure: &str| PURE.iter().chain(&BY_ROOT).any(|(name, ..)| *name == figure);
     let whole: Vec<&String> = figures.iter().filter(|figure| !is_pure(figure)).collect();
     if whole.is_empty() && !figures.is_empty() {
         return Ok(());

@@ -344,6 +344,9 @@ pub struct NetworkInterface {
     /// Ours: whether the subnet and the request give it a way out to the internet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assign_public_ip: Option<bool>,
+    /// Ours: whether it is in a default VPC that was changed, so that its packets go as the host is told apart from this.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_judged: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -91,6 +91,19 @@ pub struct Subnet {
     pub range: Cidr,
     pub table: RouteTableId,
     pub acl: NetworkAclId,
+    /// Which names are kept from its interfaces, where they are in what all default VPCs share; of other VPCs that is said
+    /// of the VPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Withheld>,
+}
+
+/// Names that are not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Withheld {
+    /// All: the resolver does not answer.
+    All,
+    /// Those that interfaces have by their addresses.
+    OfInterfaces,
 }
 
 /// Where packets go that leave a subnet. The most specific route counts, whatever their order.
@@ -289,6 +302,26 @@ impl Feed {
         change
     }
 
+    /// The subnets of a VPC.
+    pub fn subnets_in(&self, vpc: &VpcId) -> impl Iterator<Item = &Subnet> {
+        self.subnets.values().filter(move |it| it.vpc == *vpc)
+    }
+
+    /// Its route tables.
+    pub fn tables_in(&self, vpc: &VpcId) -> impl Iterator<Item = &RouteTable> {
+        self.tables.values().filter(move |it| it.vpc == *vpc)
+    }
+
+    /// Its network ACLs.
+    pub fn acls_in(&self, vpc: &VpcId) -> impl Iterator<Item = &NetworkAcl> {
+        self.acls.values().filter(move |it| it.vpc == *vpc)
+    }
+
+    /// Its NAT gateways.
+    pub fn nat_gateways_in(&self, vpc: &VpcId) -> impl Iterator<Item = &NatGateway> {
+        self.nat_gateways.values().filter(move |it| it.vpc == *vpc)
+    }
+
     /// The interfaces of a VPC that can be: at an address of its ranges that no other of them has. Of two at one
     /// address the first by id counts.
     pub fn interfaces_of(&self, vpc: &VpcId) -> BTreeMap<Ipv4Addr, &Interface> {
@@ -482,6 +515,7 @@ mod tests {
             range: "10.9.0.0/24".parse().unwrap(),
             table: "rtb-00000001".parse().unwrap(),
             acl: "acl-00000001".parse().unwrap(),
+            withheld: None,
         };
         let mut feed: Feed = [first.clone(), second.clone(), outside.clone()]
             .map(Item::Interface)

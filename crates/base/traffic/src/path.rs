@@ -144,6 +144,14 @@ impl Feed {
         is_its.then_some(subnet)
     }
 
+    /// Whether an address is one of a subnet's own. The ranges of default VPCs are all accounts': there it is one of an
+    /// interface in it.
+    fn is_within(&self, subnet: &Subnet, address: Ipv4Addr) -> bool {
+        let is_shared = self.vpcs.get(&subnet.vpc).is_some_and(|vpc| vpc.is_default);
+        let is_its = |it: &Interface| it.subnet == subnet.id && it.address == address;
+        subnet.range.contains(address) && (!is_shared || self.interfaces.values().any(is_its))
+    }
+
     /// The ACL of a subnet.
     pub fn acl_of(&self, subnet: &Subnet) -> Option<&NetworkAcl> {
         self.acls.get(&subnet.acl).filter(|acl| acl.vpc == subnet.vpc)
@@ -297,7 +305,7 @@ impl Feed {
         packet: &Packet,
     ) -> Option<Step> {
         let subnet = self.subnet_of(interface);
-        if peer.is_link_local() || subnet.is_some_and(|subnet| subnet.range.contains(peer)) {
+        if peer.is_link_local() || subnet.is_some_and(|subnet| self.is_within(subnet, peer)) {
             return None;
         }
         let acl = subnet.and_then(|subnet| self.acl_of(subnet));
@@ -336,6 +344,7 @@ mod tests {
             range: cidr(range),
             table: format!("rtb-0000000{number}").parse().unwrap(),
             acl: "acl-00000001".parse().unwrap(),
+            withheld: None,
         })
     }
 
@@ -471,5 +480,22 @@ mod tests {
             !last(&feed, &one, [10, 0, 3, 67]).passes(),
             "one that is not known lets nothing pass"
         );
+    }
+
+    #[test]
+    fn who_has_an_address_of_a_default_vpcs_subnet_and_is_not_in_it_is_asked_by_its_acl() {
+        let [one, other] = [4, 5].map(|last| interface(1, last, None));
+        let mut feed = feed(&[&one, &other]);
+        feed.acls.values_mut().for_each(|acl| acl.ingress.clear());
+        let from = |feed: &Feed, last: u8| {
+            let source = [10, 0, 1, last].into();
+            let packet = Packet { source, destination: one.address, content: Content::Tcp(80) };
+            feed.path_to(&groups(), &one, &packet).remove(0)
+        };
+        assert!(matches!(from(&feed, 77), Step::Groups { .. }), "its range is its own");
+        feed.vpcs.values_mut().for_each(|vpc| vpc.is_default = true);
+        assert!(matches!(from(&feed, 77), Step::Acl { passes: false, .. }));
+        assert!(matches!(from(&feed, 5), Step::Groups { .. }));
+        assert!(last(&feed, &other, [10, 0, 1, 4]).passes());
     }
 }

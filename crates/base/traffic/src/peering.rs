@@ -157,6 +157,7 @@ mod tests {
             range: format!("10.{vpc}.0.0/24").parse().unwrap(),
             table: table.id.clone(),
             acl: "acl-00000001".parse().unwrap(),
+            withheld: None,
         };
         [Item::RouteTable(table), Item::Subnet(subnet)]
     }

@@ -19,10 +19,16 @@ use crate::Control;
 pub struct NoAddresses;
 
 impl Control {
-    /// The default VPC of an account; `None` before the region has chosen its addresses.
+    /// The default VPC of an account as it comes; `None` before the region has chosen its addresses.
     pub fn vpc(&self, view: &View, account: AccountId) -> Option<Vpc> {
         let plan: &Arc<AddressPlan> = view.address_plans.get(region_account(), &AddressPlanId)?;
         Some(plan.default_vpc(account, &self.config.region))
+    }
+
+    /// The default VPC of an account as it is; `None` where it was deleted.
+    pub fn default_vpc(&self, view: &View, account: AccountId) -> Option<Vpc> {
+        let network = self.network(view, account);
+        network.whole_vpc(&network.default_vpc()?.id)
     }
 
     /// An account's network as a view has it.

@@ -34,6 +34,8 @@ pub const ENCRYPTION_ATTRIBUTE: &str = "longshore.encryption";
 const ENCRYPTS: &str = "aes-gcm/";
 /// The attribute of instances whose host serves load balancers.
 pub const BALANCERS_ATTRIBUTE: &str = "longshore.balancers";
+/// The attribute of instances whose host judges packets in default VPCs that were changed.
+pub const JUDGES_ATTRIBUTE: &str = "longshore.judges-default-vpcs";
 /// The attribute that says what a host that joined is called by itself.
 pub const HOST_ATTRIBUTE: &str = "longshore.host-name";
 
@@ -184,6 +186,11 @@ impl Instance {
     /// Whether its agent makes interfaces itself, so that nothing needs to be attached first.
     pub fn makes_interfaces(&self) -> bool {
         self.is_true(ENI_ATTRIBUTE)
+    }
+
+    /// Whether its host judges packets in default VPCs that were changed. Earlier releases let all of them pass.
+    pub fn judges_default_vpcs(&self) -> bool {
+        self.is_true(JUDGES_ATTRIBUTE)
     }
 
     /// Whether interfaces of load balancers may be put on its host.

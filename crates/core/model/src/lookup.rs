@@ -86,8 +86,13 @@ impl View {
 
     /// A VPC, if it has addresses of its own; none of an account's default one.
     pub fn own_vpc(&self, account: AccountId, vpc: &VpcId) -> Option<VpcId> {
-        let plan = self.address_plans.get(region_account(), &AddressPlanId);
-        let is_default = plan.is_some_and(|plan| plan.is_default_vpc(account, vpc));
+        let is_default = match self.vpcs.get(account, vpc) {
+            Some(row) => row.is_default,
+            None => {
+                let plan = self.address_plans.get(region_account(), &AddressPlanId);
+                plan.is_some_and(|plan| plan.is_default_vpc(account, vpc))
+            }
+        };
         (!is_default).then(|| vpc.clone())
     }
 

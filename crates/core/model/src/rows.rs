@@ -259,6 +259,7 @@ rows! {
     SecurityGroupRule(crate::security_group::SecurityGroupRule), security_group_rules, "security-group-rule";
     Ec2Tags(crate::security_group::Ec2Tags), ec2_tags, "ec2-tags";
     Vpc(crate::network::VpcRow), vpcs, "vpc";
+    DefaultVpcGone(crate::network::DefaultVpcGone), default_vpcs_gone, "default-vpc-gone";
     Subnet(crate::network::SubnetRow), subnets, "subnet";
     RouteTable(crate::network::RouteTable), route_tables, "route-table";
     InternetGateway(crate::network::InternetGateway), internet_gateways, "internet-gateway";

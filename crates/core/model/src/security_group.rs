@@ -13,7 +13,7 @@ use longshore_types::{AccountId, Cidr, PrefixListId, SecurityGroupId, SecurityGr
 use serde::{Deserialize, Serialize};
 use traffic::{GroupRule, Peer, Traffic};
 
-use crate::network::{PeerGroup, PrefixList};
+use crate::network::{DefaultVpcGoneId, PeerGroup, PrefixList};
 use crate::rows::{Key, View};
 use crate::table::Record;
 use crate::tags::Tags;
@@ -279,6 +279,9 @@ impl View {
     /// The default VPC's default group while there is no row of it.
     fn unchanged_default(&self, account: AccountId) -> Option<WholeGroup> {
         let plan = self.address_plans.get(region_account(), &AddressPlanId)?;
+        if self.default_vpcs_gone.get(account, &DefaultVpcGoneId).is_some() {
+            return None;
+        }
         let whole = plan.default_group(account);
         self.security_groups.get(account, &whole.group.id).is_none().then_some(whole)
     }

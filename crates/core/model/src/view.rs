@@ -76,6 +76,8 @@ pub enum Index {
     Eni(AccountId, EniId),
     /// Every row that names something of EC2's by this id and cannot be without it.
     Ec2Uses(AccountId, Arc<str>),
+    /// Default VPCs that are rows, since somebody changed or made them, whosever they are.
+    DefaultVpcs,
     /// What has a public address in a VPC: Elastic IP addresses of interfaces, and interfaces with one of their own.
     VpcAddresses(AccountId, VpcId),
     /// The VPC, or the connection between two, of a number in packets between hosts, whosever it is.

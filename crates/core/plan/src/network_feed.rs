@@ -3,18 +3,21 @@
 //! Nothing is told that is not so now: a route whose target is gone leads nowhere, and a gateway that has failed is
 //! not there.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use longshore_types::{AccountId, RegionName, VpcId};
+use longshore_types::{
+    AccountId, NatGatewayId, NetworkAclId, RegionName, RouteTableId, SubnetId, VpcId,
+};
 use model::network::{
     AclEntry, AclNetwork, NatState, Network, NetworkAcl, RouteTable, RouteTarget,
 };
 use model::vpc::{Interface, InterfaceId, region_account};
 use model::{Key, View};
 use traffic::Traffic;
-use traffic::feed::{self, Feed, Item, Peered, Peering, Place, Target, Vni};
+use traffic::feed::{self, Feed, Item, Peered, Peering, Place, Target, Vni, Withheld};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -47,6 +50,7 @@ pub fn items_of(network: &Network<'_>, id: &VpcId) -> Vec<Item> {
             range: subnet.block,
             table: network.table_of(subnet)?.id.clone(),
             acl: subnet.acl.acl.clone(),
+            withheld: None,
         }))
     }));
     let gateways = network.users(id.as_str()).filter_map(|key| {
@@ -63,6 +67,95 @@ pub fn items_of(network: &Network<'_>, id: &VpcId) -> Vec<Item> {
         })
     }));
     items
+}
+
+/// The subnets of default VPCs in which a host has interfaces, by the accounts whose they are.
+pub type Here<'v> = BTreeMap<AccountId, BTreeSet<&'v SubnetId>>;
+
+/// What a host must know of default VPCs that were changed, to judge the packets of its own interfaces: these are all in
+/// what the default VPCs of all accounts share, `plane`. Nothing is told of one whose packets go as they would had nobody
+/// changed it, nor of what is about no interface of the host.
+pub fn judged_defaults(
+    view: &View,
+    region: &RegionName,
+    plane: &VpcId,
+    here: &Here<'_>,
+) -> Vec<Item> {
+    let mut all = Vec::new();
+    for (account, subnets) in here {
+        let Some(vpc) = view.vpcs.of(*account).find(|row| row.is_default) else { continue };
+        let network = Network::new(view, *account, region);
+        let Some(items) = judged_items(&network, &vpc.id) else { continue };
+        let withheld = match (vpc.dns_support, vpc.dns_hostnames) {
+            (true, true) => None,
+            (true, false) => Some(Withheld::OfInterfaces),
+            (false, _) => Some(Withheld::All),
+        };
+        let vpc = || plane.clone();
+        let Feed { tables, acls, subnets, nat_gateways, .. } = used_in(subnets, items);
+        let tables = tables.into_values();
+        all.extend(tables.map(|it| Item::RouteTable(feed::RouteTable { vpc: vpc(), ..it })));
+        let acls = acls.into_values();
+        all.extend(acls.map(|it| Item::NetworkAcl(feed::NetworkAcl { vpc: vpc(), ..it })));
+        let subnets = subnets.into_values();
+        all.extend(subnets.map(|it| Item::Subnet(feed::Subnet { vpc: vpc(), withheld, ..it })));
+        let gateways = nat_gateways.into_values();
+        all.extend(gateways.map(|it| Item::NatGateway(feed::NatGateway { vpc: vpc(), ..it })));
+    }
+    all
+}
+
+/// Of a VPC's items those by which packets of interfaces in these subnets go: that of a NAT gateway to which one of their
+/// tables leads, and of the subnet that it is in, are among them.
+fn used_in(here: &BTreeSet<&SubnetId>, items: Vec<Item>) -> Feed {
+    let mut feed: Feed = items.into_iter().collect();
+    let own = feed.subnets.values().filter(|subnet| here.contains(&subnet.id));
+    let routes = own.filter_map(|it| feed.tables.get(&it.table)).flat_map(|it| &it.routes);
+    let gateways = routes.filter_map(|route| match &route.target {
+        Target::NatGateway(id) => Some(id.clone()),
+        Target::InternetGateway | Target::Peering(_) | Target::Blackhole => None,
+    });
+    let gateways: BTreeSet<NatGatewayId> = gateways.collect();
+    feed.nat_gateways.retain(|id, _| gateways.contains(id));
+    let theirs: BTreeSet<SubnetId> =
+        feed.nat_gateways.values().map(|it| it.subnet.clone()).collect();
+    feed.subnets.retain(|id, _| here.contains(id) || theirs.contains(id));
+    let tables: BTreeSet<RouteTableId> = feed.subnets.values().map(|it| it.table.clone()).collect();
+    feed.tables.retain(|id, _| tables.contains(id));
+    let acls: BTreeSet<NetworkAclId> = feed.subnets.values().map(|it| it.acl.clone()).collect();
+    feed.acls.retain(|id, _| acls.contains(id));
+    feed
+}
+
+/// Whether packets of a default VPC may go otherwise than they would had nobody changed it.
+pub fn is_judged(network: &Network<'_>, id: &VpcId) -> bool {
+    judged_items(network, id).is_some()
+}
+
+/// What is told of a default VPC if packets may go otherwise in it than they would had nobody changed it.
+fn judged_items(network: &Network<'_>, id: &VpcId) -> Option<Vec<Item>> {
+    let is_stored = network.unchanged_default().is_none();
+    let vpc = network.vpc(id).filter(|vpc| is_stored && vpc.is_default)?;
+    let items = items_of(network, id);
+    let lets_all = |entries: &[feed::AclEntry]| {
+        let first = entries.first();
+        first.is_some_and(|it| it.is_allowed && it.traffic == Traffic::All && it.peer.prefix() == 0)
+    };
+    let is_open = |item: &Item| match item {
+        Item::RouteTable(table) => {
+            let is_out = |route: &feed::Route| route.target == Target::InternetGateway;
+            let mut routes = table.routes.iter();
+            routes.any(|it| it.destination.prefix() == 0) && table.routes.iter().all(is_out)
+        }
+        Item::NetworkAcl(acl) => lets_all(&acl.ingress) && lets_all(&acl.egress),
+        Item::Vpc(_)
+        | Item::Subnet(_)
+        | Item::NatGateway(_)
+        | Item::Peering(_)
+        | Item::Interface(_) => true,
+    };
+    let has_names = vpc.dns_support && vpc.dns_hostnames;
+    (!has_names || !items.iter().all(is_open)).then_some(items)
 }
 
 /// The VPC's end of each of its active connections.
@@ -139,6 +232,7 @@ pub fn interface(view: &View, row: &Interface, vpc: &VpcId, place: Place) -> fee
         public: view.public_address_of(row),
         place,
         is_balancers: row.is_at_home(),
+        // Of the many in what all default VPCs share it is looked for where it matters.
         is_logged: row.is_apart && view.flow_logs_on(row).next().is_some(),
     }
 }
@@ -342,11 +436,61 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn of_a_changed_default_vpc_a_host_is_told_what_its_own_interfaces_packets_go_by() {
+        let subnet =
+            |number: u8| -> SubnetId { format!("subnet-0000000{number}").parse().unwrap() };
+        let vpc: VpcId = "vpc-00000001".parse().unwrap();
+        let nat: NatGatewayId = "nat-00000001".parse().unwrap();
+        let mut items = vec![Item::NatGateway(feed::NatGateway {
+            id: nat.clone(),
+            vpc: vpc.clone(),
+            subnet: subnet(1),
+            public: None,
+        })];
+        let anywhere: Cidr = "0.0.0.0/0".parse().unwrap();
+        for (number, target) in
+            [(1_u8, Target::InternetGateway), (2, Target::NatGateway(nat)), (3, Target::Blackhole)]
+        {
+            let table: RouteTableId = format!("rtb-0000000{number}").parse().unwrap();
+            let acl: NetworkAclId = format!("acl-0000000{number}").parse().unwrap();
+            items.push(Item::RouteTable(feed::RouteTable {
+                id: table.clone(),
+                vpc: vpc.clone(),
+                routes: vec![feed::Route { destination: anywhere, target }],
+            }));
+            items.push(Item::NetworkAcl(feed::NetworkAcl {
+                id: acl.clone(),
+                vpc: vpc.clone(),
+                ingress: vec![],
+                egress: vec![],
+            }));
+            items.push(Item::Subnet(feed::Subnet {
+                id: subnet(number),
+                vpc: vpc.clone(),
+                range: format!("172.31.{number}.0/24").parse().unwrap(),
+                table,
+                acl,
+                withheld: None,
+            }));
+        }
+        let told = |here: &[u8]| {
+            let here: Vec<SubnetId> = here.iter().map(|number| subnet(*number)).collect();
+            let feed = used_in(&here.iter().collect(), items.clone());
+            let subnets: Vec<SubnetId> = feed.subnets.keys().cloned().collect();
+            (subnets, [feed.tables.len(), feed.acls.len(), feed.nat_gateways.len()])
+        };
+        assert_eq!(told(&[1]), (vec![subnet(1)], [1, 1, 0]));
+        assert_eq!(told(&[2]), (vec![subnet(1), subnet(2)], [2, 2, 1]), "its gateway's way too");
+        assert_eq!(told(&[3]), (vec![subnet(3)], [1, 1, 0]));
+        assert_eq!(told(&[9]), (vec![], [0, 0, 0]));
+    }
+
+    #[test]
     fn the_default_vpc_is_told_of_like_any_other() {
         let (view, _) = view();
         let region: RegionName = "us-east-1".parse().unwrap();
         let network = Network::new(&view, account(), &region);
-        let default = network.default().unwrap().vpc.id.clone();
+        let default = network.default_vpc().unwrap().id.clone();
         let items = items_of(&network, &default);
         let is_out = |item: &Item| {
             let Item::RouteTable(table) = item else { return false };

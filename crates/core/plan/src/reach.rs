@@ -2,16 +2,18 @@
 //! from rows.
 //!
 //! In a VPC with addresses of its own the way is [`Feed::path_from`], from the same copy that hosts are told and compile
-//! routes and filters from; in the default VPC, whose way out is the host's, the groups of both ends are asked.
+//! routes and filters from; so it is in a default VPC that was changed. In one that is as it came, whose way out is the
+//! host's, the groups of both ends are asked.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use longshore_types::{
-    AccountId, NetworkAclId, RegionName, RouteTableId, SecurityGroupId, SecurityGroupRuleId, VpcId,
+    AccountId, Cidr, NetworkAclId, RegionName, RouteTableId, SecurityGroupId, SecurityGroupRuleId,
+    VpcId,
 };
 use model::network::Network;
-use model::vpc::{Interface, InterfaceId, region_account};
+use model::vpc::{AddressPlan, AddressPlanId, Interface, InterfaceId, region_account};
 use model::{Key, View, WholeGroup, view::Index};
 use traffic::feed::{Feed, Place};
 use traffic::path::{self, Groups, Way};
@@ -128,7 +130,7 @@ pub fn explain(
             return steps;
         }
         let is_inside = from.interface().is_some_and(|from| is_one_vpc(from, to));
-        if !(is_inside && to.is_apart) {
+        if !(is_inside && asked.has_ways(to)) {
             asked.arrive(source, to, content, &mut steps);
         }
     }
@@ -170,12 +172,12 @@ impl Asked<'_> {
             }
         };
         let packet = Packet { source: from.address, destination, content };
-        if !from.is_apart {
+        if !self.has_ways(from) {
             steps.push(self.groups(from, Direction::Out, &packet));
             return steps.iter().all(Step::passes).then_some(from.address);
         }
         let (feed, groups) = self.vpc(&from.vpc);
-        let sender = network_feed::interface(self.view, from, &from.vpc, Place::Here);
+        let sender = self.told(from);
         let path = feed.path_from(&groups, &sender, &packet);
         steps.extend(path.into_iter().map(|step| self.step(step, from)));
         let leaves = |step: &Step| {
@@ -230,7 +232,9 @@ impl Asked<'_> {
         steps: &mut Vec<Step>,
     ) {
         let packet = Packet { source, destination: to.address, content };
-        if !to.is_apart {
+        // Bridged containers are the host's, about whose packets neither tables nor ACLs are asked.
+        let is_bridged = !to.is_apart && self.is_in_plan(source, |plan| plan.bridge);
+        if is_bridged || !self.has_ways(to) {
             steps.push(self.groups(to, Direction::In, &packet));
             return;
         }
@@ -239,14 +243,45 @@ impl Asked<'_> {
             return;
         }
         let (feed, groups) = self.vpc(&to.vpc);
-        let receiver = network_feed::interface(self.view, to, &to.vpc, Place::Here);
+        let receiver = self.told(to);
         let path = feed.path_to(&groups, &receiver, &packet);
         steps.extend(path.into_iter().map(|step| self.step(step, to)));
-        if steps.iter().all(Step::passes) {
+        // Within what all default VPCs share answers need no way out.
+        let is_near = !to.is_apart && self.is_in_plan(source, |plan| Some(plan.block));
+        if steps.iter().all(Step::passes) && !is_near {
             let table = feed.subnet_of(&receiver).map(|subnet| subnet.table.clone());
             let way = feed.way_out(&receiver, source);
             steps.push(Step::Back { from: to.clone(), table, way });
         }
+    }
+
+    /// Whether an address is in a range of the region's plan.
+    fn is_in_plan(&self, address: Ipv4Addr, range: fn(&AddressPlan) -> Option<Cidr>) -> bool {
+        let plan = self.view.address_plans.get(region_account(), &AddressPlanId);
+        plan.and_then(|plan| range(plan)).is_some_and(|range| range.contains(address))
+    }
+
+    /// Whether route tables and network ACLs are asked about an interface's packets.
+    fn has_ways(&self, interface: &Interface) -> bool {
+        interface.is_apart || network_feed::is_judged(&self.network, &interface.vpc)
+    }
+
+    fn told(&self, row: &Interface) -> traffic::feed::Interface {
+        let told = network_feed::interface(self.view, row, &row.vpc, Place::Here);
+        let public = if row.is_apart { told.public } else { Some(row.address) };
+        traffic::feed::Interface { public, ..told }
+    }
+
+    /// The interfaces in a VPC.
+    fn interfaces(&self, vpc: &VpcId) -> Vec<&Arc<Interface>> {
+        let subnets = self.network.subnets_of(vpc);
+        let indexes = subnets.iter().map(|it| Index::SubnetInterfaces(self.account, it.id.clone()));
+        let keys = indexes.flat_map(|index| self.view.members(&index));
+        let rows = keys.filter_map(|key| {
+            let Key::Interface(owner, id) = key else { return None };
+            self.view.interfaces.get(*owner, id)
+        });
+        rows.collect()
     }
 
     /// In the default VPC an interface is known outside by its own address.
@@ -264,10 +299,9 @@ impl Asked<'_> {
         let own = network_feed::items_of(&self.network, id);
         let mut feed: Feed = peers.into_iter().chain(own).collect();
         let mut groups = Groups::new();
-        for row in network_feed::apart(self.view, Some(id)).take_while(|row| row.vpc == *id) {
-            if let Some(place) = place(row) {
-                let told = network_feed::interface(self.view, row, id, place);
-                feed.put(traffic::feed::Item::Interface(told));
+        for row in self.interfaces(id) {
+            if place(row).is_some() {
+                feed.put(traffic::feed::Item::Interface(self.told(row)));
             }
             for group in &row.security_groups {
                 if let Some(whole) = self.view.security_group(self.account, group) {
@@ -282,8 +316,7 @@ impl Asked<'_> {
     fn step(&self, step: path::Step, near: &Arc<Interface>) -> Step {
         match step {
             path::Step::Groups { interface, direction, admitted } => {
-                let id =
-                    InterfaceId { vpc: Some(interface.vpc.clone()), address: interface.address };
+                let id = self.id_of(&interface);
                 let row = self.view.interfaces.get(region_account(), &id).unwrap_or(near);
                 let rule = admitted.and_then(|(group, place)| self.rule(group, direction, place));
                 let dropped = || Outcome::Dropped { groups: interface.groups.clone() };
@@ -291,12 +324,17 @@ impl Asked<'_> {
                 Step::Groups { interface: row.clone(), direction, outcome }
             }
             path::Step::Acl { interface, acl, direction, entry, passes } => {
-                let id = InterfaceId { vpc: Some(interface.vpc), address: interface.address };
+                let id = self.id_of(&interface);
                 let row = self.view.interfaces.get(region_account(), &id).unwrap_or(near);
                 Step::Acl { interface: row.clone(), acl, direction, entry, passes }
             }
             path::Step::Route { table, way } => Step::Route { from: near.clone(), table, way },
         }
+    }
+
+    fn id_of(&self, told: &traffic::feed::Interface) -> InterfaceId {
+        let vpc = self.view.own_vpc(self.account, &told.vpc);
+        InterfaceId { vpc, address: told.address }
     }
 
     fn rule(&self, group: SecurityGroupId, direction: Direction, place: usize) -> Option<Outcome> {
@@ -332,7 +370,7 @@ impl Asked<'_> {
 mod tests {
     use longshore_types::{Scope, Timestamp, Uuid};
     use model::network::{InternetGateway, Route, RouteTable, RouteTarget};
-    use model::vpc::{AddressPlan, AddressPlanId, InterfaceUser};
+    use model::vpc::InterfaceUser;
     use model::{Row, RuleMatch, RulePeer, SecurityGroup, SecurityGroupRule, Seq};
 
     use super::*;
@@ -571,6 +609,37 @@ mod tests {
             matches!(path.last().unwrap(), Step::Route { way: Way::Blackhole, .. }),
             "{path:?}"
         );
+    }
+
+    #[test]
+    fn who_is_near_a_changed_default_vpc_is_answered_without_a_way_out_of_it() {
+        use model::network::NetworkAcl;
+        let mut world = World::new();
+        let [block, bridge] = ["172.31.0.0/16", "172.30.0.0/16"].map(|it| it.parse().unwrap());
+        let plan = AddressPlan { block, bridge: Some(bridge), seed: 7 };
+        let default = plan.default_network(world.account, &world.region);
+        world.put(plan);
+        default.rows().into_iter().for_each(|row| world.put(row));
+        world.put(RouteTable { routes: vec![], ..RouteTable::clone(&default.table) });
+        let web = world.web("sg-00000001", RulePeer::Ipv4("0.0.0.0/0".parse().unwrap()));
+        let mut row = world.interface("172.31.0.10", &[&web]);
+        let mut subnets = default.subnets.iter();
+        let subnet = subnets.find(|subnet| subnet.block.contains(row.address)).unwrap();
+        (row.vpc, row.subnet) = (subnet.vpc.clone(), subnet.id.clone());
+        world.put(row.clone());
+        let asked =
+            |world: &World, from: [u8; 4]| world.asked(&End::Address(from.into()), &end(&row), 80);
+        let lost = asked(&world, [203, 0, 113, 5]);
+        assert!(matches!(lost.last().unwrap(), Step::Back { way: Way::NoRoute, .. }), "{lost:?}");
+        let (others, bridged) = ([172, 31, 0, 77], [172, 30, 0, 5]);
+        for near in [others, bridged] {
+            let path = asked(&world, near);
+            assert!(path.iter().all(Step::passes) && !path.is_empty(), "{path:?}");
+        }
+        world.put(NetworkAcl { entries: vec![], ..NetworkAcl::clone(&default.acl) });
+        let shut = asked(&world, others);
+        assert!(matches!(shut.as_slice(), [Step::Acl { passes: false, .. }]), "{shut:?}");
+        assert!(asked(&world, bridged).iter().all(Step::passes));
     }
 
     #[test]

@@ -171,6 +171,7 @@ const SINCE_THEN: &[Kind] = &[
     Kind::FlowLog,
     Kind::TunnelSecret,
     Kind::VpcPeering,
+    Kind::DefaultVpcGone,
 ];
 
 #[test]

@@ -122,6 +122,7 @@ fn request(
     // Interfaces are made by us as the payload says; nobody needs to attach them first. It also says whose agent this is:
     // tasks with interfaces are kept from where there are none by what Amazon's agent says as well.
     attributes.push(Attribute::with("longshore.eni", "true"));
+    attributes.push(Attribute::with("longshore.judges-default-vpcs", "true"));
     if let Some(address) = config.underlay {
         attributes.push(Attribute::with("longshore.underlay-address", address.to_string()));
     }

@@ -79,5 +79,6 @@ fn spec(number: u32) -> EniSpec {
         mac: MacAddr::of_address(address),
         security_groups: vec!["sg-00000000000000001".parse().expect("a valid id")],
         assign_public_ip: true,
+        is_judged: false,
     }
 }

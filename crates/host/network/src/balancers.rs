@@ -80,6 +80,8 @@ impl Worker {
             mac: MacAddr::of_address(address),
             security_groups: interface.groups.clone(),
             assign_public_ip: interface.public.is_some(),
+            // It is made because it is told of, with its subnet.
+            is_judged: false,
         })
     }
 

@@ -8,7 +8,7 @@
 //! **Invariant:** a question is answered, with SERVFAIL if no resolver does in time, or refused the same
 //! way when too many are under way; nothing is queued without bound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -120,6 +120,8 @@ pub(crate) struct Names {
     connect: Mutex<Arc<ConnectNames>>,
     /// Names of interfaces, by VPC; none: of the region's default one.
     interfaces: Mutex<Arc<BTreeMap<Option<VpcId>, InterfaceNames>>>,
+    /// Who is in a default VPC whose interfaces have no names.
+    nameless: Mutex<BTreeSet<Ipv4Addr>>,
 }
 
 impl Names {
@@ -129,6 +131,15 @@ impl Names {
 
     pub(crate) fn know_interfaces(&self, names: BTreeMap<Option<VpcId>, InterfaceNames>) {
         *self.interfaces.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+    }
+
+    pub(crate) fn know_nameless(&self, addresses: BTreeSet<Ipv4Addr>) {
+        *self.nameless.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    fn is_nameless(&self, asker: IpAddr) -> bool {
+        let IpAddr::V4(address) = asker else { return false };
+        self.nameless.lock().unwrap_or_else(PoisonError::into_inner).contains(&address)
     }
 
     /// The answer that follows from an address in a name.
@@ -189,7 +200,10 @@ impl Names {
                 (self.current().answer(asker, question, turn, is_datagram), None)
             }
         };
-        told.or_else(|| self.answer_of_interface(vpc, question))
+        told.or_else(|| {
+            let is_nameless = vpc.is_none() && self.is_nameless(asker);
+            if is_nameless { None } else { self.answer_of_interface(vpc, question) }
+        })
     }
 }
 
@@ -438,6 +452,20 @@ mod tests {
         }
         message.extend([0, 0, 1, 0, 1]);
         message
+    }
+
+    #[test]
+    fn names_of_interfaces_are_for_whoever_is_in_a_vpc_that_has_some() {
+        let region: RegionName = "eu-north-1".parse().unwrap();
+        let names = Names::of_region(Some(region));
+        let default = InterfaceNames::of_default("172.31.0.0/16".parse().unwrap());
+        names.know_interfaces([(None, default)].into());
+        let [one, other] = [4, 5].map(|last| Ipv4Addr::new(172, 31, 0, last));
+        names.know_nameless([one].into());
+        let asked = crate::zones::tests::question("ip-172-31-0-9.eu-north-1.compute.internal", 1);
+        let answer = |asker: Ipv4Addr| names.answer(asker.into(), &asked, Transport::Udp);
+        assert!(answer(one).is_none(), "it is passed on");
+        assert!(answer(other).is_some());
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct EniSpec {
     pub security_groups: Vec<SecurityGroupId>,
     /// Kept for the record: on one host the way out is by translation in either case.
     pub assign_public_ip: bool,
+    /// Whether the region tells how its packets go though it is in a default VPC: until that is known none passes.
+    pub is_judged: bool,
 }
 
 /// A namespace that is ready for containers.
@@ -77,6 +79,9 @@ pub(crate) struct Endpoint {
     #[serde(default)]
     pub(crate) link_index: Option<LinkIndex>,
     pub(crate) role: Role,
+    /// Its packets are to be judged, and by what is not known yet: none passes.
+    #[serde(default)]
+    pub(crate) awaits_ways: bool,
 }
 
 /// How an endpoint's traffic is judged.
@@ -111,6 +116,7 @@ impl Endpoint {
             link: link.name,
             link_index: Some(link.index),
             role: Role::Eni { groups },
+            awaits_ways: spec.is_judged,
         }
     }
 
@@ -130,6 +136,7 @@ impl Endpoint {
             link: link.name,
             link_index: Some(link.index),
             role: Role::Bridge { bindings: Vec::new() },
+            awaits_ways: false,
         }
     }
 

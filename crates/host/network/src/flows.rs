@@ -1,4 +1,4 @@
-//! Flows of interfaces that are logged: a table of its own beside a router's, in which the kernel counts packets by
+//! Flows of interfaces that are logged: a table of its own beside the one that judges, in which the kernel counts packets by
 //! their ends at three places: before anything is judged, once their sender may send them, and once all let them pass.
 //! What is missing at a later place was stopped before it.
 //!
@@ -9,11 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use longshore_types::{Cidr, EniId};
+use longshore_types::{Chain, Cidr, EniId};
+use tracing::warn;
 use traffic::feed::Place;
 use traffic::flows::{Count, Flow, FlowKey};
 
 use crate::limits::{FLOW_IDLE_MS, FLOWS_COUNTED_MAX};
+use crate::names::NetTag;
 use crate::netlink::NetlinkError;
 use crate::nft::expr::Rule;
 use crate::nft::{self, Batch, DataType, Element, Hook, HookNumber, Verdict};
@@ -34,9 +36,11 @@ type Counts = [Count; 3];
 pub(crate) struct FlowCounts {
     /// Those for which the table is there.
     logged: BTreeMap<Ipv4Addr, EniId>,
-    /// Whether the table is this process's: one before it may have left its own.
+    /// Whether the table is this process's: one before it may have left its own, and one that cannot be read may be gone.
     is_own: bool,
     known: BTreeMap<FlowKey, Known>,
+    /// What was counted of interfaces until they were logged no more, and was not told yet.
+    last: CountedFlows,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,22 +70,51 @@ pub struct CountedFlows {
     pub skipped: BTreeSet<EniId>,
 }
 
+impl CountedFlows {
+    /// Adds another VPC's.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.flows.extend(other.flows);
+        self.logged.extend(other.logged);
+        self.skipped.extend(other.skipped);
+    }
+
+    /// Adds what came later. How much waits to be told is bounded; of whom there was more is said.
+    pub(crate) fn add(&mut self, later: Self) {
+        let room = FLOWS_COUNTED_MAX.saturating_sub(self.flows.len());
+        let mut flows = later.flows.into_iter();
+        self.flows.extend(flows.by_ref().take(room));
+        self.skipped.extend(flows.map(|flow| flow.eni).chain(later.skipped));
+        self.logged.extend(later.logged);
+    }
+}
+
 impl Worker {
     /// Has those interfaces be counted that the region said.
     pub(crate) fn follow_logged(&mut self) -> Result<(), NetlinkError> {
-        if self.table.plan().router.is_none() {
-            return Ok(());
-        }
         let vpc = self.own_vpc();
-        let interfaces = vpc.map(|vpc| self.feed.interfaces_of(&vpc.id)).unwrap_or_default();
-        let here = interfaces.into_iter().filter(|(_, it)| it.is_logged && it.place == Place::Here);
+        let here = self.feed.interfaces.values().filter(|it| {
+            it.is_logged
+                && it.place == Place::Here
+                && vpc.as_ref().is_some_and(|vpc| it.vpc == vpc.id && vpc.contains(it.address))
+        });
         let wanted: BTreeMap<Ipv4Addr, EniId> =
-            here.map(|(address, it)| (address, it.id.clone())).collect();
+            here.map(|it| (it.address, it.id.clone())).collect();
         if wanted == self.flows.logged && self.flows.is_own {
             return Ok(());
         }
+        let is_any_over =
+            self.flows.logged.iter().any(|(address, eni)| wanted.get(address) != Some(eni));
+        if is_any_over && self.flows.is_own {
+            match self.read_flows() {
+                Ok(last) => self.flows.keep(last),
+                Err(error) => {
+                    warn!(error = %Chain(&error), "the last flows of interfaces are lost");
+                }
+            }
+        }
+        let is_new = self.flows.logged.is_empty() || !self.flows.is_own;
         let mut batch = Batch::new(self.flows_table());
-        match (self.flows.logged.is_empty(), wanted.is_empty()) {
+        match (is_new, wanted.is_empty()) {
             (_, true) => {
                 // It need not be there.
                 batch.add_table();
@@ -104,14 +137,30 @@ impl Worker {
     }
 
     fn flows_table(&self) -> String {
-        format!("{}_flows", self.table.plan().tag.table())
+        table_of(self.table.plan().tag)
     }
 
     /// What has come since the last time.
     pub(crate) fn read_flows(&mut self) -> Result<CountedFlows, NetlinkError> {
         if self.flows.logged.is_empty() {
-            return Ok(CountedFlows::default());
+            return Ok(std::mem::take(&mut self.flows.last));
         }
+        let now = match self.counts_now() {
+            Ok(now) => now,
+            Err(error) => {
+                // It is made anew with what is told or asked next, and counts from nothing.
+                self.flows.is_own = false;
+                self.flows.known.clear();
+                return Err(error);
+            }
+        };
+        let is_full = now.len() >= FLOWS_COUNTED_MAX;
+        let mut read = std::mem::take(&mut self.flows.last);
+        read.add(self.flows.take_in(&now, is_full));
+        Ok(read)
+    }
+
+    fn counts_now(&mut self) -> Result<BTreeMap<FlowKey, Counts>, NetlinkError> {
         let table = self.flows_table();
         // In the order of the places: what comes meanwhile is not taken for stopped.
         let mut now: BTreeMap<FlowKey, Counts> = BTreeMap::new();
@@ -122,12 +171,16 @@ impl Worker {
                 }
             })?;
         }
-        let is_full = now.len() >= FLOWS_COUNTED_MAX;
-        Ok(self.flows.take_in(&now, is_full))
+        Ok(now)
     }
 }
 
 impl FlowCounts {
+    /// What was counted of interfaces that are logged no more, to be told with what comes next.
+    pub(crate) fn keep(&mut self, counted: CountedFlows) {
+        self.last.add(CountedFlows { logged: BTreeSet::new(), ..counted });
+    }
+
     fn take_in(&mut self, now: &BTreeMap<FlowKey, Counts>, is_full: bool) -> CountedFlows {
         let mut flows = Vec::new();
         for (key, counts) in now {
@@ -190,6 +243,11 @@ impl Known {
         more(&mut self.told.received, passed);
         more(&mut self.told.not_received, sent.since(passed));
     }
+}
+
+/// The name of the table that counts.
+pub(crate) fn table_of(tag: NetTag) -> String {
+    format!("{}_flows", tag.table())
 }
 
 fn element(address: &Ipv4Addr) -> Element {
@@ -262,7 +320,7 @@ mod tests {
     fn both() -> FlowCounts {
         let eni = |last: u8| format!("eni-0000000{last}").parse().unwrap();
         let logged = [([10, 0, 1, 4].into(), eni(1)), ([10, 0, 2, 4].into(), eni(2))].into();
-        FlowCounts { logged, is_own: true, known: BTreeMap::new() }
+        FlowCounts { logged, is_own: true, ..FlowCounts::default() }
     }
 
     /// Packets that the sender was let send, was kept from sending, the receiver got, and was spared.

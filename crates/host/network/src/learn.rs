@@ -20,7 +20,7 @@ use crate::nft::Batch;
 use crate::overlay::Remote;
 use crate::ranges::release_but;
 use crate::router::claim;
-use crate::ruleset::{Table, world_of};
+use crate::ruleset::{Table, is_judged, is_judged_alike, world_of};
 use crate::setup;
 use crate::worker::{Turn, Worker};
 
@@ -43,10 +43,33 @@ impl Worker {
     pub(crate) fn learn(&mut self, turn: &mut Turn, news: News) -> Result<(), NetworkError> {
         let News { groups, network, names: _, connect: _, tunnels, version: _, is_whole } = news;
         // Nothing goes to a host in the clear for a while, and what does not go there any more has no route by then.
-        self.encrypt(&tunnels)?;
+        if let Err(error) = self.encrypt(&tunnels) {
+            self.is_current = false;
+            return Err(error);
+        }
         let learned = self.learn_all(turn, groups, network, is_whole);
+        self.is_current = learned.is_ok() && (is_whole || self.is_current);
         let ended = self.end_encryption(&tunnels, is_whole);
-        learned.and(ended)
+        learned.and(ended).and(self.end_waits(turn))
+    }
+
+    /// Whether an endpoint's packets are to be judged while it is not known by what.
+    pub(crate) fn must_wait(&self, endpoint: &Endpoint) -> bool {
+        let is_known = self.is_current || is_judged(&self.feed, endpoint);
+        endpoint.awaits_ways && self.table.plan().router.is_none() && !is_known
+    }
+
+    /// Has endpoints be judged by what is known of them now.
+    fn end_waits(&mut self, turn: &mut Turn) -> Result<(), NetworkError> {
+        let over = self.endpoints.values().filter(|it| it.awaits_ways && !self.must_wait(it));
+        let over: Vec<Endpoint> = over.cloned().collect();
+        for endpoint in over {
+            let endpoint = Endpoint { awaits_ways: false, ..endpoint };
+            self.records.save(&endpoint)?;
+            self.endpoints.insert(endpoint.id.clone(), endpoint);
+            turn.must_replace = true;
+        }
+        Ok(())
     }
 
     fn learn_all(
@@ -141,9 +164,15 @@ impl Worker {
             for oddity in after.oddities().iter().take(ODDITIES_SAID_MAX) {
                 warn!(%oddity, "something that the region told is left aside");
             }
+            // A router's table is made of all of it, the host's of default VPCs that were changed.
+            let is_router = self.table.plan().router.is_some();
+            turn.must_replace |= is_router || !is_judged_alike(&self.feed, &after);
             self.feed = after;
-            // A router's table is made of all of it.
-            turn.must_replace |= self.table.plan().router.is_some();
+            let mut endpoints = self.endpoints.values();
+            turn.must_replace |= endpoints.any(|it| self.table.lacks(&self.feed, it));
+            if !turn.must_replace {
+                self.table.change_members(&mut turn.batch, &self.feed);
+            }
         }
         if let (Some(_), Some(vpc)) = (&self.table.plan().router, self.own_vpc()) {
             let tag = self.table.plan().tag;

@@ -402,13 +402,10 @@ impl Network {
             // A router that ended meanwhile has none.
             let Ok(part) = part.await else { continue };
             // What the others counted is told once, here or never.
-            let CountedFlows { flows, logged, skipped } = part.unwrap_or_else(|error| {
+            all.extend(part.unwrap_or_else(|error| {
                 warn!(error = %Chain(&error), "flows of a VPC cannot be read");
                 CountedFlows::default()
-            });
-            all.flows.extend(flows);
-            all.logged.extend(logged);
-            all.skipped.extend(skipped);
+            }));
         }
         Ok(all)
     }
@@ -498,6 +495,7 @@ fn open_worker(
         ports,
         groups,
         is_behind: false,
+        is_current: false,
         feed: Feed::default(),
         flows: FlowCounts::default(),
         overlay: Overlay::new(config.tag.overlay(), underlay),

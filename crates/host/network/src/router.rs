@@ -38,7 +38,7 @@ use crate::overlay::{Overlay, Underlay};
 use crate::publish::HostPorts;
 use crate::ranges::release_but;
 use crate::records::Records;
-use crate::ruleset::{Plan, Table};
+use crate::ruleset::{Plan, Table, judged_vpc};
 use crate::setup;
 use crate::worker::{Command, Reply, Turn, Worker};
 
@@ -199,6 +199,7 @@ impl Worker {
         let default = self.table.plan().ranges.first().copied();
         let default = default.map(|range| (None, InterfaceNames::of_default(range)));
         self.names.know_interfaces(own.chain(default).collect());
+        self.names.know_nameless(nameless(&self.feed));
         outcome
     }
 
@@ -311,6 +312,11 @@ impl Worker {
 
     fn end_router(&mut self, turn: &mut Turn, vpc: &VpcId) {
         let Some(router) = self.routers.remove(vpc) else { return };
+        // What was counted there is told with what the host counts itself.
+        match router.ask(|reply| Command::OwnFlows { reply }) {
+            Ok(counted) => self.flows.keep(counted),
+            Err(error) => warn!(%vpc, error = %Chain(&error), "the last flows of a VPC are lost"),
+        }
         let ended = router.ask(|reply| Command::Uninstall { reply });
         let removed = self.remove(turn, |it| it.id == router.endpoint);
         for error in [ended.err(), removed.err()].into_iter().flatten() {
@@ -327,6 +333,18 @@ impl Worker {
         }
         outcome
     }
+}
+
+/// The addresses in what default VPCs share to which names of interfaces are not answered.
+fn nameless(feed: &Feed) -> BTreeSet<Ipv4Addr> {
+    if judged_vpc(feed).is_none() {
+        return BTreeSet::new();
+    }
+    let is_withheld = |it: &&traffic::feed::Interface| {
+        let is_default = feed.vpcs.get(&it.vpc).is_some_and(|vpc| vpc.is_default);
+        is_default && feed.subnet_of(it).is_some_and(|subnet| subnet.withheld.is_some())
+    };
+    feed.interfaces.values().filter(is_withheld).map(|it| it.address).collect()
 }
 
 /// What is told of one VPC.
@@ -402,6 +420,7 @@ impl Opening {
             ports: HostPorts::new(1..=1),
             groups: records.groups()?,
             is_behind: false,
+            is_current: false,
             feed: Feed::default(),
             flows: FlowCounts::default(),
             overlay: overlay.behind(outside, namespace),
@@ -437,4 +456,55 @@ pub(crate) fn claim(route: &mut Socket, tag: NetTag, ranges: &[Cidr]) -> Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use traffic::feed::{Interface, Item, Subnet, Vni, Withheld};
+
+    use super::*;
+
+    #[test]
+    fn names_of_interfaces_are_withheld_from_those_in_a_default_vpc_that_has_none() {
+        let id: VpcId = "vpc-00000042".parse().unwrap();
+        let mut feed = Feed::default();
+        let mut vpc = Vpc {
+            vni: Vni::of(&id),
+            id: id.clone(),
+            ranges: vec!["172.31.0.0/16".parse().unwrap()],
+            has_dns: true,
+            has_dns_hostnames: true,
+            is_default: true,
+        };
+        feed.put(Item::Vpc(vpc.clone()));
+        let withheld = [None, Some(Withheld::OfInterfaces), Some(Withheld::All)];
+        for (number, withheld) in (1_u8..).zip(withheld) {
+            let subnet: longshore_types::SubnetId =
+                format!("subnet-0000000{number}").parse().unwrap();
+            feed.put(Item::Subnet(Subnet {
+                id: subnet.clone(),
+                vpc: id.clone(),
+                range: format!("172.31.{number}.0/24").parse().unwrap(),
+                table: "rtb-00000001".parse().unwrap(),
+                acl: "acl-00000001".parse().unwrap(),
+                withheld,
+            }));
+            feed.put(Item::Interface(Interface {
+                id: format!("eni-0000000{number}").parse().unwrap(),
+                vpc: id.clone(),
+                subnet,
+                address: [172, 31, number, 4].into(),
+                groups: vec![],
+                public: None,
+                place: Place::Here,
+                is_balancers: false,
+                is_logged: false,
+            }));
+        }
+        let expected = [2, 3].map(|number| Ipv4Addr::new(172, 31, number, 4));
+        assert_eq!(nameless(&feed), expected.into());
+        vpc.is_default = false;
+        feed.put(Item::Vpc(vpc));
+        assert!(nameless(&feed).is_empty(), "a router's is asked where it is");
+    }
 }

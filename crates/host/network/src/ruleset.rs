@@ -9,6 +9,7 @@
 //! that has nothing to do with our interfaces is left alone.
 
 mod overlay;
+mod plane;
 mod router;
 mod translation;
 
@@ -19,6 +20,8 @@ use longshore_types::{Cidr, SecurityGroupId, VpcId};
 use traffic::feed::Feed;
 use traffic::{GroupRule, Peer, SecurityGroup, Traffic};
 
+use self::plane::{Judged, Members};
+pub(crate) use self::plane::{is_judged, is_judged_alike, judged_vpc};
 use self::translation::published_element;
 use crate::endpoint::{Binding, Endpoint, Role};
 use crate::names::{LinkName, NetTag};
@@ -182,11 +185,23 @@ pub(crate) struct Table {
     /// Groups whose rules are there, because an interface has them.
     chains: BTreeSet<SecurityGroupId>,
     combinations: BTreeMap<Vec<SecurityGroupId>, u32>,
+    /// Whether maps are there of endpoints in default VPCs that were changed, and which endpoints are in them.
+    is_plane_judged: bool,
+    judged: Judged,
+    members: Members,
 }
 
 impl Table {
     pub(crate) fn new(plan: Plan) -> Self {
-        Self { plan, sets: BTreeSet::new(), chains: BTreeSet::new(), combinations: BTreeMap::new() }
+        Self {
+            plan,
+            sets: BTreeSet::new(),
+            chains: BTreeSet::new(),
+            combinations: BTreeMap::new(),
+            is_plane_judged: false,
+            judged: Judged::new(),
+            members: Members::new(),
+        }
     }
 
     pub(crate) fn batch(&self) -> Batch {
@@ -249,6 +264,7 @@ impl Table {
         self.add_filters(&mut batch);
         self.add_input(&mut batch);
         self.add_output(&mut batch);
+        self.add_plane(&mut batch, world);
         self.add_translation(&mut batch);
         let endpoints: Vec<&Endpoint> = world.endpoints.values().collect();
         self.add_endpoints(&mut batch, world, &endpoints);
@@ -287,6 +303,9 @@ impl Table {
         for (map, elements) in self.router_elements(world, endpoints) {
             batch.add_elements(map, &elements);
         }
+        for (map, elements) in self.judge(world, endpoints) {
+            batch.add_elements(map, &elements);
+        }
         for (group, elements) in members {
             batch.add_elements(&members_set(group), &elements);
         }
@@ -295,7 +314,7 @@ impl Table {
 
     /// Removes what `endpoints` had. Chains of their groups stay until the table is replaced.
     pub(crate) fn remove_endpoints(
-        &self,
+        &mut self,
         batch: &mut Batch,
         world: World<'_>,
         endpoints: &[&Endpoint],
@@ -315,6 +334,9 @@ impl Table {
             published.extend(endpoint.bindings().iter().map(|it| published_element(endpoint, it)));
         }
         for (map, elements) in self.router_elements(world, endpoints) {
+            batch.delete_elements(map, &elements);
+        }
+        for (map, elements) in self.judge_no_more(endpoints) {
             batch.delete_elements(map, &elements);
         }
         batch.delete_elements(PUBLISHED, &published);

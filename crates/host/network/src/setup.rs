@@ -12,6 +12,7 @@ use longshore_types::{Chain, Cidr};
 
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
+use crate::flows;
 use crate::names::{EndpointId, LinkName, NetTag};
 use crate::netlink::route::LinkIndex;
 use crate::netlink::{Requests, Socket};
@@ -218,10 +219,12 @@ pub(crate) fn remove_all(
     outcome = outcome.and(tunnels::remove(tag));
     outcome = outcome.and(ranges::release_but(route, tag, &[]));
     // Last, since it guards what is left of the others.
-    let mut batch = Batch::new(tag.table());
-    batch.add_table();
-    batch.delete_table();
-    outcome = outcome.and(batch.apply(netfilter).map_err(NetworkError::from));
+    for table in [flows::table_of(tag), tag.table()] {
+        let mut batch = Batch::new(table);
+        batch.add_table();
+        batch.delete_table();
+        outcome = outcome.and(batch.apply(netfilter).map_err(NetworkError::from));
+    }
     outcome = outcome.and(docker::retract(netfilter, tag).map_err(NetworkError::from));
     outcome.and(records.remove_all())
 }

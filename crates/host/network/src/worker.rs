@@ -75,7 +75,7 @@ pub(crate) enum Command {
         id: EndpointId,
         reply: Reply<Counters>,
     },
-    /// Of each router, as it answers.
+    /// Of each router as it answers, and of the host's own network.
     Flows {
         reply: Reply<Vec<oneshot::Receiver<Result<CountedFlows, NetworkError>>>>,
     },
@@ -110,6 +110,9 @@ pub(crate) struct Worker {
     pub(crate) groups: KnownGroups,
     /// The kernel did not take what is written down here: whoever says it again must not hear that it is in force.
     pub(crate) is_behind: bool,
+    /// All was told once by this process's time, and whatever was told since is in `feed`: what is not told of there is not
+    /// so.
+    pub(crate) is_current: bool,
     /// What the region told of VPCs.
     pub(crate) feed: Feed,
     pub(crate) flows: FlowCounts,
@@ -184,6 +187,11 @@ impl Worker {
         }
     }
 
+    fn own_flows(&mut self) -> Result<CountedFlows, NetworkError> {
+        let read = self.follow_logged().and_then(|()| self.read_flows());
+        read.map_err(NetworkError::from)
+    }
+
     pub(crate) fn encryption(&self) -> Option<Encryption> {
         self.overlay.is_wanted().then(|| match &self.tunnels {
             Ok(tunnels) => Encryption::Able { generation: tunnels.generation() },
@@ -255,12 +263,13 @@ impl Worker {
                     router.pass(Command::OwnFlows { reply });
                     part
                 });
-                drop(reply.send(Ok(parts.collect())));
+                let mut parts: Vec<_> = parts.collect();
+                let (own, part) = oneshot::channel();
+                drop(own.send(self.own_flows()));
+                parts.push(part);
+                drop(reply.send(Ok(parts)));
             }
-            Command::OwnFlows { reply } => {
-                let read = self.follow_logged().and_then(|()| self.read_flows());
-                drop(reply.send(read.map_err(NetworkError::from)));
-            }
+            Command::OwnFlows { reply } => drop(reply.send(self.own_flows())),
             Command::Uninstall { .. } => unreachable!("taken care of by the loop"),
         }
     }
@@ -424,7 +433,8 @@ impl Worker {
             return Err(NetworkError::TooManyEndpoints { limit: limits::ENDPOINTS_MAX });
         }
         let prepared = self.pool.take()?;
-        let endpoint = describe(&prepared);
+        let mut endpoint = describe(&prepared);
+        endpoint.awaits_ways = self.must_wait(&endpoint);
         let holder = self.endpoints.values().find(|other| other.address == endpoint.address);
         if let Some(holder) = holder {
             let (address, holder) = (endpoint.address, holder.id.clone());
@@ -442,6 +452,7 @@ impl Worker {
         let attached = self.attached(&endpoint);
         let world = world_of!(self);
         self.table.add_endpoints(&mut turn.batch, world, &[&endpoint]);
+        turn.must_replace |= self.table.lacks(&self.feed, &endpoint);
         self.endpoints.insert(id.clone(), endpoint);
         debug!(endpoint = %id, address = %attached.address, "endpoint attached");
         Ok((attached, true))

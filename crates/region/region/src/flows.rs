@@ -12,11 +12,11 @@ use control::Control;
 use control::iam::assume::Assumption;
 use control::iam::node_keys::{holder, is_host};
 use logs_api::{self as api, Logs as _};
-use longshore_types::{AccountId, EniId, InstanceId, RegionName};
+use longshore_types::{AccountId, EniId, InstanceId, RegionName, SubnetId, Timestamp};
 use model::elb::BalancerZone;
-use model::network::{FlowLog, LoggedTraffic, flow_fields, flow_version};
-use model::vpc::{Interface, InterfaceUser};
-use model::{Key, View};
+use model::network::{FlowLog, LoggedTraffic, Network, SubnetRow, flow_fields, flow_version};
+use model::vpc::{Interface, InterfaceUser, region_account};
+use model::{Key, Task, View};
 use store::Batch;
 use tracing::debug;
 use traffic::flows::{Count, Flow, FlowReport};
@@ -29,6 +29,8 @@ const INTERFACES_MAX: usize = 5_000;
 const FLOWS_AT_ONCE: usize = 500;
 /// Lines of one put, which has room for a mebibyte: the longest there are have some 1,300 bytes.
 const LINES_MAX: usize = 500;
+/// How long after its task has stopped an interface's last flows may be told: several times what a host waits.
+const ENDED_MS: u64 = 120_000;
 const SERVICE: &str = "vpc-flow-logs.amazonaws.com";
 const SESSION_MS: u64 = 900_000;
 
@@ -74,7 +76,7 @@ impl Flows {
         })?;
         check(&report)?;
         let view = self.control.view();
-        let here = self.interfaces_on(&view, caller);
+        let here = self.interfaces_on(&view, caller, &report);
         let mut outcomes: BTreeMap<_, (Arc<FlowLog>, Option<String>)> = BTreeMap::new();
         for part in parts(report) {
             for (log, lines) in lines_of(&view, &self.control.config.region, &here, &part) {
@@ -94,11 +96,12 @@ impl Flows {
     }
 
     /// The interfaces that are on the caller's host, by id: of its tasks, of balancers, and on the region's own machine of VPC endpoints.
-    fn interfaces_on<'v>(
+    fn interfaces_on(
         &self,
-        view: &'v View,
+        view: &View,
         caller: &Caller,
-    ) -> BTreeMap<EniId, &'v Arc<Interface>> {
+        report: &FlowReport,
+    ) -> BTreeMap<EniId, Arc<Interface>> {
         let mut found = BTreeMap::new();
         if !is_host(caller) {
             return found;
@@ -113,16 +116,15 @@ impl Flows {
         for row in view.elb_balancers.iter() {
             for zone in row.zones.iter().filter(|zone| is_here(zone)) {
                 let interface = view.interface_at(row.scope.account, &row.vpc, zone.address);
-                found.extend(interface.map(|row| (row.eni.clone(), row)));
+                found.extend(interface.map(|row| (row.eni.clone(), Arc::clone(row))));
             }
         }
         for task in own.iter().flat_map(|id| view.tasks_on_instance(*id)) {
-            let interface = task.interface.as_ref();
-            let placed = interface.and_then(|it| Some((it.own_vpc.as_ref()?, it.address)));
-            let Some((vpc, address)) = placed else { continue };
-            if let Some(row) = view.interface_at(task.scope.account, vpc, address) {
-                found.insert(row.eni.clone(), row);
-            }
+            let Some(it) = &task.interface else { continue };
+            let row = view.interfaces.get(region_account(), &it.row_id());
+            // The address alone may be another account's by now.
+            let row = row.filter(|row| row.eni == it.eni);
+            found.extend(row.map(|row| (row.eni.clone(), Arc::clone(row))));
         }
         if is_own_machine {
             let endpoints = view.vpc_endpoints.iter().flat_map(|row| {
@@ -131,8 +133,22 @@ impl Flows {
             });
             for (account, vpc, address) in endpoints {
                 if let Some(row) = view.interface_at(account, vpc, address) {
-                    found.insert(row.eni.clone(), row);
+                    found.insert(row.eni.clone(), Arc::clone(row));
                 }
+            }
+        }
+        let told = report.flows.iter().map(|flow| &flow.eni);
+        let told = told.chain(&report.quiet).chain(&report.skipped);
+        let ended: BTreeSet<&EniId> = told.filter(|eni| !found.contains_key(*eni)).collect();
+        if !ended.is_empty() {
+            let since = Timestamp(caller.now.0.saturating_sub(ENDED_MS));
+            let tasks = own.iter().flat_map(|id| view.tasks_ended_on(*id));
+            let is_told = |task: &&Arc<Task>| {
+                task.interface.as_ref().is_some_and(|had| ended.contains(&had.eni))
+            };
+            for task in tasks.filter(is_told) {
+                let row = ended_interface(view, &self.control.config.region, task, since);
+                found.extend(row.map(|row| (row.eni.clone(), row)));
             }
         }
         found
@@ -217,6 +233,47 @@ impl Flows {
     }
 }
 
+/// The interface that a task had which has stopped since some time: its host tells of its last seconds once it is over.
+fn ended_interface(
+    view: &View,
+    region: &RegionName,
+    task: &Task,
+    since: Timestamp,
+) -> Option<Arc<Interface>> {
+    let had = task.interface.as_ref().filter(|_| Some(since) <= task.times.stopped)?;
+    let subnet = subnet_of(view, task.scope.account, region, &had.subnet)?;
+    Some(Arc::new(Interface {
+        address: had.address,
+        eni: had.eni.clone(),
+        owner: task.scope.clone(),
+        user: InterfaceUser::Task {
+            cluster: task.cluster.clone(),
+            task: task.id,
+            attachment: had.attachment,
+        },
+        vpc: subnet.vpc.clone(),
+        subnet: subnet.id.clone(),
+        security_groups: had.security_groups.clone(),
+        zone: subnet.zone.clone(),
+        mac: had.mac.clone(),
+        assign_public_ip: had.assign_public_ip,
+        created_at: task.times.created,
+        is_apart: had.own_vpc.is_some(),
+        public: None,
+    }))
+}
+
+/// A subnet that is a row, or one of a default VPC that nobody changed.
+fn subnet_of(
+    view: &View,
+    account: AccountId,
+    region: &RegionName,
+    id: &SubnetId,
+) -> Option<Arc<SubnetRow>> {
+    let stored = view.subnets.get(account, id).cloned();
+    stored.or_else(|| Network::new(view, account, region).subnet(id))
+}
+
 fn check(report: &FlowReport) -> Result<(), ApiError> {
     let FlowReport { flows, quiet, skipped, .. } = report;
     let is_small = flows.len() <= FLOWS_MAX && quiet.len().max(skipped.len()) <= INTERFACES_MAX;
@@ -244,12 +301,13 @@ fn parts(mut report: FlowReport) -> Vec<FlowReport> {
 fn lines_of(
     view: &View,
     region: &RegionName,
-    here: &BTreeMap<EniId, &Arc<Interface>>,
+    here: &BTreeMap<EniId, Arc<Interface>>,
     report: &FlowReport,
 ) -> Vec<(Arc<FlowLog>, Streams)> {
     let times = (report.start_s.min(report.end_s), report.end_s);
     let line = |flow, counted, action, status| Line { flow, counted, action, status, times };
     let mut all: BTreeMap<(AccountId, String), (Arc<FlowLog>, Streams)> = BTreeMap::new();
+    let mut zones: BTreeMap<EniId, String> = BTreeMap::new();
     let mut write = |eni: &EniId, line: &Line<'_>| {
         let Some(row) = here.get(eni) else { return };
         for log in view.flow_logs_on(row) {
@@ -262,9 +320,11 @@ fn lines_of(
                 continue;
             }
             let stream = format!("{eni}-{}", log.traffic.suffix());
-            let az_id = view.subnets.get(log.account, &row.subnet);
-            let az_id = az_id.map(|subnet| subnet.zone_id.clone()).unwrap_or_default();
-            let logged = Logged { log: Arc::clone(log), row, az_id };
+            let az_id = zones.entry(eni.clone()).or_insert_with(|| {
+                let subnet = subnet_of(view, row.owner.account, region, &row.subnet);
+                subnet.map(|subnet| subnet.zone_id.clone()).unwrap_or_default()
+            });
+            let logged = Logged { log: Arc::clone(log), row, az_id: az_id.clone() };
             let event = api::InputLogEvent {
                 timestamp: i64::try_from(line.times.0.saturating_mul(1_000)).ok(),
                 message: Some(logged.render(region, line)),
@@ -424,7 +484,7 @@ mod tests {
             skipped: vec![],
         };
         let region: RegionName = "us-east-1".parse().unwrap();
-        let here = [(row.eni.clone(), &row)].into();
+        let here = [(row.eni.clone(), Arc::clone(&row))].into();
         let written: Vec<(String, Vec<String>)> = lines_of(&view, &region, &here, &report)
             .into_iter()
             .flat_map(|(_, streams)| streams)
@@ -443,6 +503,27 @@ mod tests {
         let expected =
             [(format!("{ENI}-all"), all.to_vec()), (format!("{ENI}-reject"), rejected.to_vec())];
         assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn an_interface_is_told_of_for_a_while_after_its_task_has_stopped() {
+        let mut view = View::default();
+        let block = "172.31.0.0/16".parse().unwrap();
+        let plan = model::vpc::AddressPlan { block, bridge: None, seed: 7 };
+        let region: RegionName = "us-east-1".parse().unwrap();
+        let mut task = task(1);
+        let default = plan.default_network(task.scope.account, &region);
+        view.put(Seq(1), &Row::from(plan));
+        let mut had = task.interface.clone().unwrap();
+        had.subnet = default.subnets[1].id.clone();
+        task.interface = Some(had.clone());
+        let of = |task: &Task, since| ended_interface(&view, &region, task, Timestamp(since));
+        assert_eq!(of(&task, 0), None, "it has not stopped");
+        task.times.stopped = Some(Timestamp(5_000));
+        let row = of(&task, 5_000).unwrap();
+        assert_eq!((&row.eni, &row.vpc), (&had.eni, &default.vpc.id));
+        assert_eq!((row.task(), row.zone.as_str()), (Some(task.id), "us-east-1b"));
+        assert_eq!(of(&task, 5_001), None, "that is long ago");
     }
 
     #[test]

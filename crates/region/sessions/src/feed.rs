@@ -5,17 +5,21 @@
 //! host without an address among the hosts is not told either: it reaches no other, and its own it knows. The interfaces
 //! of balancers are where `plan::balancers` put them, those of VPC endpoints on the region's own machine, and are made there
 //! because they are told.
+//!
+//! Of a default VPC that was changed, so that its packets go otherwise than those of one that is as it came, each host
+//! with an interface in it is told what those go by, and of the interfaces in the same subnets; and of those there that
+//! are logged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longshore_types::{AccountId, InstanceId, RegionName, VpcId};
+use longshore_types::{AccountId, InstanceId, RegionName, SubnetId, VpcId};
 use model::elb::BalancerZone;
 use model::instance::{Instance, InstanceStatus};
-use model::network::Network;
+use model::network::{FlowLogOf, Network};
 use model::vpc::{AddressPlanId, InterfaceUser, region_account};
-use model::{ElbBalancer, View, vpc};
-use plan::network_feed;
+use model::{ElbBalancer, Index, Key, View, vpc};
+use plan::network_feed::{self, Here};
 use traffic::feed::{Feed, Interface, Item, Place, Vni, Vpc};
 
 /// The instance of the region's own machine, if there are balancers or endpoints: where they are unless they are elsewhere.
@@ -43,16 +47,23 @@ pub(crate) fn balancers_on(
     view.elb_balancers.iter().filter(move |row| row.zones.iter().any(is_here))
 }
 
-/// The VPCs in which balancers or interface endpoints have interfaces on a host.
-fn vpcs_served_on(
+/// The VPCs and subnets in which balancers or interface endpoints have interfaces on a host.
+fn served_on(
     view: &View,
     id: InstanceId,
     home: Option<InstanceId>,
-) -> impl Iterator<Item = (AccountId, &VpcId)> {
-    let balancers = balancers_on(view, id, home).map(|row| (row.scope.account, &row.vpc));
-    let endpoints = view.vpc_endpoints.iter();
-    let endpoints = endpoints.filter(move |row| home == Some(id) && row.interface().is_some());
-    balancers.chain(endpoints.map(|row| (row.account, &row.vpc)))
+) -> impl Iterator<Item = (AccountId, &VpcId, &SubnetId)> {
+    let is_here = move |zone: &&BalancerZone| zone.stand.host.or(home) == Some(id);
+    let balancers = view.elb_balancers.iter().flat_map(move |row| {
+        let zones = row.zones.iter().filter(is_here);
+        zones.map(move |zone| (row.scope.account, &row.vpc, &zone.subnet))
+    });
+    let endpoints = view.vpc_endpoints.iter().filter(move |_| home == Some(id));
+    let endpoints = endpoints.flat_map(|row| {
+        let zones = row.interface().into_iter().flat_map(|it| &it.zones);
+        zones.map(move |zone| (row.account, &row.vpc, &zone.subnet))
+    });
+    balancers.chain(endpoints)
 }
 
 /// The instance on whose host an interface is, or is to be.
@@ -86,29 +97,50 @@ pub(crate) fn feed_of(
     let is_routed = own.is_some();
     let (mut is_in_default, mut vpcs) = (false, BTreeSet::new());
     let mut serves_in_default = false;
-    for (account, vpc) in vpcs_served_on(view, id, home) {
-        match view.vpcs.get(account, vpc) {
+    // Those of default VPCs, where there is anything to say of one.
+    let mut here = Here::new();
+    let is_any_changed = view.member_count(&Index::DefaultVpcs) > 0;
+    let may_be_told = is_any_changed || view.flow_logs.iter().next().is_some();
+    for (account, vpc, subnet) in served_on(view, id, home) {
+        match view.vpcs.get(account, vpc).filter(|row| !row.is_default) {
             Some(_) => drop(vpcs.insert((account, vpc))),
-            None => serves_in_default = true,
+            None => {
+                serves_in_default = true;
+                here.entry(account).or_default().insert(subnet);
+            }
         }
     }
     for task in view.tasks_on_instance(id) {
-        match task.interface.as_ref().map(|interface| &interface.own_vpc) {
-            Some(Some(vpc)) => drop(vpcs.insert((task.scope.account, vpc))),
-            Some(None) => is_in_default = true,
-            None => {}
+        let Some(interface) = &task.interface else { continue };
+        match &interface.own_vpc {
+            Some(vpc) => drop(vpcs.insert((task.scope.account, vpc))),
+            None if may_be_told => {
+                is_in_default = true;
+                here.entry(task.scope.account).or_default().insert(&interface.subnet);
+            }
+            None => is_in_default = true,
         }
     }
     let mut feed = Feed::default();
     let is_in_plane = is_routed && (is_in_default || serves_in_default);
-    if vpcs.is_empty() && !is_in_plane && !serves_in_default {
+    let judged = judged_in_plane(view, region, &here);
+    let is_logged = logs_in_plane(view, &here);
+    let is_plane_told = is_in_plane || serves_in_default || is_logged || !judged.is_empty();
+    if vpcs.is_empty() && !is_plane_told {
         return feed;
     }
     let places = Places { instances: places(view, id, own.map(AsRef::as_ref), meets), home };
-    if is_in_plane || serves_in_default {
-        let is_told = |row: &vpc::Interface| is_in_plane || row.task().is_none();
-        let items = default_plane(view, region, &places, is_told);
+    if is_plane_told {
+        let subnets: BTreeSet<&SubnetId> = judged.iter().filter_map(subnet_of).collect();
+        let items = default_plane(view, region, &places, |row, mut told| {
+            let is_here = told.place == Place::Here;
+            told.is_logged = is_logged && is_here && view.flow_logs_on(row).next().is_some();
+            let is_judged = subnets.contains(&row.subnet);
+            let is_needed = row.task().is_none() || is_judged || told.is_logged;
+            (is_in_plane || is_needed).then_some(told)
+        });
         items.into_iter().flatten().for_each(|item| feed.put(item));
+        judged.iter().cloned().for_each(|item| feed.put(item));
     }
     // What a host has an interface in itself it is told of wholly, whatever it is told of it as of a peer.
     for (account, vpc) in &vpcs {
@@ -120,6 +152,46 @@ pub(crate) fn feed_of(
         own_vpc(view, region, account, vpc, &places).for_each(|item| feed.put(item));
     }
     feed
+}
+
+/// What is told of default VPCs that were changed.
+fn judged_in_plane(view: &View, region: &RegionName, here: &Here<'_>) -> Vec<Item> {
+    if here.is_empty() || view.member_count(&Index::DefaultVpcs) == 0 {
+        return vec![];
+    }
+    let plan = view.address_plans.get(region_account(), &AddressPlanId);
+    let plane = plan.map(|plan| plan.shared_vpc(region));
+    plane.map(|plane| network_feed::judged_defaults(view, region, &plane, here)).unwrap_or_default()
+}
+
+/// Whether a flow log of one of the accounts is of its default VPC, or of something in it.
+fn logs_in_plane(view: &View, here: &Here<'_>) -> bool {
+    let mut logs = here.keys().flat_map(|account| view.flow_logs.of(*account));
+    logs.any(|log| match &log.of {
+        FlowLogOf::Vpc(vpc) => view.own_vpc(log.account, vpc).is_none(),
+        // Of a default VPC that nobody changed there are no rows.
+        FlowLogOf::Subnet(subnet) => {
+            let row = view.subnets.get(log.account, subnet);
+            row.is_none_or(|row| view.own_vpc(log.account, &row.vpc).is_none())
+        }
+        // Those of tasks there are in no index.
+        FlowLogOf::Interface(eni) => {
+            let mut keys = view.members(&Index::Eni(log.account, eni.clone()));
+            keys.all(|key| matches!(key, Key::Interface(_, id) if id.vpc.is_none()))
+        }
+    })
+}
+
+fn subnet_of(item: &Item) -> Option<&SubnetId> {
+    match item {
+        Item::Subnet(subnet) => Some(&subnet.id),
+        Item::Vpc(_)
+        | Item::RouteTable(_)
+        | Item::NetworkAcl(_)
+        | Item::NatGateway(_)
+        | Item::Peering(_)
+        | Item::Interface(_) => None,
+    }
 }
 
 /// One that several VPCs on the host have as a peer has its public address where one of them has names of it: whose peers
@@ -162,12 +234,12 @@ fn places(
     others.chain([(here, Place::Here)]).collect()
 }
 
-/// The range that all accounts' default VPCs share, as one VPC, and every task's interface in it.
+/// The range that all accounts' default VPCs share, as one VPC, and the interfaces in it as `tell` has them.
 fn default_plane(
     view: &View,
     region: &RegionName,
     places: &Places,
-    is_told: impl Fn(&vpc::Interface) -> bool,
+    tell: impl Fn(&vpc::Interface, Interface) -> Option<Interface>,
 ) -> Option<impl Iterator<Item = Item>> {
     let plan = view.address_plans.get(region_account(), &AddressPlanId)?;
     let id = plan.shared_vpc(region);
@@ -181,8 +253,8 @@ fn default_plane(
     };
     let shared = view.interfaces.iter().take_while(|row| !row.is_apart);
     let interfaces: Vec<Item> = shared
-        .filter(|row| is_told(row))
-        .filter_map(|row| Some(Item::Interface(interface(view, row, &id, places)?)))
+        .filter_map(|row| tell(row, interface(view, row, &id, places)?))
+        .map(Item::Interface)
         .collect();
     Some([Item::Vpc(vpc)].into_iter().chain(interfaces))
 }
@@ -203,9 +275,25 @@ fn own_vpc(
     items.into_iter().chain(interfaces)
 }
 
-/// The instances whose hosts are told of VPCs with addresses of their own.
-pub(crate) fn instances_in_own_vpcs(view: &View, home: Option<InstanceId>) -> BTreeSet<InstanceId> {
-    network_feed::apart(view, None).filter_map(|row| host_of(view, row, home)).collect()
+/// The instances whose hosts are told how packets go: in VPCs with addresses of their own, and in default VPCs that were
+/// changed.
+pub(crate) fn instances_with_ways(view: &View, home: Option<InstanceId>) -> BTreeSet<InstanceId> {
+    let apart = network_feed::apart(view, None).filter_map(|row| host_of(view, row, home));
+    let mut all: BTreeSet<InstanceId> = apart.collect();
+    for key in view.members(&Index::DefaultVpcs) {
+        let Key::Vpc(account, id) = key else { continue };
+        let subnets = view.members(&Index::Ec2Uses(*account, id.as_str().into()));
+        let subnets = subnets.filter_map(|key| {
+            let Key::Subnet(account, id) = key else { return None };
+            Some(Index::SubnetInterfaces(*account, id.clone()))
+        });
+        let rows = subnets.flat_map(|index| view.members(&index)).filter_map(|key| {
+            let Key::Interface(owner, id) = key else { return None };
+            view.interfaces.get(*owner, id)
+        });
+        all.extend(rows.filter_map(|row| host_of(view, row, home)));
+    }
+    all
 }
 
 fn interface(view: &View, row: &vpc::Interface, vpc: &VpcId, places: &Places) -> Option<Interface> {
@@ -336,7 +424,102 @@ pub(crate) mod tests {
         let all = [(11, at(1)), (12, Place::Here), (13, Place::Here), (15, Place::Here)].into();
         assert_eq!(told(two), all, "a host without an address among them is reached by none");
         assert_eq!(told(alone), [(14, Place::Here)].into());
-        assert_eq!(instances_in_own_vpcs(&world.view, None), [one, two, alone].into());
+        assert_eq!(instances_with_ways(&world.view, None), [one, two, alone].into());
+    }
+
+    #[test]
+    fn of_a_default_vpc_that_was_changed_each_host_is_told_that_has_an_interface_in_one() {
+        use model::network::RouteTable;
+        let mut world = World::new();
+        let alone = world.host(1, None);
+        let routed = world.host(2, Some("192.0.2.2"));
+        let idle = world.host(3, None);
+        let region: RegionName = "eu-north-1".parse().unwrap();
+        let plan = world.view.address_plans.get(region_account(), &AddressPlanId).unwrap();
+        let default = plan.default_network(task(1).scope.account, &region);
+        let subnet = default.subnets[0].id.clone();
+        let other = world.host(4, None);
+        let other_routed = world.host(5, Some("192.0.2.5"));
+        let stranger: AccountId = "222222222222".parse().unwrap();
+        let tasks = [(11, alone), (12, routed), (13, alone), (14, other), (15, other_routed)];
+        for (number, host) in tasks {
+            let mut task = world.task(number, host);
+            let id = model::vpc::InterfaceId::shared(Ipv4Addr::new(172, 31, 0, number));
+            let row = world.view.interfaces.get(region_account(), &id).unwrap();
+            let mut row = vpc::Interface::clone(row);
+            // The third and those after it are in another account's, which is as it came.
+            if number < 13 {
+                row.subnet = subnet.clone();
+                task.interface.as_mut().unwrap().subnet = subnet.clone();
+            } else {
+                world.view.remove(Seq(world.seq), &Row::from(task.clone()).key());
+                task.scope.account = stranger;
+                row.owner.account = stranger;
+            }
+            world.put(row);
+            world.put(task);
+        }
+        let [a, b] = [11, 12].map(|last| Ipv4Addr::new(172, 31, 0, last));
+        assert!(world.told(alone).is_empty());
+        default.rows().into_iter().for_each(|row| world.put(row));
+        assert!(world.told(alone).is_empty(), "packets go as they did");
+        let before = feed_of(&world.view, &region, other_routed, None, |_, _| true);
+        world.put(RouteTable { routes: vec![], ..RouteTable::clone(&default.table) });
+        assert_eq!(world.told(alone), [(a, Place::Here)].into());
+        let far = (Ipv4Addr::new(172, 31, 0, 15), Place::At(Ipv4Addr::new(192, 0, 2, 5)));
+        assert_eq!(world.told(routed), [(b, Place::Here), far].into());
+        assert!(world.told(other).is_empty(), "it has none of that account");
+        let after = feed_of(&world.view, &region, other_routed, None, |_, _| true);
+        assert_eq!((before.interfaces.len(), before), (2, after), "of others it hears as before");
+        assert!(world.told(idle).is_empty(), "it has no interface");
+        let feed = feed_of(&world.view, &region, alone, None, |_, _| true);
+        let shared = feed.vpcs.values().next().unwrap();
+        assert!(shared.is_default && feed.vpcs.len() == 1);
+        assert_eq!((feed.subnets.len(), feed.tables.len(), feed.acls.len()), (1, 1, 1));
+        assert!(feed.subnets.values().all(|it| it.vpc == shared.id && it.withheld.is_none()));
+        assert!(feed.tables.values().all(|it| it.routes.is_empty()));
+        assert_eq!(instances_with_ways(&world.view, None), [alone, routed].into());
+        let silent = VpcRow { dns_support: false, ..VpcRow::clone(&default.vpc) };
+        world.put(silent);
+        let feed = feed_of(&world.view, &region, alone, None, |_, _| true);
+        let withheld = Some(traffic::feed::Withheld::All);
+        assert!(feed.subnets.values().all(|it| it.withheld == withheld));
+    }
+
+    #[test]
+    fn of_a_default_vpcs_interfaces_those_that_are_logged_are_told_to_their_host() {
+        use model::network::{FlowLog, LoggedTraffic};
+        let mut world = World::new();
+        let (alone, other) = (world.host(1, None), world.host(2, None));
+        let region: RegionName = "eu-north-1".parse().unwrap();
+        let plan = world.view.address_plans.get(region_account(), &AddressPlanId).unwrap();
+        let account = task(1).scope.account;
+        let default = plan.default_network(account, &region);
+        for (number, host) in [(11, alone), (12, alone), (13, other)] {
+            world.task(number, host);
+            let id = model::vpc::InterfaceId::shared(Ipv4Addr::new(172, 31, 0, number));
+            let row = world.view.interfaces.get(region_account(), &id).unwrap();
+            let mut row = vpc::Interface::clone(row);
+            row.vpc = default.vpc.id.clone();
+            row.subnet = default.subnets[usize::from(number == 12)].id.clone();
+            world.put(row);
+        }
+        assert!(world.told(alone).is_empty());
+        world.put(FlowLog {
+            account,
+            id: "fl-00000001".parse().unwrap(),
+            of: FlowLogOf::Subnet(default.subnets[0].id.clone()),
+            traffic: LoggedTraffic::All,
+            group: "/flows".to_owned(),
+            role: "arn:aws:iam::000000000000:role/flows".to_owned(),
+            interval_s: 60,
+            format: None,
+            created_at: Timestamp(0),
+            failure: None,
+        });
+        let feed = feed_of(&world.view, &region, alone, None, |_, _| true);
+        assert!(feed.interfaces.values().all(|it| it.is_logged) && feed.subnets.is_empty());
+        assert_eq!(world.told(alone), [([172, 31, 0, 11].into(), Place::Here)].into());
     }
 
     #[test]
@@ -512,7 +695,7 @@ pub(crate) mod tests {
         assert!(world.told(own).is_empty(), "it has nothing of either VPC any more");
         let alone = balancers_on(&world.view, strange, Some(own)).map(|row| row.name.clone());
         assert_eq!(alone.collect::<Vec<_>>(), ["web21"]);
-        let own_vpcs = instances_in_own_vpcs(&world.view, Some(own));
+        let own_vpcs = instances_with_ways(&world.view, Some(own));
         assert!(own_vpcs.contains(&other) && !own_vpcs.contains(&own));
     }
 

@@ -13,7 +13,7 @@ use model::{Index, Key, View};
 use store::{BATCH_ROWS_MAX, Batch, Change};
 
 use crate::Sessions;
-use crate::feed::{host_of, instances_in_own_vpcs};
+use crate::feed::{host_of, instances_with_ways};
 
 /// Writes that nobody is connected, before requests are served.
 pub async fn prepare(control: &Control) -> Result<(), ApiError> {
@@ -43,9 +43,11 @@ pub(crate) enum OrdersKey {
     Group(AccountId, SecurityGroupId),
     /// Those of all instances, since a name of the account changed.
     Names(AccountId),
+    /// Those of all instances, since what is logged of flows changed.
+    Logged,
     /// Those of all instances whose hosts reach each other's interfaces.
     Plane,
-    /// Those of all instances with an interface in a VPC with addresses of its own.
+    /// Those of all instances with an interface in a VPC with addresses of its own, or in a default one that was changed.
     OwnVpcs,
 }
 
@@ -92,6 +94,8 @@ impl Reconciler for Orders {
             } else if self.sessions.are_spread() {
                 queue.changed(&OrdersKey::Plane, change.seq);
             }
+        } else if let Key::FlowLog(..) = &change.key {
+            queue.changed(&OrdersKey::Logged, change.seq);
         } else if is_of_own_vpc(&change.key) {
             queue.changed(&OrdersKey::OwnVpcs, change.seq);
         } else if let Key::SecurityGroup(account, id) = &change.key {
@@ -135,7 +139,7 @@ impl Reconciler for Orders {
                     }
                 }
                 // Each session finds out by one look whether it has to say something.
-                OrdersKey::Names(_) => {
+                OrdersKey::Names(_) | OrdersKey::Logged => {
                     for row in view.instances.iter().filter(|row| row.agent.connected) {
                         sessions.notify(row.id);
                     }
@@ -147,7 +151,7 @@ impl Reconciler for Orders {
                 OrdersKey::OwnVpcs => {
                     // Also where the last balancer has gone.
                     let own = sessions.own_machine(&view);
-                    for instance in instances_in_own_vpcs(&view, own).into_iter().chain(own) {
+                    for instance in instances_with_ways(&view, own).into_iter().chain(own) {
                         sessions.notify(instance);
                     }
                     return Ok(rest(&sessions, &view));
@@ -176,7 +180,6 @@ fn is_of_own_vpc(key: &Key) -> bool {
             | Key::NatGateway(..)
             | Key::ElasticAddress(..)
             | Key::PrefixList(..)
-            | Key::FlowLog(..)
             | Key::VpcPeering(..)
     )
 }

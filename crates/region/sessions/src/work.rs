@@ -126,6 +126,9 @@ async fn say_goodbye(socket: &mut Socket, end: &End) {
     let _ = timeout(Duration::from_secs(1), socket.close(Some(frame))).await;
 }
 
+const OLDER_AGENT: &str = "The agent of this container instance is of a release that does not act on changes of a default \
+    VPC, and the default VPC of this account was changed. Update the host, or run the task in another VPC.";
+
 /// Which tasks of the instance are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
@@ -389,11 +392,18 @@ impl Session<'_> {
         if due.is_empty() && !is_told {
             return Ok(());
         }
+        let is_older = self.is_ours && !self.instance.judges_default_vpcs();
         for (task, order) in due {
+            let network = || self.sessions.control.network(&view, task.scope.account);
+            let is_start = is_older && order != Order::Stop;
+            if is_start && payload::is_beyond(self.instance, task, &network()) {
+                self.give_up(task, OLDER_AGENT.to_owned()).await;
+                continue;
+            }
             let roles = match self.roles(&view, task, order) {
                 Ok(roles) => roles,
                 Err(unassumable) => {
-                    self.give_up(task, &unassumable).await;
+                    self.give_up(task, unassumable.sentence()).await;
                     continue;
                 }
             };
@@ -478,9 +488,9 @@ impl Session<'_> {
         Ok(roles)
     }
 
-    /// A task whose role may not be assumed is not started.
-    async fn give_up(&self, task: &Task, unassumable: &Unassumable) {
-        let cause = StopCause::FailedToStart { reason: unassumable.sentence() };
+    /// A task whose role may not be assumed is not started, nor one whose agent would not do with its network as is asked.
+    async fn give_up(&self, task: &Task, reason: String) {
+        let cause = StopCause::FailedToStart { reason };
         let stopped = self.sessions.control.feed(&task.arn(), &Input::Unwanted(cause)).await;
         if let Err(error) = stopped {
             warn!(task = %task.id, error = %Chain(&error), "refused task was not stopped");
@@ -502,15 +512,18 @@ impl Session<'_> {
             Order::Stop => vec![payload::of_stop(task)],
             Order::Run | Order::Attach => {
                 let network = self.sessions.control.network(view, task.scope.account);
-                let own = task.interface.as_ref().and_then(|interface| interface.own_vpc.as_ref());
-                let vpc = network.whole_vpc(own.unwrap_or(&network.default()?.vpc.id))?;
+                let Ok(vpc) = payload::vpc_of(task, &network) else {
+                    warn!(task = %task.id, "the VPC of a task's interface is gone");
+                    return None;
+                };
                 let endpoint = self.sessions.control.endpoint();
                 let environment = Environment {
                     registry: &self.sessions.control.registry_host(),
                     local_registry: &self.sessions.control.local_host(),
                     view,
                     endpoint: &endpoint,
-                    vpc: &vpc,
+                    vpc: vpc.as_ref(),
+                    is_judged: payload::is_judged(task, &network),
                     agent_is_ours: self.is_ours,
                     roles,
                 };

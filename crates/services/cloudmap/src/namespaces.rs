@@ -69,9 +69,9 @@ pub(crate) async fn create_private_dns_namespace(
     let given = input.vpc.unwrap_or_default();
     let soa = input.properties.and_then(|it| it.dns_properties).and_then(|it| it.soa);
     let view = it.control.view();
-    let default = it.control.own_vpc(&view, caller)?;
+    let network = it.control.network(&view, caller.account);
     let vpc: Option<VpcId> = given.parse().ok();
-    let is_there = |id: &VpcId| *id == default.id || view.vpcs.get(caller.account, id).is_some();
+    let is_there = |id: &VpcId| network.vpc(id).is_some();
     let Some(vpc) = vpc.filter(is_there) else {
         return Err(invalid(format!("The VPC {given} does not exist in this account.")));
     };

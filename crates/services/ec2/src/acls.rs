@@ -44,7 +44,7 @@ pub(crate) async fn create_network_acl(
         }
         let tags = make.tags()?;
         let vpc = it.vpc(input.vpc_id.as_deref())?;
-        it.check_own(vpc.is_default, "network ACLs")?;
+        it.change_vpc(&vpc.id);
         let acls = it.network.acls();
         if acls.iter().filter(|acl| acl.vpc == vpc.id).count() >= ACLS_PER_VPC_MAX {
             let (code, what) = ("NetworkAclLimitExceeded", "network ACLs of a VPC");
@@ -323,7 +323,7 @@ fn put_entries(
     acl: &NetworkAcl,
     mut entries: Vec<AclEntry>,
 ) -> Result<(), Refusal> {
-    it.check_in_own(&acl.vpc, "network ACL")?;
+    it.change_vpc(&acl.vpc);
     entries.sort_by_key(|entry| (entry.is_egress, entry.number));
     it.put(NetworkAcl { entries, ..acl.clone() });
     Ok(())
@@ -420,7 +420,7 @@ pub(crate) async fn replace_network_acl_association(
                 "network ACL {acl} and subnet {subnet} belong to different networks"
             )));
         }
-        it.check_own(subnet.is_default, "subnets' network ACLs")?;
+        it.change_vpc(&subnet.vpc);
         let association = AclAssociationId::mint(it.ids);
         let made = association.to_string();
         let acl = SubnetAcl { association, acl: acl.id.clone() };

@@ -8,7 +8,7 @@ use aws_wire::codec::Record;
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
-use longshore_types::{AccountId, IdSource, RegionName, Timestamp};
+use longshore_types::{AccountId, IdSource, RegionName, Timestamp, VpcId};
 use model::network::{
     DhcpOptions, InternetGateway, Network, NetworkAcl, RouteTable, SubnetRow, VpcRow,
 };
@@ -29,6 +29,8 @@ pub(crate) struct Change<'v> {
     pub(crate) ids: &'v dyn IdSource,
     pub(crate) account: AccountId,
     pub(crate) region: &'v RegionName,
+    /// Whether all of the default VPC becomes rows with it.
+    changes_default: bool,
 }
 
 impl Ec2 {
@@ -48,9 +50,11 @@ impl Ec2 {
                 ids: self.control.ids.as_ref(),
                 account: caller.account,
                 region: &caller.region,
+                changes_default: false,
             };
             let made = make(&mut change)?;
             unless_dry(dry_run)?;
+            change.write_default();
             Ok((change.batch, made))
         });
         decided.await
@@ -107,25 +111,24 @@ impl Change<'_> {
         self.batch.delete(key);
     }
 
-    /// A VPC that is as its account made it: what of the default VPC can be changed, hosts do not carry out.
-    pub(crate) fn check_own(&self, is_default: bool, what: &str) -> Result<(), Refusal> {
-        if is_default {
-            return Err(NetworkRefusal::Unsupported(format!(
-                "The {what} of the default VPC cannot be changed in this region: make a VPC for that."
-            ))
-            .into());
-        }
-        Ok(())
+    /// Something in a VPC is changed, or made. The default one becomes rows with that, if it was none.
+    pub(crate) fn change_vpc(&mut self, vpc: &VpcId) {
+        let unchanged = self.network.unchanged_default();
+        self.changes_default |= unchanged.is_some_and(|default| default.vpc.id == *vpc);
     }
 
-    /// As [`Change::check_own`], for something in a VPC.
-    pub(crate) fn check_in_own(
-        &self,
-        vpc: &longshore_types::VpcId,
-        what: &str,
-    ) -> Result<(), Refusal> {
-        let default = self.network.default();
-        self.check_own(default.is_some_and(|default| default.vpc.id == *vpc), what)
+    /// Adds what of the default VPC the change itself has not written.
+    fn write_default(&mut self) {
+        let Some(default) = self.network.unchanged_default().filter(|_| self.changes_default)
+        else {
+            return;
+        };
+        for row in default.rows() {
+            let key = row.key();
+            if !self.batch.writes.iter().any(|written| written.key() == key) {
+                self.batch.put(row);
+            }
+        }
     }
 
     /// Nothing names a thing but what goes with it.

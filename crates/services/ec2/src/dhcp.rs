@@ -156,7 +156,7 @@ pub(crate) async fn associate_dhcp_options(
             given => Some(it.dhcp(given)?.id.clone()),
         };
         if dhcp_options != vpc.dhcp_options {
-            it.check_own(vpc.is_default, "DHCP options")?;
+            it.change_vpc(&vpc.id);
             it.put(VpcRow { dhcp_options, ..VpcRow::clone(&vpc) });
         }
         Ok(())
@@ -173,8 +173,12 @@ pub(crate) async fn delete_dhcp_options(
     let permission = on(caller, "ec2:DeleteDhcpOptions", "dhcp-options", id);
     let deleted = ec2.change(caller, &permission, input.dry_run, |it| {
         let options = it.dhcp(input.dhcp_options_id.as_deref())?;
-        let default = it.network.default();
-        it.check_own(default.is_some_and(|it| it.dhcp.id == options.id), "DHCP options")?;
+        // The default VPC names its own before it is a row.
+        let unchanged = it.network.unchanged_default();
+        if let Some(default) = unchanged.filter(|default| default.dhcp.id == options.id) {
+            let (id, by) = (options.id.to_string(), vec![default.vpc.id.to_string()]);
+            return Err(NetworkRefusal::InUse { what: "dhcpOptions", id, by }.into());
+        }
         it.check_unused("dhcpOptions", options.id.as_str(), &[])?;
         it.delete(Key::DhcpOptions(it.account, options.id.clone()));
         Ok(())

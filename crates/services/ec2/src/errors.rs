@@ -171,6 +171,20 @@ impl Kind {
         }
     }
 
+    /// The refusal of an id that a list names and no thing of this kind has: one that is none is told from one that might be.
+    pub(crate) fn absent(self, id: &str) -> Refusal {
+        let (_, like) = self.malformed();
+        let digits = |prefix: &str| {
+            let digits = id.strip_prefix(prefix).unwrap_or_default();
+            let is_hex = digits.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+            is_hex && matches!(digits.len(), 8 | 17)
+        };
+        match like.strip_suffix("...") {
+            Some(prefix) if !digits(prefix) => Refusal::Malformed(self, id.to_owned()),
+            Some(_) | None => Refusal::Missing(self, id.to_owned()),
+        }
+    }
+
     /// The refusal of an id that no thing of this kind has.
     pub(crate) fn refused(self) -> impl Fn(&str) -> Refusal + Copy {
         move |id| Refusal::Missing(self, id.to_owned())
@@ -250,6 +264,23 @@ impl From<Refusal> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_that_is_none_is_told_from_one_that_nothing_has() {
+        for (kind, id, code) in [
+            (Kind::Vpc, "vpc-0123456789abcdef0", "InvalidVpcID.NotFound"),
+            (Kind::Vpc, "vpc-1a2b3c4d", "InvalidVpcID.NotFound"),
+            (Kind::Vpc, "vpc-nonsense", "InvalidVpcID.Malformed"),
+            (Kind::Vpc, "subnet-1a2b3c4d", "InvalidVpcID.Malformed"),
+            (Kind::Subnet, "", "InvalidSubnetID.Malformed"),
+            (Kind::RouteTable, "rtb-1A2B3C4D", "InvalidRouteTableId.Malformed"),
+            (Kind::NatGateway, "nat-1", "NatGatewayMalformed"),
+            (Kind::InstanceType, "t9.huge", "InvalidInstanceType"),
+        ] {
+            let error = ApiError::from(kind.absent(id));
+            assert_eq!(error.code, code, "{id}");
+        }
+    }
 
     #[test]
     fn what_is_missing_is_named_in_its_own_words() {

@@ -175,7 +175,7 @@ pub(crate) fn select<T: Tagged>(
     filters: Filters<T>,
 ) -> Result<(Vec<T>, Option<String>), Refusal> {
     let names: Vec<&str> = filters.iter().map(|(name, _)| *name).collect();
-    let all = by_id(all, asked.ids, id_of, asked.kind.refused())?;
+    let all = by_id(all, asked.ids, id_of, |id| asked.kind.absent(id))?;
     let all = apply(all, asked.filters, &names, &|thing, name| {
         let found = filters.iter().find(|(known, _)| *known == name);
         found.map(|(_, values_of)| values_of(thing))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
-use longshore_types::{AccountId, EniId, FlowLogId, SubnetId, VpcId};
+use longshore_types::{AccountId, EniId, FlowLogId};
 use model::network::{FlowLog, FlowLogOf, LoggedTraffic, flow_fields};
 use model::table::Record as _;
 use model::{Index, Key, Tags, View};
@@ -225,41 +225,30 @@ fn group(caller: &Caller, input: &api::CreateFlowLogsRequest) -> Result<String, 
     }
 }
 
-/// What is logged: there, and in a VPC whose packets hosts count.
+/// What is logged, which is there.
 fn resource(
     it: &mut Change<'_>,
     kind: Option<&api::FlowLogsResourceType>,
     given: &str,
 ) -> Result<FlowLogOf, Refusal> {
-    let (of, vpc) = match kind {
-        Some(api::FlowLogsResourceType::Vpc) => {
-            let vpc: VpcId = it.vpc(Some(given))?.id.clone();
-            (FlowLogOf::Vpc(vpc.clone()), vpc)
-        }
+    match kind {
+        Some(api::FlowLogsResourceType::Vpc) => Ok(FlowLogOf::Vpc(it.vpc(Some(given))?.id.clone())),
         Some(api::FlowLogsResourceType::Subnet) => {
-            let subnet = it.subnet(Some(given))?;
-            let id: SubnetId = subnet.id.clone();
-            (FlowLogOf::Subnet(id), subnet.vpc.clone())
+            Ok(FlowLogOf::Subnet(it.subnet(Some(given))?.id.clone()))
         }
         Some(api::FlowLogsResourceType::NetworkInterface) => {
             let id: EniId = id_of(Kind::NetworkInterface, "networkInterfaceId", Some(given))?;
             let row = interfaces::find(&it.network, &id);
             let row = row.ok_or_else(|| Kind::NetworkInterface.refused()(id.as_str()))?;
             it.batch.rely(interfaces::key(&row));
-            (FlowLogOf::Interface(id), row.vpc.clone())
+            Ok(FlowLogOf::Interface(id))
         }
         Some(other) => {
             let why = format!("Flow logs of {} are not available in this region.", other.as_str());
-            return Err(unsupported(why));
+            Err(unsupported(why))
         }
-        None => return Err(Refusal::Parameter("ResourceType")),
-    };
-    if it.network.default().is_some_and(|default| default.vpc.id == vpc) {
-        return Err(unsupported(
-            "Flow logs of the default VPC are not available in this region: make a VPC for that.",
-        ));
+        None => Err(Refusal::Parameter("ResourceType")),
     }
-    Ok(of)
 }
 
 /// With what is logged its flow logs go, and what is tagged of them.

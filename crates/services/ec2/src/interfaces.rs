@@ -52,13 +52,21 @@ pub(crate) fn find(network: &Network<'_>, id: &EniId) -> Option<Arc<Interface>> 
     };
     let indexed = view.members(&Index::Eni(account, id.clone())).find_map(row);
     // Those of tasks in the default VPC are in no index: nobody but them is to change them.
-    let of_default = || {
-        let subnets = network.default().into_iter().flat_map(|default| &default.subnets);
-        let indexes = subnets.map(|subnet| Index::SubnetInterfaces(account, subnet.id.clone()));
-        let mut rows = indexes.flat_map(|index| view.members(&index)).filter_map(row);
-        rows.find(|row| row.eni == *id)
-    };
+    let of_default = || in_default(network).find(|row| row.eni == *id);
     indexed.or_else(of_default).cloned()
+}
+
+/// The interfaces in the account's default VPC.
+fn in_default<'v>(network: &Network<'v>) -> impl Iterator<Item = &'v Arc<Interface>> + use<'v> {
+    let (view, account) = (network.view(), network.account());
+    let vpc = network.default_vpc();
+    let subnets = vpc.map(|vpc| network.subnets_of(&vpc.id)).unwrap_or_default();
+    let indexes =
+        subnets.into_iter().map(move |it| Index::SubnetInterfaces(account, it.id.clone()));
+    indexes.flat_map(move |index| view.members(&index)).filter_map(move |key| match key {
+        Key::Interface(owner, id) => view.interfaces.get(*owner, id),
+        _ => None,
+    })
 }
 
 /// A new interface in a subnet, at a free address; the row is the caller's to write.
@@ -67,8 +75,7 @@ pub(crate) fn begin(
     subnet: &SubnetRow,
     wanted: Wanted<'_>,
 ) -> Result<Interface, Refusal> {
-    let default = it.network.default();
-    let is_apart = default.is_none_or(|default| default.vpc.id != subnet.vpc);
+    let is_apart = !it.network.is_default(&subnet.vpc);
     let id = |address| InterfaceId { vpc: is_apart.then(|| subnet.vpc.clone()), address };
     let is_taken =
         |address| it.network.view().interfaces.get(region_account(), &id(address)).is_some();
@@ -182,7 +189,9 @@ pub(crate) async fn create_network_interface(
             let (code, what) = ("NetworkInterfaceLimitExceeded", "network interfaces");
             return Err(NetworkRefusal::TooMany { code, what }.into());
         }
-        if subnet.is_default && made_in_default(&it.network) >= SHARED_INTERFACES_MAX {
+        if it.network.is_default(&subnet.vpc)
+            && made_in_default(&it.network) >= SHARED_INTERFACES_MAX
+        {
             let what = "network interfaces made in the default VPC";
             return Err(
                 NetworkRefusal::TooMany { code: "NetworkInterfaceLimitExceeded", what }.into()
@@ -209,14 +218,8 @@ pub(crate) async fn create_network_interface(
 
 /// How many of the default VPC's interfaces somebody made as such.
 fn made_in_default(network: &Network<'_>) -> usize {
-    let (view, account) = (network.view(), network.account());
-    let subnets = network.default().into_iter().flat_map(|default| &default.subnets);
-    let indexes = subnets.map(|subnet| Index::SubnetInterfaces(account, subnet.id.clone()));
-    let rows = indexes.flat_map(|index| view.members(&index)).filter_map(|key| match key {
-        Key::Interface(owner, id) => view.interfaces.get(*owner, id),
-        _ => None,
-    });
-    rows.filter(|row| matches!(row.user, InterfaceUser::Person { .. })).count()
+    let made = |row: &&Arc<Interface>| matches!(row.user, InterfaceUser::Person { .. });
+    in_default(network).filter(made).count()
 }
 
 fn check_supported(input: &api::CreateNetworkInterfaceRequest) -> Result<(), Refusal> {

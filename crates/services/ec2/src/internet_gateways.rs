@@ -4,11 +4,11 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
 use longshore_types::InternetGatewayId;
-use model::network::InternetGateway;
+use model::network::{InternetGateway, VpcRow};
 use model::{Index, Key, Tags};
 
 use crate::Ec2;
-use crate::change::{Make, arn, on};
+use crate::change::{Change, Make, arn, on};
 use crate::errors::{Kind, unless_dry};
 use crate::filter::{Asked, Filters, one, select};
 use crate::limits::INTERNET_GATEWAYS_MAX;
@@ -135,7 +135,7 @@ pub(crate) async fn detach_internet_gateway(
             let (gateway, vpc) = (gateway.id.to_string(), vpc.id.to_string());
             return Err(NetworkRefusal::NotAttached { gateway, vpc }.into());
         }
-        it.check_own(vpc.is_default, "internet gateway")?;
+        it.change_vpc(&vpc.id);
         let index = Index::VpcAddresses(it.account, vpc.id.clone());
         let view = it.network.view();
         let addresses = view.members(&index).filter_map(|key| {
@@ -147,7 +147,8 @@ pub(crate) async fn detach_internet_gateway(
             let row = view.elastic_addresses.get(*account, id)?;
             Some(format!("{} of {}", row.address, row.association.as_ref()?.eni))
         });
-        let by: Vec<String> = addresses.collect();
+        let own = own_addresses(it, &vpc);
+        let by: Vec<String> = addresses.chain(own).collect();
         if !by.is_empty() {
             return Err(NetworkRefusal::PublicAddresses { vpc: vpc.id.to_string(), by }.into());
         }
@@ -156,6 +157,19 @@ pub(crate) async fn detach_internet_gateway(
         Ok(())
     });
     changed.await
+}
+
+/// In the default VPC a public address is the very one that an interface has.
+fn own_addresses(it: &Change<'_>, vpc: &VpcRow) -> Vec<String> {
+    let view = it.network.view();
+    let subnets = it.network.subnets_of(&vpc.id).into_iter().filter(|_| vpc.is_default);
+    let indexes = subnets.map(|subnet| Index::SubnetInterfaces(it.account, subnet.id.clone()));
+    let rows = indexes.flat_map(|index| view.members(&index)).filter_map(|key| match key {
+        Key::Interface(owner, id) => view.interfaces.get(*owner, id),
+        _ => None,
+    });
+    let public = rows.filter(|row| row.assign_public_ip);
+    public.map(|row| format!("{} of {}", row.address, row.eni)).collect()
 }
 
 pub(crate) async fn delete_internet_gateway(

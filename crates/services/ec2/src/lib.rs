@@ -38,8 +38,8 @@ use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
 use control::ports::{BoxFuture, RegionService};
 use control::{Control, NoAddresses};
-use model::View;
 use model::vpc::{AddressPlan, AddressPlanId, Cidr, region_account};
+use model::{Index, View};
 use plan::ranges::{self, Ranges};
 use store::Batch;
 use tracing::warn;
@@ -136,7 +136,9 @@ fn report_overlaps(range: Cidr, taken: &[Cidr]) {
 fn is_in_use(view: &View) -> bool {
     let waits = view.unplaced_tasks().next().is_some();
     let holds_some = view.interfaces.iter().any(|interface| !interface.is_apart);
-    waits || holds_some || view.occupied_instances().next().is_some()
+    // Subnets, routes and rules that somebody made are of these very addresses.
+    let is_changed = view.member_count(&Index::DefaultVpcs) != 0;
+    waits || holds_some || is_changed || view.occupied_instances().next().is_some()
 }
 
 #[cfg(test)]

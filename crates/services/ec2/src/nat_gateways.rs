@@ -42,7 +42,7 @@ pub(crate) async fn create_nat_gateway(
         let tags = make.tags()?;
         check_supported(&input)?;
         let subnet = it.subnet(input.subnet_id.as_deref())?;
-        it.check_own(subnet.is_default, "NAT gateways")?;
+        it.change_vpc(&subnet.vpc);
         forget_ended(it);
         if it.network.view().nat_gateways.of(it.account).count() >= NAT_GATEWAYS_MAX {
             let (code, what) = ("NatGatewayLimitExceeded", "NAT gateways");

@@ -74,6 +74,8 @@ pub(crate) enum NetworkRefusal {
     NoEntry(i32),
     DefaultAclStays(String),
     DefaultThere,
+    /// The account has deleted its own.
+    NoDefaultVpc,
     DefaultSubnetThere(String),
     TokenOfAnother,
     /// Of AWS's prefix lists none is changed or led to.
@@ -286,6 +288,10 @@ impl NetworkRefusal {
             Self::DefaultThere => (
                 "DefaultVpcAlreadyExists",
                 "A Default VPC already exists for this account in this region.".to_owned(),
+            ),
+            Self::NoDefaultVpc => (
+                "DefaultVpcDoesNotExist",
+                "There is no default VPC in this account: CreateDefaultVpc makes one.".to_owned(),
             ),
             Self::DefaultSubnetThere(zone) => (
                 "DefaultSubnetAlreadyExistsInAvailabilityZone",

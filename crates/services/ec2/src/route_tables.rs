@@ -45,7 +45,7 @@ pub(crate) async fn create_route_table(
             let (code, what) = ("RouteTableLimitExceeded", "route tables of a VPC");
             return Err(NetworkRefusal::TooMany { code, what }.into());
         }
-        it.check_own(vpc.is_default, "route tables")?;
+        it.change_vpc(&vpc.id);
         let id = RouteTableId::mint(it.ids);
         let row = RouteTable { account: it.account, id, vpc: vpc.id.clone(), routes: vec![] };
         it.tag(row.id.as_str(), &tags);
@@ -229,7 +229,7 @@ pub(crate) async fn associate_route_table(
         }
         let table = it.table(input.route_table_id.as_deref())?;
         let subnet = it.subnet(input.subnet_id.as_deref())?;
-        it.check_own(subnet.is_default, "subnets' route tables")?;
+        it.change_vpc(&subnet.vpc);
         check_one_vpc(&table, &subnet)?;
         if let Some(before) = &subnet.table {
             return match before.table == table.id {
@@ -323,7 +323,7 @@ pub(crate) async fn replace_route_table_association(
                 Ok(associate(it, &subnet, &table))
             }
             Associated::Main(vpc) => {
-                it.check_own(vpc.is_default, "main route table")?;
+                it.change_vpc(&vpc.id);
                 if table.vpc != vpc.id {
                     let (table, vpc) = (&table.id, &vpc.id);
                     return Err(Refusal::Value(format!(

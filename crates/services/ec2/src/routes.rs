@@ -187,7 +187,7 @@ pub(crate) async fn create_route(
             let (code, what) = ("RouteLimitExceeded", "routes of a route table");
             return Err(NetworkRefusal::TooMany { code, what }.into());
         }
-        it.check_in_own(&table.vpc, "routes")?;
+        it.change_vpc(&table.vpc);
         it.put(row);
         Ok(())
     });
@@ -237,7 +237,7 @@ pub(crate) async fn replace_route(
             };
         }
         let target = target(it, &table, &asked!(input))?;
-        it.check_in_own(&table.vpc, "routes")?;
+        it.change_vpc(&table.vpc);
         let mut row = RouteTable::clone(&table);
         let route = row.routes.iter_mut().find(|route| route.destination == destination);
         let Some(route) = route else { return Err(no_route(&destination, &table)) };
@@ -275,7 +275,7 @@ pub(crate) async fn delete_route(
         if table.route(&destination).is_none() {
             return Err(no_route(&destination, &table));
         }
-        it.check_in_own(&table.vpc, "routes")?;
+        it.change_vpc(&table.vpc);
         let mut row = RouteTable::clone(&table);
         row.routes.retain(|route| route.destination != destination);
         it.put(row);

@@ -5,7 +5,7 @@ use control::Permission;
 use ec2_api as api;
 use longshore_types::{AclAssociationId, Cidr, SubnetId};
 use model::network::{SubnetAcl, SubnetRow, VpcRow};
-use model::vpc::Subnet;
+use model::vpc::{SUBNET_PREFIX, Subnet};
 use model::{Index, Key, Tags, View};
 
 use crate::Ec2;
@@ -31,7 +31,7 @@ pub(crate) async fn create_subnet(
         let tags = make.tags()?;
         check_supported(&input)?;
         let vpc = it.vpc(input.vpc_id.as_deref())?;
-        it.check_own(vpc.is_default, "subnets")?;
+        it.change_vpc(&vpc.id);
         // Every subnet that is there was looked at.
         it.batch.rely(Index::Ec2Uses(it.account, vpc.id.as_str().into()));
         let subnets = it.network.subnets_of(&vpc.id);
@@ -107,12 +107,8 @@ fn zone(
     subnets: &[std::sync::Arc<SubnetRow>],
     input: &api::CreateSubnetRequest,
 ) -> Result<(String, String), Refusal> {
-    let default = it.network.default();
-    let zones: Vec<(String, String)> = default
-        .iter()
-        .flat_map(|default| &default.subnets)
-        .map(|subnet| (subnet.zone.clone(), subnet.zone_id.clone()))
-        .collect();
+    let zones = it.network.zones().map(|(name, id)| (name.to_owned(), id.to_owned()));
+    let zones: Vec<(String, String)> = zones.collect();
     let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (name, id) = (named(&input.availability_zone), named(&input.availability_zone_id));
     let held = |zone: &String| subnets.iter().filter(|subnet| subnet.zone == *zone).count();
@@ -238,7 +234,7 @@ pub(crate) async fn modify_subnet_attribute(
             ..SubnetRow::clone(&subnet)
         };
         if row != *subnet {
-            it.check_own(subnet.is_default, "subnets' attributes")?;
+            it.change_vpc(&subnet.vpc);
             it.put(row);
         }
         Ok(())
@@ -289,45 +285,94 @@ pub(crate) async fn delete_subnet(
     input: api::DeleteSubnetRequest,
 ) -> Result<(), ApiError> {
     let permission = on(caller, "ec2:DeleteSubnet", "subnet", input.subnet_id.as_ref());
-    let deleted = ec2.change(caller, &permission, input.dry_run, |it| {
-        let subnet = it.subnet(input.subnet_id.as_deref())?;
-        it.check_own(subnet.is_default, "subnets")?;
-        let interfaces = Index::SubnetInterfaces(it.account, subnet.id.clone());
-        let view = it.network.view();
-        let held = view.members(&interfaces).filter_map(|key| {
-            let Key::Interface(account, id) = key else { return None };
-            let row = view.interfaces.get(*account, id)?;
-            Some(format!("{} of {}", row.eni, row.user))
-        });
-        let by: Vec<String> = held.collect();
-        if !by.is_empty() {
-            let id = subnet.id.to_string();
-            return Err(NetworkRefusal::InUse { what: "subnet", id, by }.into());
-        }
-        it.batch.rely(interfaces);
-        it.check_unused("subnet", subnet.id.as_str(), &[])?;
-        flow_logs::delete_with(it, subnet.id.as_str());
-        it.delete(Key::Subnet(it.account, subnet.id.clone()));
-        Ok(())
-    });
-    deleted.await
+    // One of a default VPC that is no row yet becomes one first: who relies on it must find that it went.
+    while !ec2.change(caller, &permission, input.dry_run, |it| delete_step(it, &input)).await? {}
+    Ok(())
 }
 
-/// Every zone has one already.
+/// The next step of a subnet's deletion, and whether it is the last.
+fn delete_step(it: &mut Change<'_>, input: &api::DeleteSubnetRequest) -> Result<bool, Refusal> {
+    let subnet = it.subnet(input.subnet_id.as_deref())?;
+    let interfaces = Index::SubnetInterfaces(it.account, subnet.id.clone());
+    let view = it.network.view();
+    let held = view.members(&interfaces).filter_map(|key| {
+        let Key::Interface(account, id) = key else { return None };
+        let row = view.interfaces.get(*account, id)?;
+        Some(format!("{} of {}", row.eni, row.user))
+    });
+    let by: Vec<String> = held.collect();
+    if !by.is_empty() {
+        let id = subnet.id.to_string();
+        return Err(NetworkRefusal::InUse { what: "subnet", id, by }.into());
+    }
+    it.batch.rely(interfaces);
+    it.check_unused("subnet", subnet.id.as_str(), &[])?;
+    if it.network.unchanged_default().is_some_and(|it| it.vpc.id == subnet.vpc) {
+        it.change_vpc(&subnet.vpc);
+        return Ok(false);
+    }
+    flow_logs::delete_with(it, subnet.id.as_str());
+    it.delete(Key::Subnet(it.account, subnet.id.clone()));
+    Ok(true)
+}
+
+/// A new one of a zone where it was deleted.
 pub(crate) async fn create_default_subnet(
     ec2: &Ec2,
     caller: &Caller,
     input: api::CreateDefaultSubnetRequest,
 ) -> Result<api::CreateDefaultSubnetResult, ApiError> {
     let permission = Permission::to("ec2:CreateDefaultSubnet").on("*");
-    let refused = ec2.change::<()>(caller, &permission, input.dry_run, |it| {
+    let made = ec2.change(caller, &permission, input.dry_run, |it| {
+        if input.ipv6_native == Some(true) {
+            let why = "Ipv6Native is not available in this region: subnets have IPv4 addresses.";
+            return Err(NetworkRefusal::Unsupported(why.to_owned()).into());
+        }
         let asked = api::CreateSubnetRequest {
             availability_zone: input.availability_zone.clone(),
             availability_zone_id: input.availability_zone_id.clone(),
             ..api::CreateSubnetRequest::default()
         };
-        let (zone, _) = zone(it, &[], &asked)?;
-        Err(NetworkRefusal::DefaultSubnetThere(zone).into())
+        if asked.availability_zone.is_none() && asked.availability_zone_id.is_none() {
+            return Err(Refusal::OneOf("availabilityZone", "availabilityZoneId"));
+        }
+        let (zone, zone_id) = zone(it, &[], &asked)?;
+        let vpc = it.network.default_vpc().ok_or(NetworkRefusal::NoDefaultVpc)?;
+        it.batch.rely(Key::Vpc(it.account, vpc.id.clone()));
+        it.batch.rely(Index::Ec2Uses(it.account, vpc.id.as_str().into()));
+        let subnets = it.network.subnets_of(&vpc.id);
+        if subnets.iter().any(|other| other.is_default && other.zone == zone) {
+            return Err(NetworkRefusal::DefaultSubnetThere(zone).into());
+        }
+        let block = free_part(&vpc, &subnets).ok_or_else(|| {
+            NetworkRefusal::SubnetOverlaps(format!("{}/{SUBNET_PREFIX}", vpc.first.block.first()))
+        })?;
+        let row = SubnetRow {
+            account: it.account,
+            id: SubnetId::mint(it.ids),
+            vpc: vpc.id.clone(),
+            block,
+            zone,
+            zone_id,
+            map_public_ip: true,
+            table: None,
+            acl: SubnetAcl {
+                association: AclAssociationId::mint(it.ids),
+                acl: vpc.default_acl.clone(),
+            },
+            is_default: true,
+        };
+        let wire = to_wire(it.network.view(), caller, &row, None);
+        it.put(row);
+        Ok(wire)
     });
-    refused.await.map(|()| api::CreateDefaultSubnetResult::default())
+    Ok(api::CreateDefaultSubnetResult { subnet: Some(made.await?) })
+}
+
+/// The first part of a VPC, as large as default subnets are, that no subnet has a piece of.
+fn free_part(vpc: &VpcRow, subnets: &[std::sync::Arc<SubnetRow>]) -> Option<Cidr> {
+    let step = 1_u32 << (32 - SUBNET_PREFIX);
+    let parts = (0..=u32::MAX / step).map_while(|part| vpc.first.block.nth(part * step));
+    let mut parts = parts.filter_map(|first| Cidr::new(first, SUBNET_PREFIX));
+    parts.find(|part| !subnets.iter().any(|other| other.block.overlaps(*part)))
 }

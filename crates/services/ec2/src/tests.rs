@@ -261,6 +261,7 @@ async fn the_vpc_has_attributes_a_main_table_and_a_gateway() {
     assert_eq!(none.vpn_gateways, Some(vec![]));
 }
 
+mod default_vpc;
 mod endpoints;
 mod flow_logs;
 mod machines;

@@ -4,11 +4,12 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
 use longshore_types::{
-    Cidr, NetworkAclId, RegionName, RouteAssociationId, RouteTableId, SecurityGroupId,
-    VpcCidrAssociationId, VpcId,
+    AclAssociationId, Cidr, DhcpOptionsId, InternetGatewayId, NetworkAclId, RegionName,
+    RouteAssociationId, RouteTableId, SecurityGroupId, SubnetId, VpcCidrAssociationId, VpcId,
 };
 use model::network::{
-    NetworkAcl, PUBLIC_POOL, RouteDestination, RouteTable, VpcBlock, VpcEndpoint, VpcRow,
+    DefaultVpcGone, DhcpOptions, InternetGateway, NetworkAcl, PUBLIC_POOL, Route, RouteDestination,
+    RouteTable, RouteTarget, SubnetAcl, SubnetRow, VpcBlock, VpcEndpoint, VpcRow,
 };
 use model::security_group::DEFAULT_GROUP;
 use model::vpc::{AddressPlanId, region_account};
@@ -31,6 +32,8 @@ use crate::tags;
 /// The longest and shortest prefix of a VPC's block, and of a subnet's.
 const PREFIX_MIN: u8 = 16;
 const PREFIX_MAX: u8 = 28;
+const ANYWHERE: Cidr =
+    Cidr::from_octets([0, 0, 0, 0], 0).expect("there are no bits below the prefix");
 /// Blocks that no VPC has: of this host, of links, of groups of hosts, and the region's public addresses.
 const RESERVED: [Option<Cidr>; 5] = [
     Cidr::from_octets([0, 0, 0, 0], 8),
@@ -110,15 +113,23 @@ pub(crate) async fn create_vpc(
         if it.network.view().vpcs.of(it.account).count() >= VPCS_MAX {
             return Err(NetworkRefusal::TooMany { code: "VpcLimitExceeded", what: "VPCs" }.into());
         }
-        let row = begin(it, block);
+        let row = begin(it, block, false);
+        it.put(RouteTable {
+            account: it.account,
+            id: row.main_table.clone(),
+            vpc: row.id.clone(),
+            routes: vec![],
+        });
+        it.put(row.clone());
         it.tag(row.id.as_str(), &tags);
         Ok(to_wire(&row, Some(&tags)))
     });
     Ok(api::CreateVpcResult { vpc: Some(made.await?) })
 }
 
-/// A new VPC, with what every VPC has from its beginning.
-fn begin(it: &mut Change<'_>, block: Cidr) -> VpcRow {
+/// A new VPC, with what every VPC has from its beginning. Its own row, and that of its main table, are the caller's to
+/// write.
+fn begin(it: &mut Change<'_>, block: Cidr, is_default: bool) -> VpcRow {
     let account = it.account;
     let row = VpcRow {
         account,
@@ -126,15 +137,14 @@ fn begin(it: &mut Change<'_>, block: Cidr) -> VpcRow {
         first: VpcBlock { association: VpcCidrAssociationId::mint(it.ids), block },
         secondary: vec![],
         dns_support: true,
-        dns_hostnames: false,
-        dhcp_options: it.network.default().map(|default| default.dhcp.id.clone()),
+        dns_hostnames: is_default,
+        dhcp_options: accounts_dhcp(it),
         main_table: RouteTableId::mint(it.ids),
         main_association: RouteAssociationId::mint(it.ids),
         default_acl: NetworkAclId::mint(it.ids),
         default_group: SecurityGroupId::mint(it.ids),
-        is_default: false,
+        is_default,
     };
-    it.put(RouteTable { account, id: row.main_table.clone(), vpc: row.id.clone(), routes: vec![] });
     it.put(NetworkAcl::open(account, row.default_acl.clone(), row.id.clone()));
     let group = SecurityGroup {
         account,
@@ -153,8 +163,13 @@ fn begin(it: &mut Change<'_>, block: Cidr) -> VpcRow {
     });
     it.put(out);
     it.put(group);
-    it.put(row.clone());
     row
+}
+
+/// The account's own DHCP options, if they are still there.
+fn accounts_dhcp(it: &Change<'_>) -> Option<DhcpOptionsId> {
+    let id = &it.network.default_as_it_comes()?.dhcp.id;
+    it.network.dhcp(id).map(|row| row.id.clone())
 }
 
 /// An id whose number in packets between hosts no other VPC of the region has.
@@ -321,7 +336,7 @@ pub(crate) async fn modify_vpc_attribute(
             ..VpcRow::clone(&vpc)
         };
         if row != *vpc {
-            it.check_own(vpc.is_default, "attributes")?;
+            it.change_vpc(&vpc.id);
             // Whether services' names lead to endpoints follows from it: rows that are written anew are told anew.
             let endpoints: Vec<VpcEndpoint> =
                 endpoints::used_by(it.network.view(), it.account, vpc.id.as_str())
@@ -354,7 +369,11 @@ pub(crate) async fn associate_vpc_cidr_block(
                 ("Ipv6IpamPoolId", input.ipv6_ipam_pool_id.as_ref()),
             ],
         )?;
-        it.check_own(vpc.is_default, "blocks of addresses")?;
+        if vpc.is_default {
+            let why = "The default VPC has one block of addresses in this region, which those of all accounts share: \
+                       make a VPC for more.";
+            return Err(NetworkRefusal::Unsupported(why.to_owned()).into());
+        }
         let given = input.cidr_block.as_deref();
         let block = vpc_block(given)?;
         let tables = it.network.tables();
@@ -444,11 +463,15 @@ pub(crate) async fn delete_vpc(
 /// The next step of a VPC's deletion, and whether it is the last.
 fn delete_step(it: &mut Change<'_>, input: &api::DeleteVpcRequest) -> Result<bool, Refusal> {
     let vpc = it.vpc(input.vpc_id.as_deref())?;
-    it.check_own(vpc.is_default, "existence")?;
     let group = Key::SecurityGroup(it.account, vpc.default_group.clone());
     let table = Key::RouteTable(it.account, vpc.main_table.clone());
     let acl = Key::NetworkAcl(it.account, vpc.default_acl.clone());
     let goes_too = [group, table, acl];
+    if let Some(default) = it.network.unchanged_default().filter(|it| it.vpc.id == vpc.id) {
+        let subnets = default.subnets.iter().map(|subnet| subnet.id.to_string());
+        let by = subnets.chain([default.gateway.id.to_string()]).collect();
+        return Err(NetworkRefusal::InUse { what: "vpc", id: vpc.id.to_string(), by }.into());
+    }
     it.check_unused("vpc", vpc.id.as_str(), &goes_too)?;
     it.batch.rely(Index::GroupRules(it.account, vpc.default_group.clone()));
     let whole = it.network.view().security_group(it.account, &vpc.default_group);
@@ -463,20 +486,60 @@ fn delete_step(it: &mut Change<'_>, input: &api::DeleteVpcRequest) -> Result<boo
     }
     flow_logs::delete_with(it, vpc.id.as_str());
     it.delete(Key::Vpc(it.account, vpc.id.clone()));
+    if vpc.is_default {
+        // Or the one that the account came with would be seen again.
+        it.put(DefaultVpcGone { account: it.account });
+    }
     Ok(true)
 }
 
-/// Every account has one already.
+/// A new one where the account's was deleted, of the same addresses and with the same parts.
 pub(crate) async fn create_default_vpc(
     ec2: &Ec2,
     caller: &Caller,
     input: api::CreateDefaultVpcRequest,
 ) -> Result<api::CreateDefaultVpcResult, ApiError> {
     let permission = Permission::to("ec2:CreateDefaultVpc").on("*");
-    let refused = ec2.change::<()>(caller, &permission, input.dry_run, |_| {
-        Err(NetworkRefusal::DefaultThere.into())
+    let made = ec2.change(caller, &permission, input.dry_run, |it| {
+        if it.network.default_vpc().is_some() {
+            return Err(NetworkRefusal::DefaultThere.into());
+        }
+        // Two that are made at once write the same row.
+        it.put(DefaultVpcGone { account: it.account });
+        let comes = it.network.default_as_it_comes().cloned().ok_or(Refusal::NoDefaultVpc)?;
+        let row = begin(it, comes.vpc.first.block, true);
+        let gateway = InternetGateway {
+            account: it.account,
+            id: InternetGatewayId::mint(it.ids),
+            vpc: Some(row.id.clone()),
+        };
+        it.put(RouteTable {
+            id: row.main_table.clone(),
+            vpc: row.id.clone(),
+            routes: vec![Route {
+                destination: RouteDestination::Block(ANYWHERE),
+                target: RouteTarget::InternetGateway(gateway.id.clone()),
+            }],
+            ..RouteTable::clone(&comes.table)
+        });
+        it.put(gateway);
+        for subnet in &comes.subnets {
+            let acl = row.default_acl.clone();
+            it.put(SubnetRow {
+                id: SubnetId::mint(it.ids),
+                vpc: row.id.clone(),
+                acl: SubnetAcl { association: AclAssociationId::mint(it.ids), acl },
+                ..SubnetRow::clone(subnet)
+            });
+        }
+        if row.dhcp_options.is_none() {
+            it.put(DhcpOptions::clone(&comes.dhcp));
+        }
+        let row = VpcRow { dhcp_options: Some(comes.dhcp.id.clone()), ..row };
+        it.put(row.clone());
+        Ok(to_wire(&row, None))
     });
-    refused.await.map(|()| api::CreateDefaultVpcResult::default())
+    Ok(api::CreateDefaultVpcResult { vpc: Some(made.await?) })
 }
 
 #[cfg(test)]

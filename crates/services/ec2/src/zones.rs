@@ -96,15 +96,15 @@ pub(crate) async fn describe_account_attributes(
     let view =
         ec2.control.read(caller, &Permission::to("ec2:DescribeAccountAttributes").on("*"))?;
     unless_dry(input.dry_run)?;
-    let vpc = ec2.control.own_vpc(&view, caller)?;
+    let default = ec2.control.network(&view, caller.account).default_vpc();
+    // Amazon's word where there is none.
+    let default = default.map_or("none".to_owned(), |vpc| vpc.id.to_string());
     let attribute = |name: &str, value: String| api::AccountAttribute {
         attribute_name: Some(name.to_owned()),
         attribute_values: Some(vec![api::AccountAttributeValue { attribute_value: Some(value) }]),
     };
-    let all = [
-        attribute("supported-platforms", "VPC".to_owned()),
-        attribute("default-vpc", vpc.id.to_string()),
-    ];
+    let all =
+        [attribute("supported-platforms", "VPC".to_owned()), attribute("default-vpc", default)];
     let asked = input.attribute_names.as_deref().unwrap_or_default();
     let is_asked = |each: &api::AccountAttribute| {
         asked.is_empty()

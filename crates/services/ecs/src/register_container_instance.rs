@@ -15,7 +15,7 @@ use ecs_api as api;
 use longshore_types::{CpuUnits, InstanceArn, InstanceId, MemoryMib, Resources, Timestamp};
 use model::instance::{
     AgentState, BALANCERS_ATTRIBUTE, ENCRYPTION_ATTRIBUTE, ENI_ATTRIBUTE, FARGATE_ATTRIBUTE,
-    GPU_RESOURCE, Instance, InstanceStatus, OtherResource, UNDERLAY_ATTRIBUTE,
+    GPU_RESOURCE, Instance, InstanceStatus, JUDGES_ATTRIBUTE, OtherResource, UNDERLAY_ATTRIBUTE,
 };
 use model::task::{HostPort, Input, Protocol, Task, step};
 use model::task_definition::{ARCHITECTURE_ATTRIBUTE, FENCE, OS_ATTRIBUTE};
@@ -35,10 +35,11 @@ const OTHERS_MAX: usize = 20;
 const GPUS_MAX: usize = 256;
 const TEXT_CHARS_MAX: usize = 1_024;
 /// What only agents of the region's own may say of themselves: other accounts' tasks rely on it.
-const OWN_ATTRIBUTES: [&str; 6] = [
+const OWN_ATTRIBUTES: [&str; 7] = [
     FARGATE_ATTRIBUTE,
     BALANCERS_ATTRIBUTE,
     ENI_ATTRIBUTE,
+    JUDGES_ATTRIBUTE,
     UNDERLAY_ATTRIBUTE,
     ENCRYPTION_ATTRIBUTE,
     FENCE,

@@ -545,6 +545,7 @@ impl Reconciler for WaitingTasks {
             | Key::VpcEndpoint(..)
             | Key::FlowLog(..)
             | Key::VpcPeering(..)
+            | Key::DefaultVpcGone(..)
             | Key::ElbBalancer(..)
             | Key::ElbGroup(..)
             | Key::ElbListener(..)

@@ -1,14 +1,18 @@
-//! The default VPC, in the shape of the rows that it would be.
+//! The default VPC as it comes, in the shape of the rows that it becomes when it is changed.
 
+use std::fmt;
 use std::sync::Arc;
 
 use longshore_types::{AccountId, DhcpOptionsId, RegionName};
+use serde::{Deserialize, Serialize};
 
 use super::acl::anywhere;
 use super::{
     DhcpOptions, InternetGateway, NetworkAcl, Route, RouteTable, RouteTarget, SubnetAcl, SubnetRow,
     VpcBlock, VpcRow,
 };
+use crate::rows::Row;
+use crate::table::Record;
 use crate::vpc::AddressPlan;
 
 /// An account's default VPC and all that comes with it. The same plan, account and region give the same.
@@ -22,8 +26,50 @@ pub struct DefaultNetwork {
     pub dhcp: Arc<DhcpOptions>,
 }
 
+impl DefaultNetwork {
+    /// All of it, but for its group, which is a row by itself once it is changed.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = self.subnets.iter().map(|it| Arc::clone(it).into()).collect();
+        rows.push(Arc::clone(&self.vpc).into());
+        rows.push(Arc::clone(&self.table).into());
+        rows.push(Arc::clone(&self.gateway).into());
+        rows.push(Arc::clone(&self.acl).into());
+        rows.push(Arc::clone(&self.dhcp).into());
+        rows
+    }
+}
+
+/// That an account's default VPC, as it came, was deleted. One that was made in its place is rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DefaultVpcGone {
+    pub account: AccountId,
+}
+
+/// The name of an account's only [`DefaultVpcGone`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DefaultVpcGoneId;
+
+impl fmt::Display for DefaultVpcGoneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("default")
+    }
+}
+
+impl Record for DefaultVpcGone {
+    type Id = DefaultVpcGoneId;
+
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn id(&self) -> DefaultVpcGoneId {
+        DefaultVpcGoneId
+    }
+}
+
 impl AddressPlan {
-    /// An account's default VPC.
+    /// An account's default VPC as it comes.
     pub fn default_network(&self, account: AccountId, region: &RegionName) -> DefaultNetwork {
         const PARSES: &str = "a prefix and seventeen hexadecimal digits are an id";
         let vpc = self.default_vpc(account, region);

@@ -176,11 +176,12 @@ impl View {
         row: &Interface,
     ) -> impl Iterator<Item = &'v Arc<FlowLog>> + use<'v> {
         let account = row.owner.account;
-        let ids = [row.vpc.to_string(), row.subnet.to_string(), row.eni.to_string()];
-        // Most regions have none.
-        let is_any = self.flow_logs.iter().next().is_some();
+        // Most accounts have none.
+        let is_any = self.flow_logs.of(account).next().is_some();
+        let ids = || [row.vpc.to_string(), row.subnet.to_string(), row.eni.to_string()];
+        let ids = is_any.then(ids);
         ids.into_iter()
-            .filter(move |_| is_any)
+            .flatten()
             .flat_map(move |id| self.flow_logs_of(account, &id).collect::<Vec<_>>())
     }
 }

@@ -1,4 +1,4 @@
-//! An account's network as it is: the rows, and among them the default VPC as far as it is derived.
+//! An account's network as it is: the rows, and among them the default VPC while nobody has changed it.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use longshore_types::{
 };
 
 use super::{
-    DefaultNetwork, DhcpOptions, InternetGateway, NatState, NetworkAcl, RouteTable, RouteTarget,
-    SubnetRow, VpcRow,
+    DefaultNetwork, DefaultVpcGoneId, DhcpOptions, InternetGateway, NatState, NetworkAcl,
+    RouteTable, RouteTarget, SubnetRow, VpcRow,
 };
 use crate::rows::{Key, View};
 use crate::view::Index;
@@ -21,7 +21,10 @@ use crate::vpc::{AddressPlanId, InterfaceId, Subnet, Vpc, region_account};
 pub struct Network<'v> {
     view: &'v View,
     account: AccountId,
-    default: Option<DefaultNetwork>,
+    /// The default VPC as it comes.
+    plan: Option<DefaultNetwork>,
+    /// Whether it is so still. Once it is changed all of it is rows, and it may be gone.
+    is_unchanged: bool,
 }
 
 /// One of a kind by its id, and all of it by id: those that are rows, and those that are derived.
@@ -34,7 +37,7 @@ macro_rules! kinds {
                     let stored = self.view.$table.get(self.account, id).cloned();
                     let derived = || {
                         let derived: fn(&DefaultNetwork) -> &[Arc<$row>] = $derived;
-                        let all = self.default.as_ref().map(derived).unwrap_or_default();
+                        let all = self.unchanged_default().map(derived).unwrap_or_default();
                         all.iter().find(|row| row.id == *id).cloned()
                     };
                     stored.or_else(derived)
@@ -43,7 +46,7 @@ macro_rules! kinds {
                 /// All of them, by id.
                 pub fn $all(&self) -> Vec<Arc<$row>> {
                     let derived: fn(&DefaultNetwork) -> &[Arc<$row>] = $derived;
-                    let derived = self.default.as_ref().map(derived).unwrap_or_default();
+                    let derived = self.unchanged_default().map(derived).unwrap_or_default();
                     let stored = self.view.$table.of(self.account).cloned();
                     let mut all: Vec<_> = stored.chain(derived.iter().cloned()).collect();
                     all.sort_by(|a, b| a.id.cmp(&b.id));
@@ -72,8 +75,10 @@ kinds! {
 impl<'v> Network<'v> {
     pub fn new(view: &'v View, account: AccountId, region: &RegionName) -> Self {
         let plan = view.address_plans.get(region_account(), &AddressPlanId);
-        let default = plan.map(|plan| plan.default_network(account, region));
-        Self { view, account, default }
+        let plan = plan.map(|plan| plan.default_network(account, region));
+        let is_unchanged = view.default_vpcs_gone.get(account, &DefaultVpcGoneId).is_none()
+            && !view.vpcs.of(account).any(|row| row.is_default);
+        Self { view, account, plan, is_unchanged }
     }
 
     pub fn view(&self) -> &'v View {
@@ -84,9 +89,33 @@ impl<'v> Network<'v> {
         self.account
     }
 
-    /// The default VPC; none before the region has chosen its addresses.
-    pub fn default(&self) -> Option<&DefaultNetwork> {
-        self.default.as_ref()
+    /// The default VPC; none where it was deleted, nor before the region has chosen its addresses.
+    pub fn default_vpc(&self) -> Option<Arc<VpcRow>> {
+        if let Some(unchanged) = self.unchanged_default() {
+            return Some(Arc::clone(&unchanged.vpc));
+        }
+        self.view.vpcs.of(self.account).find(|row| row.is_default).cloned()
+    }
+
+    /// The default VPC while it is as it came.
+    pub fn unchanged_default(&self) -> Option<&DefaultNetwork> {
+        self.plan.as_ref().filter(|_| self.is_unchanged)
+    }
+
+    /// The default VPC as it comes, whatever became of it; none before the region has chosen its addresses.
+    pub fn default_as_it_comes(&self) -> Option<&DefaultNetwork> {
+        self.plan.as_ref()
+    }
+
+    /// Whether a VPC is the default one.
+    pub fn is_default(&self, vpc: &VpcId) -> bool {
+        self.default_vpc().is_some_and(|default| default.id == *vpc)
+    }
+
+    /// The names and ids of the region's zones.
+    pub fn zones(&self) -> impl Iterator<Item = (&str, &str)> {
+        let subnets = self.plan.iter().flat_map(|plan| &plan.subnets);
+        subnets.map(|subnet| (subnet.zone.as_str(), subnet.zone_id.as_str()))
     }
 
     /// The rows that name a thing of the network by its id, and cannot be without it.
@@ -96,7 +125,7 @@ impl<'v> Network<'v> {
 
     /// The subnets of a VPC, by id.
     pub fn subnets_of(&self, vpc: &VpcId) -> Vec<Arc<SubnetRow>> {
-        if let Some(default) = self.default.as_ref().filter(|it| it.vpc.id == *vpc) {
+        if let Some(default) = self.unchanged_default().filter(|it| it.vpc.id == *vpc) {
             let mut subnets = default.subnets.clone();
             subnets.sort_by(|a, b| a.id.cmp(&b.id));
             return subnets;
@@ -162,6 +191,7 @@ impl<'v> Network<'v> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::DefaultVpcGone;
     use super::*;
     use crate::rows::Row;
     use crate::view::Seq;
@@ -189,5 +219,40 @@ mod tests {
         }
         assert!(view.security_group(account, &vpc.default_group).is_some());
         assert!(network.dhcp(vpc.dhcp_options.as_ref().unwrap()).is_some());
+    }
+
+    #[test]
+    fn rows_take_the_place_of_a_default_network_that_was_changed_and_nothing_is_left_of_one_that_is_gone()
+     {
+        let mut view = View::default();
+        let block = "172.31.0.0/16".parse().unwrap();
+        view.put(Seq(1), &Row::from(AddressPlan { block, bridge: None, seed: 7 }));
+        let [account, other]: [AccountId; 2] =
+            ["111111111111", "222222222222"].map(|id| id.parse().unwrap());
+        let region: RegionName = "eu-north-1".parse().unwrap();
+        let network = Network::new(&view, account, &region);
+        let default = network.unchanged_default().unwrap().clone();
+        let shown = (network.vpcs(), network.subnets(), network.tables(), network.gateways());
+        let mut changed = view.clone();
+        default.rows().iter().for_each(|row| drop(changed.put(Seq(2), row)));
+        let network = Network::new(&changed, account, &region);
+        assert!(network.unchanged_default().is_none());
+        assert_eq!(network.default_vpc().unwrap(), default.vpc);
+        let now = (network.vpcs(), network.subnets(), network.tables(), network.gateways());
+        assert_eq!(now, shown, "each once, and as before");
+        assert_eq!(network.subnets_of(&default.vpc.id).len(), 3);
+        assert_eq!(changed.own_vpc(account, &default.vpc.id), None, "the range is the region's");
+        assert!(changed.security_group(account, &default.vpc.default_group).is_some());
+        assert!(Network::new(&changed, other, &region).unchanged_default().is_some());
+
+        for row in default.rows() {
+            changed.remove(Seq(3), &row.key());
+        }
+        changed.put(Seq(4), &Row::from(DefaultVpcGone { account }));
+        let network = Network::new(&changed, account, &region);
+        assert!(network.default_vpc().is_none() && network.vpcs().is_empty());
+        assert!(network.subnets().is_empty() && network.acls().is_empty());
+        assert!(changed.security_groups_of(account).is_empty());
+        assert_eq!(network.zones().count(), 3, "those are the region's");
     }
 }

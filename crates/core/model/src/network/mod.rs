@@ -1,7 +1,7 @@
 //! VPCs, and what they are made of, as rows.
 //!
-//! The default VPC follows from the region's plan of addresses ([`crate::vpc`]) and is no row; [`Network`] shows
-//! it among those that are.
+//! The default VPC follows from the region's plan of addresses ([`crate::vpc`]), and is no row before somebody changes
+//! it; [`Network`] shows it among those that are.
 //!
 //! **Invariant:** a subnet has exactly one network ACL and at most one route table of its own; both stand in its
 //! row, so that nothing can say otherwise.
@@ -25,7 +25,7 @@ use traffic::feed::Vni;
 
 pub use acl::{AclEntry, AclNetwork, NetworkAcl};
 pub use address::{AddressAssociation, ElasticAddress, NatGateway, NatState, PUBLIC_POOL};
-pub use default::DefaultNetwork;
+pub use default::{DefaultNetwork, DefaultVpcGone, DefaultVpcGoneId};
 pub use endpoint::{
     EndpointKind, EndpointName, EndpointPolicy, EndpointService, EndpointZone, GATEWAY_SERVICES,
     InterfaceEndpoint, VpcEndpoint,
@@ -99,7 +99,12 @@ impl Record for VpcRow {
     fn indexes(&self) -> Vec<Index> {
         let options = self.dhcp_options.iter();
         let uses = options.map(|options| Index::Ec2Uses(self.account, options.as_str().into()));
-        uses.chain([Index::VpcNumber(Vni::of(&self.id).value())]).collect()
+        // Hosts know default VPCs by the number of what all of them share.
+        let own = match self.is_default {
+            true => Index::DefaultVpcs,
+            false => Index::VpcNumber(Vni::of(&self.id).value()),
+        };
+        uses.chain([own]).collect()
     }
 }
 

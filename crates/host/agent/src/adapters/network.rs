@@ -39,6 +39,7 @@ impl Networks for HostNetworks {
                 mac: eni.mac.parse().map_err(|why| NetError::Mac { mac: eni.mac.clone(), why })?,
                 security_groups: eni.security_groups,
                 assign_public_ip: eni.assign_public_ip,
+                is_judged: eni.is_judged,
             };
             let made = self.0.attach_eni(&id?, spec).await;
             Ok(made.map(attached)?)

@@ -83,6 +83,7 @@ pub struct EniSpec {
     pub mac: String,
     pub security_groups: Vec<SecurityGroupId>,
     pub assign_public_ip: bool,
+    pub is_judged: bool,
     pub dns_servers: Vec<String>,
     pub dns_search: Vec<String>,
     pub private_dns_name: Option<String>,

@@ -172,6 +172,7 @@ fn parse_eni(task: &acs::Task) -> Result<EniSpec, InvalidTask> {
         mac: eni.mac_address.clone(),
         security_groups: groups.collect::<Result<_, _>>()?,
         assign_public_ip: eni.assign_public_ip.unwrap_or(true),
+        is_judged: eni.is_judged,
         dns_servers: eni.domain_name_servers.clone(),
         dns_search: eni.domain_name.clone(),
         private_dns_name: eni.private_dns_name.clone(),

@@ -25,10 +25,10 @@ use crate::nft::expr::Rule;
 use crate::nft::{Batch, DataType, Element, Hook, HookNumber, Value, Verdict};
 use crate::publish::Protocol;
 
-const ACL_OUT: &str = "acl_out_of";
-const ACL_IN: &str = "acl_in_of";
-const WAYS: &str = "way_of";
-const LEAVES: &str = "leaves_of";
+pub(super) const ACL_OUT: &str = "acl_out_of";
+pub(super) const ACL_IN: &str = "acl_in_of";
+pub(super) const WAYS: &str = "way_of";
+pub(super) const LEAVES: &str = "leaves_of";
 /// The public address of an interface, and the interface's of a public address.
 const PUBLIC: &str = "public_of";
 const PRIVATE: &str = "private_of";
@@ -71,7 +71,7 @@ impl Table {
             add_peer_ways(batch, feed, table);
         }
         for subnet in feed.subnets.values().filter(|subnet| subnet.vpc == *vpc) {
-            add_subnet(batch, feed, subnet);
+            add_subnet(batch, feed, subnet, None);
         }
         self.add_router_translation(batch, has_dns);
         let endpoints: Vec<&Endpoint> = world.endpoints.values().collect();
@@ -251,18 +251,18 @@ impl Table {
 
 /// Whether an interface of the subnet is reached by its public address: only where its table leads out by an
 /// internet gateway.
-fn is_reached(feed: &Feed, subnet: &Subnet) -> bool {
+pub(super) fn is_reached(feed: &Feed, subnet: &Subnet) -> bool {
     let leads = |table: &RouteTable| {
         table.routes.iter().any(|route| route.target == Target::InternetGateway)
     };
     table_of(feed, subnet).is_some_and(leads)
 }
 
-fn table_of<'f>(feed: &'f Feed, subnet: &Subnet) -> Option<&'f RouteTable> {
+pub(super) fn table_of<'f>(feed: &'f Feed, subnet: &Subnet) -> Option<&'f RouteTable> {
     feed.tables.get(&subnet.table).filter(|table| table.vpc == subnet.vpc)
 }
 
-fn add_acl(batch: &mut Batch, acl: &NetworkAcl) {
+pub(super) fn add_acl(batch: &mut Batch, acl: &NetworkAcl) {
     for (direction, entries) in [(Direction::In, &acl.ingress), (Direction::Out, &acl.egress)] {
         let chain = acl_chain(acl, direction);
         batch.add_chain(&chain);
@@ -278,14 +278,16 @@ fn add_acl(batch: &mut Batch, acl: &NetworkAcl) {
     }
 }
 
-/// Within a subnet its ACL is not asked.
-fn add_subnet(batch: &mut Batch, feed: &Feed, subnet: &Subnet) {
+/// Within a subnet its ACL is not asked. Where others have addresses of its range too, a set says who is in it.
+pub(super) fn add_subnet(batch: &mut Batch, feed: &Feed, subnet: &Subnet, members: Option<&str>) {
     for direction in [Direction::In, Direction::Out] {
         let chain = subnet_chain(subnet, direction);
         batch.add_chain(&chain);
-        let within = match direction {
-            Direction::In => Rule::new().source_in(subnet.range, true),
-            Direction::Out => Rule::new().destination_in(subnet.range, true),
+        let within = match (direction, members) {
+            (Direction::In, None) => Rule::new().source_in(subnet.range, true),
+            (Direction::Out, None) => Rule::new().destination_in(subnet.range, true),
+            (Direction::In, Some(members)) => Rule::new().source_in_set(members),
+            (Direction::Out, Some(members)) => Rule::new().destination_in_set(members),
         };
         batch.add_rule(&chain, within.then(Verdict::Accept).exprs());
         let asked = match feed.acl_of(subnet) {
@@ -297,7 +299,7 @@ fn add_subnet(batch: &mut Batch, feed: &Feed, subnet: &Subnet) {
 }
 
 /// The most specific first, and of two alike a blackhole.
-fn by_prefix(table: &RouteTable) -> Vec<&Route> {
+pub(super) fn by_prefix(table: &RouteTable) -> Vec<&Route> {
     let mut routes: Vec<_> = table.routes.iter().collect();
     routes.sort_by_key(|route| {
         (Reverse(route.destination.prefix()), route.target != Target::Blackhole)
@@ -306,7 +308,7 @@ fn by_prefix(table: &RouteTable) -> Vec<&Route> {
 }
 
 /// What gets out by a NAT gateway: what the table of its own subnet leads out.
-fn add_nat(batch: &mut Batch, feed: &Feed, nat: &NatGateway) {
+pub(super) fn add_nat(batch: &mut Batch, feed: &Feed, nat: &NatGateway) {
     let chain = chain_of("nat", nat.id.as_str());
     batch.add_chain(&chain);
     let subnet = feed.subnets.get(&nat.subnet).filter(|subnet| subnet.vpc == nat.vpc);
@@ -376,7 +378,7 @@ fn add_peer_ways(batch: &mut Batch, feed: &Feed, table: &RouteTable) {
     batch.add_rule(&chain, Rule::new().counted().then(Verdict::Drop).exprs());
 }
 
-fn chain_of(kind: &str, id: &str) -> String {
+pub(super) fn chain_of(kind: &str, id: &str) -> String {
     format!("{kind}_{}", id.replace('-', "_"))
 }
 
@@ -384,7 +386,7 @@ fn acl_chain(acl: &NetworkAcl, direction: Direction) -> String {
     directed(chain_of("acl", acl.id.as_str()), direction)
 }
 
-fn subnet_chain(subnet: &Subnet, direction: Direction) -> String {
+pub(super) fn subnet_chain(subnet: &Subnet, direction: Direction) -> String {
     directed(chain_of("in", subnet.id.as_str()), direction)
 }
 

@@ -56,6 +56,7 @@ impl Table {
         batch.add_rule("redirect_own", published.exprs());
 
         batch.add_base_chain("leave", nat(HookNumber::Postrouting, 100));
+        self.plane_leaves().iter().for_each(|rule| batch.add_rule("leave", rule.exprs()));
         let out = |from: Cidr| {
             let leaves = Rule::new().ipv4(true).outgoing(&links, false);
             leaves.source_in(from, true).destination_in(from, false).masquerade()

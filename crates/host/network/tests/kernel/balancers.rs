@@ -72,6 +72,7 @@ impl Setting {
                 range: self.range(24),
                 table: "rtb-00000001".parse().unwrap(),
                 acl: "acl-00000001".parse().unwrap(),
+                withheld: None,
             })
         });
         let acl =
@@ -108,6 +109,7 @@ impl Setting {
             mac: MacAddr::new([2, 0, 0, 0, 0, TASK]),
             security_groups: vec![BEHIND.parse().unwrap()],
             assign_public_ip: false,
+            is_judged: false,
         };
         let attached = world.runtime.block_on(network.attach_eni(&id("task"), spec)).unwrap();
         serve_at(&attached, 80);

@@ -75,6 +75,7 @@ pub(crate) fn spec(id: &str, address: Ipv4Addr, groups: &[&str]) -> EniSpec {
         mac: MacAddr::new([2, a, b, 0, c, d]),
         security_groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
         assign_public_ip: false,
+        is_judged: false,
     }
 }
 

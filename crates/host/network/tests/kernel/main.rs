@@ -16,6 +16,7 @@ mod life;
 mod links;
 mod names;
 mod peerings;
+mod plane;
 mod ports;
 mod ranges;
 mod reach;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::world::{HOST_OUTSIDE, OUTSIDE, World, at, eni, id, inside, on_a_host};
 
-const AMAZON: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
+pub(crate) const AMAZON: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
 
 fn question(number: u8) -> Vec<u8> {
     let mut message = vec![7, number, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4];
@@ -16,7 +16,7 @@ fn question(number: u8) -> Vec<u8> {
 }
 
 /// Answers every question with the question, over UDP and TCP.
-fn serve_names(world: &World) {
+pub(crate) fn serve_names(world: &World) {
     inside(&world.outside, || {
         let udp = UdpSocket::bind((OUTSIDE, 53)).unwrap();
         let tcp = TcpListener::bind((OUTSIDE, 53)).unwrap();
@@ -39,7 +39,7 @@ fn serve_names(world: &World) {
     });
 }
 
-fn ask_udp(server: Ipv4Addr, port: u16, number: u8) -> Option<u8> {
+pub(crate) fn ask_udp(server: Ipv4Addr, port: u16, number: u8) -> Option<u8> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
     socket.connect((server, port)).ok()?;

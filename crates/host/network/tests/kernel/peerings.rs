@@ -57,6 +57,7 @@ impl Told {
                 range: cidr(&format!("10.{number}.{subnet}.0/24")),
                 table: format!("rtb-00000{number}0{subnet}").parse().unwrap(),
                 acl: acl.id.clone(),
+                withheld: None,
             }));
         }
         self.0.put(Item::NetworkAcl(acl));
@@ -381,6 +382,7 @@ fn a_peer_takes_nothing_away_that_a_vpcs_own_tables_lead_elsewhere() {
             mac: MacAddr::new([2, 0, 0, 3, 1, 9]),
             security_groups: vec![OPEN.parse().unwrap()],
             assign_public_ip: false,
+            is_judged: false,
         };
         let in_three = world.runtime.block_on(network.attach_eni(&id("3-1-9"), spec)).unwrap();
         serve_at(&in_three, 80);

@@ -49,6 +49,7 @@ impl Told {
             range: cidr(&format!("10.0.{number}.0/24")),
             table: format!("rtb-{number:07x}{digit}").parse().unwrap(),
             acl: format!("acl-{number:07x}{digit}").parse().unwrap(),
+            withheld: None,
         }));
         self.feed.put(Item::RouteTable(RouteTable {
             id: format!("rtb-{number:07x}{digit}").parse().unwrap(),
@@ -475,6 +476,7 @@ fn an_interface_of_a_vpc_that_nobody_told_of_is_in_no_other_one() {
             mac: MacAddr::new([2, 0, 0, 0, 0, 9]),
             security_groups: vec![],
             assign_public_ip: false,
+            is_judged: false,
         };
         let refused = world.runtime.block_on(network.attach_eni(&id("stray"), odd)).unwrap_err();
         assert!(refused.to_string().contains(ONE), "{refused}");

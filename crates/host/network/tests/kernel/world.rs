@@ -184,6 +184,7 @@ pub(crate) fn eni(last: u8, groups: &[&str]) -> EniSpec {
         mac: MacAddr::new([2, 0, 0, 0, 1, last]),
         security_groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
         assign_public_ip: false,
+        is_judged: false,
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn entries(view: &View, account: AccountId, own_vpc: Option<&VpcId>) 
 }
 
 fn names(view: &View, row: &VpcEndpoint) -> Vec<EndpointName> {
-    // The default VPC is no row, and has both.
+    // The default VPC has both while it is no row.
     let vpc = view.vpcs.get(row.account, &row.vpc);
     let has_names = vpc.is_none_or(|vpc| vpc.dns_support && vpc.dns_hostnames);
     let interfaces = row.interface().into_iter().flat_map(|it| &it.zones);

@@ -19,8 +19,11 @@ use acs::task::{DockerVolume, HostVolume, Ipv4Address, NetworkInterface, Volume}
 use ecs_api as api;
 use longshore_types::DhcpOptionsId;
 use model::View;
-use model::task::{Desired, LaunchType, Task};
+use model::instance::Instance;
+use model::network::Network;
+use model::task::{Desired, LaunchType, Phase, Task};
 use model::vpc::Vpc;
+use plan::network_feed;
 
 pub(crate) use ahead::Ahead;
 pub use role::{Acting, Given, Roles, Unassumable, is_due};
@@ -36,8 +39,10 @@ pub struct Environment<'a> {
     pub view: &'a View,
     /// The endpoint of the region: `http://127.0.0.1:4566`.
     pub endpoint: &'a str,
-    /// The network part of the task's account.
-    pub vpc: &'a Vpc,
+    /// The VPC of the task's interface, or else what its account has for a default one, if it has that still.
+    pub vpc: Option<&'a Vpc>,
+    /// Whether the task's interface is in a default VPC that was changed.
+    pub is_judged: bool,
     /// Whether the agent is ours, which needs no endpoints spelled out.
     pub agent_is_ours: bool,
     /// What its execution is done with, and what its containers act with.
@@ -59,6 +64,37 @@ impl<'a> Environment<'a> {
         let Self { registry, local_registry, view, endpoint, agent_is_ours, .. } = *self;
         Registries { registry, local_registry, view, endpoint, agent_is_ours }
     }
+}
+
+/// The VPC of a task's interface is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VpcGone;
+
+/// What is told of a task as its VPC. One without an interface needs none, and its account may have deleted its default one.
+pub fn vpc_of(task: &Task, network: &Network<'_>) -> Result<Option<Vpc>, VpcGone> {
+    let default = || network.default_vpc().and_then(|vpc| network.whole_vpc(&vpc.id));
+    match &task.interface {
+        Some(interface) => {
+            let own = interface.own_vpc.as_ref();
+            let vpc = own.map_or_else(default, |own| network.whole_vpc(own));
+            vpc.map(Some).ok_or(VpcGone)
+        }
+        None => Ok(default()),
+    }
+}
+
+/// Whether a task's interface is in a default VPC that was changed.
+pub fn is_judged(task: &Task, network: &Network<'_>) -> bool {
+    let is_in_default = task.interface.as_ref().is_some_and(|it| it.own_vpc.is_none());
+    let default = || network.default_vpc();
+    is_in_default && default().is_some_and(|vpc| network_feed::is_judged(network, &vpc.id))
+}
+
+/// Whether a task that is to be started must not be by an agent: agents of earlier releases let all packets pass in a
+/// default VPC that was changed.
+pub fn is_beyond(agent: &Instance, task: &Task, network: &Network<'_>) -> bool {
+    let is_older = agent.makes_interfaces() && !agent.judges_default_vpcs();
+    is_older && task.phase <= Phase::Pending && is_judged(task, network)
 }
 
 /// A task that is wanted to run, in full.
@@ -93,7 +129,7 @@ pub fn of_task(
         group: Some(task.group.clone()),
         zone: task.zone.as_deref().map(str::to_owned),
         is_fenced: is_fenced(task, environment.view),
-        vpc_id: environment.agent_is_ours.then(|| environment.vpc.id.to_string()),
+        vpc_id: environment.vpc.filter(|_| environment.agent_is_ours).map(|vpc| vpc.id.to_string()),
         role_credentials: environment.roles.acting.credentials(environment.agent_is_ours).cloned(),
         execution_role_credentials: environment.roles.execution.clone(),
         ..acs::Task::default()
@@ -146,10 +182,10 @@ fn network_mode(definition: &api::TaskDefinition) -> String {
 
 /// The interface that the agent gives the task, as both agents read it.
 pub fn interfaces(task: &Task, environment: &Environment<'_>) -> Option<NetworkInterface> {
-    let interface = task.interface.as_ref()?;
-    let subnet = environment.vpc.subnet(&interface.subnet);
+    let (interface, vpc) = (task.interface.as_ref()?, environment.vpc?);
+    let subnet = vpc.subnet(&interface.subnet);
     let gateway = subnet.map(|subnet| format!("{}/{}", subnet.gateway(), subnet.block.prefix()));
-    let (domains, servers) = dhcp(task, &interface.private_dns_name, environment);
+    let (domains, servers) = dhcp(task, &interface.private_dns_name, vpc, environment.view);
     Some(NetworkInterface {
         attachment_arn: Some(task.attachment_arn(interface.attachment)),
         ec2_id: interface.eni.to_string(),
@@ -166,20 +202,16 @@ pub fn interfaces(task: &Task, environment: &Environment<'_>) -> Option<NetworkI
         private_dns_name: Some(interface.private_dns_name.clone()),
         security_groups: interface.security_groups.iter().map(ToString::to_string).collect(),
         assign_public_ip: Some(interface.assign_public_ip),
+        is_judged: environment.is_judged && environment.agent_is_ours,
         name: None,
     })
 }
 
 /// The domains and servers that names are looked for in: the VPC's DHCP options', as far as they say any.
-fn dhcp(
-    task: &Task,
-    private_dns_name: &str,
-    environment: &Environment<'_>,
-) -> (Vec<String>, Vec<String>) {
+fn dhcp(task: &Task, private_dns_name: &str, vpc: &Vpc, view: &View) -> (Vec<String>, Vec<String>) {
     const AMAZONS: &str = "AmazonProvidedDNS";
-    let id: Option<DhcpOptionsId> = environment.vpc.dhcp_options.parse().ok();
-    let rows = &environment.view.dhcp_options;
-    let options = id.and_then(|id| rows.get(task.scope.account, &id));
+    let id: Option<DhcpOptionsId> = vpc.dhcp_options.parse().ok();
+    let options = id.and_then(|id| view.dhcp_options.get(task.scope.account, &id));
     let values = |key| options.map(|options| options.values(key)).unwrap_or_default();
     let mut domains: Vec<String> = Vec::new();
     for domain in values("domain-name") {
@@ -188,7 +220,7 @@ fn dhcp(
     if domains.is_empty() {
         domains.extend(private_dns_name.split_once('.').map(|(_, domain)| domain.to_owned()));
     }
-    let resolver = environment.vpc.dns();
+    let resolver = vpc.dns();
     let server = |value: &String| match value == AMAZONS {
         true => Some(resolver),
         // There is no way to one of IPv6.

@@ -1,18 +1,19 @@
 use std::sync::Arc;
 
 use control::testing::TestControl;
-use control::testing::rows::{execution_role, task};
+use control::testing::rows::{execution_role, instance, task};
 use ecs_api as api;
-use longshore_types::{DeploymentId, RegionName, Timestamp};
+use longshore_types::{DeploymentId, InstanceId, RegionName, Timestamp};
 use model::ecr::{EcrRepository, TagMutability};
-use model::network::DhcpOptions;
+use model::instance::{ENI_ATTRIBUTE, Instance, JUDGES_ATTRIBUTE};
+use model::network::{DefaultVpcGone, DhcpOptions, Network, RouteTable};
 use model::tags::Tags;
 use model::task::{ContainerOverride, Desired, Overrides, Phase, Task, TaskService};
 use model::vpc::{AddressPlan, Vpc};
 use model::{IamRole, Row, Seq, View};
 use serde_json::{Value, json};
 
-use super::{Environment, Given, Roles, interfaces, of_stop, of_task};
+use super::{Environment, Given, Roles, VpcGone, interfaces, is_beyond, of_stop, of_task, vpc_of};
 
 fn vpc() -> Vpc {
     let region: RegionName = "us-east-1".parse().unwrap();
@@ -64,7 +65,8 @@ fn payload_of(mut task: Task, container: &Value, agent_is_ours: bool, view: &Vie
         registry: "127.0.0.1:4566",
         view,
         endpoint: "http://127.0.0.1:4566",
-        vpc: &vpc,
+        vpc: Some(&vpc),
+        is_judged: false,
         agent_is_ours,
         roles: &roles,
     };
@@ -357,6 +359,76 @@ fn what_is_kept_elsewhere_is_named_and_by_whom_it_is_kept() {
 }
 
 #[test]
+fn a_task_without_an_interface_needs_no_vpc_and_its_account_may_have_none() {
+    let (with, mut without) = (task(1), task(2));
+    without.interface = None;
+    let account = with.scope.account;
+    let region: RegionName = "us-east-1".parse().unwrap();
+    let mut view = View::default();
+    let plan = AddressPlan { block: "172.31.0.0/16".parse().unwrap(), bridge: None, seed: 7 };
+    view.put(Seq(1), &Row::from(plan));
+    let told = |view: &View, task: &Task| vpc_of(task, &Network::new(view, account, &region));
+    for task in [&with, &without] {
+        assert!(told(&view, task).unwrap().unwrap().is_default);
+    }
+    view.put(Seq(2), &Row::from(DefaultVpcGone { account }));
+    assert_eq!(told(&view, &with), Err(VpcGone));
+    assert_eq!(told(&view, &without), Ok(None));
+    let mut apart = with;
+    apart.interface.as_mut().unwrap().own_vpc = Some("vpc-0000000a".parse().unwrap());
+    assert_eq!(told(&view, &apart), Err(VpcGone), "nobody made it");
+    let environment = Environment {
+        local_registry: "127.0.0.1:4566",
+        registry: "127.0.0.1:4566",
+        view: &view,
+        endpoint: "http://127.0.0.1:4566",
+        vpc: None,
+        is_judged: false,
+        agent_is_ours: true,
+        roles: &Roles::default(),
+    };
+    let definition = definition(&json!({ "name": "web", "image": "hello" }));
+    let sent = of_task(&without, &definition, &environment);
+    assert_eq!((sent.vpc_id, sent.containers.len()), (None, 1));
+    assert!(sent.elastic_network_interfaces.is_empty());
+}
+
+#[test]
+fn in_a_default_vpc_that_was_changed_a_task_is_started_by_agents_that_judge_its_packets() {
+    let mut started = task(1);
+    let account = started.scope.account;
+    let region: RegionName = "us-east-1".parse().unwrap();
+    let mut view = View::default();
+    let plan = AddressPlan { block: "172.31.0.0/16".parse().unwrap(), bridge: None, seed: 7 };
+    let default = plan.default_network(account, &region);
+    view.put(Seq(1), &Row::from(plan));
+    let mut old = instance(InstanceId::from_bytes([1; 16]));
+    old.attributes.insert(ENI_ATTRIBUTE.to_owned(), Some("true".to_owned()));
+    let mut new = old.clone();
+    new.attributes.insert(JUDGES_ATTRIBUTE.to_owned(), Some("true".to_owned()));
+    let is_beyond = |view: &View, agent: &Instance, task: &Task| {
+        is_beyond(agent, task, &Network::new(view, account, &region))
+    };
+    started.phase = Phase::Pending;
+    assert!(!is_beyond(&view, &old, &started));
+    default.rows().iter().for_each(|row| drop(view.put(Seq(2), row)));
+    assert!(!is_beyond(&view, &old, &started), "packets go as they did");
+    let table = RouteTable { routes: vec![], ..RouteTable::clone(&default.table) };
+    view.put(Seq(3), &Row::from(table));
+    assert!(is_beyond(&view, &old, &started) && !is_beyond(&view, &new, &started));
+    let apart = |task: &Task| {
+        let mut task = task.clone();
+        task.interface.as_mut().unwrap().own_vpc = Some("vpc-0000000a".parse().unwrap());
+        task
+    };
+    assert!(!is_beyond(&view, &old, &apart(&started)));
+    let running = Task { phase: Phase::Running, ..started.clone() };
+    assert!(!is_beyond(&view, &old, &running), "it runs already");
+    let bridged = Task { interface: None, ..started };
+    assert!(!is_beyond(&view, &old, &bridged));
+}
+
+#[test]
 fn a_task_is_told_what_its_vpcs_dhcp_options_say() {
     let task = task(1);
     let vpc = Vpc { dhcp_options: "dopt-00000001".to_owned(), ..vpc() };
@@ -373,7 +445,8 @@ fn a_task_is_told_what_its_vpcs_dhcp_options_say() {
             registry: "127.0.0.1:4566",
             view: &view,
             endpoint: "http://127.0.0.1:4566",
-            vpc: &vpc,
+            vpc: Some(&vpc),
+            is_judged: false,
             agent_is_ours: true,
             roles: &Roles::default(),
         };

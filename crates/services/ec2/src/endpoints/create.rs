@@ -118,7 +118,6 @@ fn by_gateway(
     input: &api::CreateVpcEndpointRequest,
 ) -> Result<(String, EndpointKind), Refusal> {
     let service = service(it, input, true)?;
-    it.check_own(vpc.is_default, "routes")?;
     let others = [
         ("SubnetIds", input.subnet_ids.is_some()),
         ("SecurityGroupIds", input.security_group_ids.is_some()),

@@ -59,9 +59,8 @@ fn name_of(it: &api::ServiceDetail) -> Option<&str> {
 
 /// All of them, by name.
 fn all(caller: &Caller, network: &Network<'_>) -> Vec<api::ServiceDetail> {
-    let subnets = network.default().map(|it| it.subnets.as_slice()).unwrap_or_default();
-    let mut zones: Vec<(String, String)> =
-        subnets.iter().map(|subnet| (subnet.zone.clone(), subnet.zone_id.clone())).collect();
+    let zones = network.zones().map(|(name, id)| (name.to_owned(), id.to_owned()));
+    let mut zones: Vec<(String, String)> = zones.collect();
     zones.sort();
     let region = &caller.region;
     let detail = |name: &str, kind: api::ServiceType| api::ServiceDetail {

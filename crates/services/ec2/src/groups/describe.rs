@@ -52,7 +52,8 @@ pub(crate) async fn describe_security_groups(
     let missing = Kind::SecurityGroup.refused();
     let groups =
         by_id(groups, ids, |group: &api::SecurityGroup| group.group_id.as_deref(), missing)?;
-    let vpc = ec2.control.own_vpc(&view, caller)?.id.to_string();
+    let default = ec2.control.network(&view, account).default_vpc();
+    let vpc = default.map(|vpc| vpc.id.to_string()).unwrap_or_default();
     let by_name =
         |name: &str| GroupRefusal::NameMissing { name: name.to_owned(), vpc: vpc.clone() }.into();
     let names = input.group_names.as_deref();

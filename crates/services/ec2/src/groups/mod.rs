@@ -88,7 +88,8 @@ pub(crate) fn group_by_id(
 }
 
 fn default_vpc(ec2: &Ec2, view: &View, caller: &Caller) -> Result<VpcId, Refusal> {
-    ec2.control.vpc(view, caller.account).map(|vpc| vpc.id).ok_or(Refusal::NoDefaultVpc)
+    let default = ec2.control.network(view, caller.account).default_vpc();
+    default.map(|vpc| vpc.id.clone()).ok_or(Refusal::NoDefaultVpc)
 }
 
 /// Names differ in more than the case of their letters.

@@ -10,7 +10,7 @@ use model::{Key, SecurityGroupRule, View, WholeGroup};
 use store::Batch;
 
 use super::permission::{self, Asked, OldForm};
-use super::{GroupRef, GroupRefusal, arn, default_vpc, make_changeable, wire};
+use super::{GroupRef, GroupRefusal, arn, make_changeable, wire};
 use crate::Ec2;
 use crate::errors::{Kind, Refusal, unless_dry};
 use crate::limits::RULES_PER_CALL_MAX;
@@ -115,7 +115,7 @@ async fn revoke(ec2: &Ec2, caller: &Caller, request: Request) -> Result<Revoked,
             (None, None, Some(id)) => group_of_rule(view, caller, id)?,
             _ => group.find(ec2, view, caller)?,
         };
-        let is_default = default_vpc(ec2, view, caller)? == whole.group.vpc;
+        let is_default = ec2.control.network(view, caller.account).is_default(&whole.group.vpc);
         let mut revoked = Revoked::default();
         few(ids.len())?;
         by_ids(&mut revoked, &whole, is_egress, &ids)?;

@@ -142,7 +142,10 @@ fn network(
     caller: &Caller,
     kind: LaunchType,
 ) -> Result<api::NetworkConfiguration, ApiError> {
-    let vpc = ecs.control.own_vpc(view, caller)?;
+    let vpc = ecs.control.default_vpc(view, caller.account);
+    let vpc = vpc.filter(|vpc| !vpc.subnets.is_empty()).ok_or_else(|| {
+        Refusal::client("The account has no subnet of a default VPC, where such tasks are run.")
+    })?;
     let subnets = vpc.subnets.iter().map(|subnet| subnet.id.to_string());
     let is_fargate = kind == LaunchType::Fargate;
     Ok(api::NetworkConfiguration {

@@ -148,6 +148,7 @@ pub(super) fn row(
         | Key::VpcEndpoint(..)
         | Key::FlowLog(..)
         | Key::VpcPeering(..)
+        | Key::DefaultVpcGone(..)
         | Key::ElbBalancer(..)
         | Key::ElbGroup(..)
         | Key::ElbListener(..)
