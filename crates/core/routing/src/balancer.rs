@@ -279,18 +279,7 @@ mod tests {
             ports,
             from: from.parse().unwrap(),
         };
-        let mut balancer = Balancer {
-            id: BalancerId("balancer".to_owned()),
-            name: "app/web/0123456789abcdef".to_owned(),
-            account: "000000000000".to_owned(),
-            kind: Kind::Application,
-            scheme: Scheme::InternetFacing,
-            interfaces: vec![],
-            clients: None,
-            attributes: BalancerAttributes::default(),
-            cookie_key: None,
-            listeners: vec![],
-        };
+        let mut balancer = crate::tests::some_balancer();
         let [near, far] = ["192.0.2.7", "203.0.113.7"].map(|text| text.parse().unwrap());
         assert!(balancer.lets_in(far, 80, false), "it has no groups");
         balancer.clients = Some(vec![

@@ -33,6 +33,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 pub mod wire;
+mod zones;
 
 pub use balancer::{
     AccessLogs, Alpn, Balancer, BalancerAttributes, ClientRule, DesyncMode, ForwardedFor,
@@ -53,3 +54,4 @@ pub use rule::{
 };
 pub use source::{NotASource, Source};
 pub use table::{Certificate, Change, Endpoint, PublishedPort, Table, Update};
+pub use zones::Zones;

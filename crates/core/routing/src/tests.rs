@@ -156,7 +156,22 @@ fn a_transform_cannot_make_a_second_header() {
     assert_eq!(rules.default_rule().unwrap().rewritten_host("x"), Err(RewriteFailed));
 }
 
-fn some_group() -> TargetGroup {
+pub(crate) fn some_balancer() -> Balancer {
+    Balancer {
+        id: BalancerId("balancer".to_owned()),
+        name: "app/web/0123456789abcdef".to_owned(),
+        account: "000000000000".to_owned(),
+        kind: Kind::Application,
+        scheme: Scheme::InternetFacing,
+        interfaces: vec![],
+        clients: None,
+        attributes: BalancerAttributes::default(),
+        cookie_key: None,
+        listeners: vec![],
+    }
+}
+
+pub(crate) fn some_group() -> TargetGroup {
     TargetGroup {
         id: GroupId("group".to_owned()),
         protocol: TargetProtocol::Http,

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use longshore_types::{Clock, Timestamp};
 use routing::choose;
 use routing::{
-    Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, Listener, ListenerId,
-    Report, Rules, Table, TargetGroup, TargetProtocol, TargetReport, TargetState,
+    Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, InterfaceRef, Listener,
+    ListenerId,
+    Report, Rules, Table, TargetGroup, TargetProtocol, TargetReport, TargetState, Zones,
 };
 use tokio::sync::Notify;
 use tracing::warn;
@@ -217,23 +218,37 @@ impl LiveGroup {
         }
     }
 
+    /// Of which zones its targets are used for somebody who came to a balancer's interface; none: to the machine itself.
+    pub(crate) fn zones<'b>(
+        &self,
+        balancer: &'b Balancer,
+        came_to: Option<&'b InterfaceRef>,
+    ) -> Zones<'b> {
+        Zones::of(balancer, &self.group, came_to)
+    }
+
     /// Whether what a deregistered target still holds is cut when its delay is over. Flows of network balancers go on
     /// unless their group says otherwise.
     pub(crate) fn is_cut_at_the_end(&self) -> bool {
         is_cut_at_the_end(&self.group)
     }
 
+    /// The targets that are used for somebody.
+    fn used<'g>(&'g self, zones: Zones<'g>) -> impl Iterator<Item = &'g Arc<LiveTarget>> {
+        let targets = self.targets.iter().map(|(target, _)| target);
+        targets.filter(move |target| zones.has(target.zone.as_deref()))
+    }
+
     /// Chooses a target by the group's algorithm, leaving out those in `tried`, and takes hold of it.
     pub(crate) fn choose(
         &self,
+        zones: Zones<'_>,
         tried: &[Arc<LiveTarget>],
         seed: u64,
         now: Timestamp,
     ) -> Option<Lease> {
         let open: Vec<&Arc<LiveTarget>> = self
-            .targets
-            .iter()
-            .map(|(target, _)| target)
+            .used(zones)
             .filter(|target| !tried.iter().any(|tried| Arc::ptr_eq(tried, target)))
             .collect();
         // A target may go out of routing between the look and the hold; then it is looked at again.
@@ -253,30 +268,32 @@ impl LiveGroup {
     /// Chooses by a hash instead: the same flow comes to the same target while the targets are the same.
     pub(crate) fn choose_by_hash(
         &self,
+        zones: Zones<'_>,
         tried: &[Arc<LiveTarget>],
         hash: u64,
         now: Timestamp,
     ) -> Option<Lease> {
-        let candidates: Vec<_> =
-            self.targets.iter().map(|(target, _)| target.candidate(now)).collect();
+        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).collect();
+        let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
         let mut eligible = choose::eligible(&self.group, &candidates);
-        eligible.retain(|at| !tried.iter().any(|tried| Arc::ptr_eq(tried, &self.targets[*at].0)));
+        eligible.retain(|at| !tried.iter().any(|tried| Arc::ptr_eq(tried, targets[*at])));
         let count = u64::try_from(eligible.len()).ok()?;
         let first = usize::try_from(hash.checked_rem(count)?).ok()?;
         let (before, from) = eligible.split_at(first);
-        from.iter().chain(before).find_map(|at| self.targets[*at].0.lease())
+        from.iter().chain(before).find_map(|at| targets[*at].lease())
     }
 
     /// Takes hold of the very target that a cookie names, if it may be asked.
     pub(crate) fn hold(
         &self,
+        zones: Zones<'_>,
         is_it: impl Fn(&LiveTarget) -> bool,
         now: Timestamp,
     ) -> Option<Lease> {
-        let at = self.targets.iter().position(|(target, _)| is_it(target))?;
-        let candidates: Vec<_> =
-            self.targets.iter().map(|(target, _)| target.candidate(now)).collect();
+        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).collect();
+        let at = targets.iter().position(|target| is_it(target))?;
+        let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
         let is_eligible = choose::eligible(&self.group, &candidates).contains(&at);
-        if is_eligible { self.targets[at].0.lease() } else { None }
+        if is_eligible { targets[at].lease() } else { None }
     }
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use routing::{Action, Stickiness, TargetProtocol, choose};
+use routing::{Action, Stickiness, TargetProtocol, Zones, choose};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -16,6 +16,7 @@ use tracing::debug;
 
 use crate::http::tunnel;
 use crate::limits::{CONNECT_WAIT_MAX, PATIENCE_PAUSE, TRIES_MAX};
+use crate::listen::Door;
 use crate::live::{LiveGroup, LiveListener, Snapshot};
 use crate::pool;
 use crate::shared::{Phase, Shared};
@@ -26,13 +27,14 @@ use crate::target::{Lease, LiveTarget, until_cut};
 pub(crate) async fn pass<S>(
     shared: &Arc<Shared>,
     (snapshot, live): (Arc<Snapshot>, Arc<LiveListener>),
+    door: &Door,
     stream: S,
     (peer, local): (SocketAddr, SocketAddr),
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let idle = Duration::from_secs(u64::from(live.listener.attributes.tcp_idle_timeout_s));
-    let reached = reach(shared, &snapshot, &live, peer, local).await;
+    let reached = reach(shared, &snapshot, (&live, door), peer, local).await;
     drop((snapshot, live));
     let Some((group, lease, mut to_target)) = reached else { return };
     let (protocol, has_header) = (group.group.protocol, group.group.proxy_protocol_v2);
@@ -88,12 +90,13 @@ pub(crate) fn group_for<'s>(
 async fn reach(
     shared: &Shared,
     snapshot: &Snapshot,
-    live: &LiveListener,
+    (live, door): (&LiveListener, &Door),
     peer: SocketAddr,
     local: SocketAddr,
 ) -> Option<(Arc<LiveGroup>, Lease, TcpStream)> {
     let group = Arc::clone(group_for(snapshot, live, peer, local)?);
-    if let Some((lease, stream)) = connect(shared, &group, peer, local).await {
+    let zones = group.zones(&live.balancer, door.interface.as_ref());
+    if let Some((lease, stream)) = connect(shared, &group, zones, peer, local).await {
         return Some((group, lease, stream));
     }
     let patience = Duration::from_millis(u64::from(live.balancer.attributes.patience_ms));
@@ -110,7 +113,8 @@ async fn reach(
         version = newer.version;
         let live = newer.listeners.get(&live.listener.id)?;
         let group = Arc::clone(group_for(&newer, live, peer, local)?);
-        if let Some((lease, stream)) = connect(shared, &group, peer, local).await {
+        let zones = group.zones(&live.balancer, door.interface.as_ref());
+        if let Some((lease, stream)) = connect(shared, &group, zones, peer, local).await {
             return Some((group, lease, stream));
         }
     }
@@ -120,6 +124,7 @@ async fn reach(
 async fn connect(
     shared: &Shared,
     group: &LiveGroup,
+    zones: Zones<'_>,
     peer: SocketAddr,
     local: SocketAddr,
 ) -> Option<(Lease, TcpStream)> {
@@ -127,7 +132,7 @@ async fn connect(
     let now = shared.clock.now();
     let mut tried: Vec<Arc<LiveTarget>> = Vec::new();
     for _ in 0..TRIES_MAX {
-        let lease = group.choose_by_hash(&tried, flow, now)?;
+        let lease = group.choose_by_hash(zones, &tried, flow, now)?;
         match pool::tcp(&lease.target).await {
             Ok(stream) => return Some((lease, stream)),
             Err(error) => {

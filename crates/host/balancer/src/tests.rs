@@ -10,6 +10,7 @@ mod protocols;
 mod requests;
 mod smuggling;
 mod world;
+mod zones;
 
 use std::sync::Arc;
 

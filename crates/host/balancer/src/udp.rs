@@ -96,7 +96,8 @@ fn lease(
     }
     let group = tcp::group_for(&snapshot, live, peer, local)?;
     let flow = tcp::flow_hash(group, peer, local);
-    let lease = group.choose_by_hash(&[], flow, shared.clock.now())?;
+    let zones = group.zones(&live.balancer, door.interface.as_ref());
+    let lease = group.choose_by_hash(zones, &[], flow, shared.clock.now())?;
     Some((lease, shared.flows.take(&live.balancer.account)?))
 }
 

@@ -8,10 +8,11 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use elb_api as api;
 use model::elb::{Attributes, BalancerKind, ElbProtocol};
-use model::{ElbBalancer, ElbGroup, ElbListener};
+use model::{ElbBalancer, ElbGroup, ElbListener, Index};
 use store::Batch;
 
-use crate::Elb;
+use crate::targets::of_group as of_targets;
+use crate::{Elb, zonal};
 use crate::errors::{Refusal, invalid};
 use crate::limits::ATTRIBUTES_AT_ONCE_MAX;
 
@@ -78,8 +79,7 @@ const NETWORK: &[Known] = &[
     ("access_logs.s3.bucket", "", May::Default),
     ("access_logs.s3.prefix", "", May::Default),
     ("deletion_protection.enabled", "false", May::Flag),
-    // Targets of all zones are used.
-    ("load_balancing.cross_zone.enabled", "false", May::Alike(&["true", "false"])),
+    ("load_balancing.cross_zone.enabled", "false", May::Flag),
     ("dns_record.client_routing_policy", "any_availability_zone", May::Default),
     ("zonal_shift.config.enabled", "false", May::Default),
     ("secondary_ips.auto_assigned.per_subnet", "0", May::Default),
@@ -91,7 +91,7 @@ const GROUP_ALIKE: &[Known] = &[
     (
         "load_balancing.cross_zone.enabled",
         "use_load_balancer_configuration",
-        May::Alike(&["true", "use_load_balancer_configuration"]),
+        May::Word(&["true", "false", "use_load_balancer_configuration"]),
     ),
     ("target_group_health.dns_failover.minimum_healthy_targets.count", "1", May::Off(1, 1_000)),
     (
@@ -369,6 +369,13 @@ fn is_free_name(name: &str) -> bool {
         && !name.starts_with("x-forwarded-")
 }
 
+/// Targets of no zone and zones that are not crossed do not go together behind application balancers.
+pub(crate) fn outside_zones(target: &str) -> Refusal {
+    Refusal::Configuration(format!(
+        "The target '{target}' is in the Availability Zone 'all', which needs cross-zone load balancing to be turned on for the target group"
+    ))
+}
+
 /// What attributes of a group must be with each other.
 fn check_group(row: &ElbGroup, set: &Attributes) -> Result<(), ApiError> {
     let known = of_group(row).known;
@@ -379,6 +386,13 @@ fn check_group(row: &ElbGroup, set: &Attributes) -> Result<(), ApiError> {
     }
     if row.protocol.kind() == BalancerKind::Network {
         return Ok(());
+    }
+    if is_sticky && of("load_balancing.cross_zone.enabled") == "false" {
+        return Err(Refusal::Configuration(
+            "Stickiness cannot be enabled on target groups for which cross-zone load balancing is turned off"
+                .to_owned(),
+        )
+        .into());
     }
     let name = of("stickiness.app_cookie.cookie_name");
     if is_sticky && of("stickiness.type") == "app_cookie" && name.is_empty() {
@@ -525,6 +539,14 @@ pub(crate) async fn modify_target_group_attributes(
         let pairs = all(&table, &attributes);
         let row = Arc::new(ElbGroup { attributes, ..ElbGroup::clone(known) });
         let mut batch = Batch::on(view);
+        if row != *known && known.protocol.kind() == BalancerKind::Application && zonal::says_so(&row)
+        {
+            let mut targets = of_targets(view, caller.account, &known.path());
+            if let Some(outside) = targets.find(|target| target.zone.is_none()) {
+                return Err(outside_zones(&outside.id.target).into());
+            }
+            batch.rely(Index::ElbTargets(caller.account, known.path()));
+        }
         if row != *known {
             batch.put(row);
         }

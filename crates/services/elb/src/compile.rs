@@ -36,6 +36,7 @@ use crate::listeners::of_balancer;
 use crate::rules::of_listener;
 use crate::targets::{is_anothers, is_checked_elsewhere, of_group, published};
 use crate::ways::{Way, Ways, interfaces};
+use crate::zonal::Usage;
 
 /// Opens the private key of a certificate, in PEM; none of one that does not open.
 pub type OpenKey<'a> = &'a dyn Fn(&View, &AcmCertificate) -> Option<String>;
@@ -84,6 +85,7 @@ pub fn table(view: &View, means: &Means<'_>, host: Option<InstanceId>) -> Table 
         let account = row.scope.account;
         let ports = &*ports.entry(account).or_insert_with(|| published(view, account, is_own));
         let targets = of_group(view, account, &row.path()).map(|target| &**target);
+        let usage = Usage::of(view, row);
         let is_strange = is_checked_elsewhere(row, ports);
         let targets = targets
             .filter(|target| !is_strange && !is_anothers(view, row, ways.own_vpc(), target, ports))
@@ -91,7 +93,8 @@ pub fn table(view: &View, means: &Means<'_>, host: Option<InstanceId>) -> Table 
         let targets: Vec<(&ElbTarget, Way)> = targets.collect();
         let drains = targets.iter().any(|(target, _)| target.is_draining());
         (is_used || (drains && ways.may_hold())).then(|| {
-            let group = group(row, is_used, &targets);
+            let is_asked = |target: &ElbTarget| is_used && usage.unused(target).is_none();
+            let group = group(row, &is_asked, &targets);
             (group.id.clone(), group)
         })
     });
@@ -408,7 +411,12 @@ fn condition(condition: &ElbCondition) -> Condition {
     }
 }
 
-fn group(row: &ElbGroup, is_used: bool, targets: &[(&ElbTarget, Way)]) -> TargetGroup {
+fn group(
+    row: &ElbGroup,
+    is_asked: &dyn Fn(&ElbTarget) -> bool,
+    targets: &[(&ElbTarget, Way)],
+) -> TargetGroup {
+    let target = |(row, way): &(&ElbTarget, Way)| target(row, way.clone(), is_asked(row));
     let of = |key: &str| value_of_group(row, key);
     let is_application = row.protocol.kind() == BalancerKind::Application;
     TargetGroup {
@@ -457,7 +465,7 @@ fn group(row: &ElbGroup, is_used: bool, targets: &[(&ElbTarget, Way)]) -> Target
             _ => None,
         },
         avoids_outliers: false,
-        targets: targets.iter().map(|(row, way)| self::target(row, way.clone(), is_used)).collect(),
+        targets: targets.iter().map(target).collect(),
     }
 }
 
@@ -497,7 +505,7 @@ fn check(row: &ElbGroup) -> HealthCheck {
     }
 }
 
-fn target(row: &ElbTarget, by: Way, is_used: bool) -> Target {
+fn target(row: &ElbTarget, by: Way, is_asked: bool) -> Target {
     Target {
         key: TargetKey { id: row.id.target.to_string(), port: row.id.port },
         address: IpAddr::V4(row.address),
@@ -507,7 +515,7 @@ fn target(row: &ElbTarget, by: Way, is_used: bool) -> Target {
         state: match row.health {
             TargetHealth::Draining { until } => TargetState::Draining { until },
             TargetHealth::Initial | TargetHealth::Healthy | TargetHealth::Unhealthy(_)
-                if !is_used =>
+                if !is_asked =>
             {
                 TargetState::Unused
             }

@@ -206,9 +206,10 @@ pub(crate) fn render(view: &View, row: &ElbGroup) -> api::TargetGroup {
         healthy_threshold_count: number(check.healthy_count),
         unhealthy_threshold_count: number(check.unhealthy_count),
         health_check_path: check.path.clone(),
-        matcher: Some(match is_grpc {
-            true => api::Matcher { http_code: None, grpc_code: codes },
-            false => api::Matcher { http_code: codes, grpc_code: None },
+        // There is none of checks by TCP.
+        matcher: codes.map(|codes| match is_grpc {
+            true => api::Matcher { http_code: None, grpc_code: Some(codes) },
+            false => api::Matcher { http_code: Some(codes), grpc_code: None },
         }),
         load_balancer_arns: Some(balancers),
         target_type: Some(match row.targets {

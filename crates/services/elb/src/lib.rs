@@ -32,6 +32,7 @@ mod tagged;
 mod tags;
 mod targets;
 mod ways;
+mod zonal;
 
 use std::sync::Arc;
 

@@ -9,16 +9,18 @@ use control::Permission;
 use control::targets::{INSTANCE_ADDRESS, instance_name};
 use elb_api as api;
 use longshore_types::{AccountId, Timestamp, VpcId};
-use model::elb::{CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
+use model::elb::{BalancerKind, CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
 use model::instance::InstanceStatus;
 use model::vpc::{AddressPlanId, InterfaceId, region_account};
 use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
 use store::Batch;
 
 use crate::Elb;
+use crate::attributes::outside_zones;
 use crate::compile::IsOwn;
 use crate::errors::{Refusal, invalid};
 use crate::limits::TARGETS_OF_GROUP_MAX;
+use crate::zonal::{self, Unused, Usage};
 
 /// The targets of a group, by name.
 pub(crate) fn of_group<'v>(
@@ -224,6 +226,10 @@ pub(crate) async fn register_targets(
         for each in &given {
             let id = read_id(group, each)?;
             let (address, zone) = place(it, view, caller, group, each)?;
+            let is_application = group.protocol.kind() == BalancerKind::Application;
+            if zone.is_none() && is_application && zonal::says_so(group) {
+                return Err(outside_zones(&id.target).into());
+            }
             let known = view.elb_targets.get(account, &id);
             if known.is_some_and(|row| !row.is_draining()) {
                 continue;
@@ -292,19 +298,23 @@ pub(crate) async fn deregister_targets(
 /// A state, its reason and what that means.
 type Shown = (&'static str, Option<(&'static str, String)>);
 
-fn shown(it: &Elb, is_used: bool, row: &ElbTarget) -> Shown {
+fn shown(it: &Elb, unused: Option<Unused>, row: &ElbTarget) -> Shown {
     let because = |reason, text: &str| Some((reason, text.to_owned()));
+    if let Some(unused) = unused.filter(|_| !row.is_draining()) {
+        let why = match unused {
+            Unused::Group => {
+                "Target group is not configured to receive traffic from the load balancer"
+            }
+            Unused::Zone => {
+                "Target is in an Availability Zone that is not enabled for the load balancer"
+            }
+        };
+        return ("unused", because("Target.NotInUse", why));
+    }
     match row.health {
         TargetHealth::Draining { .. } => (
             "draining",
             because("Target.DeregistrationInProgress", "Target deregistration is in progress"),
-        ),
-        TargetHealth::Initial | TargetHealth::Healthy | TargetHealth::Unhealthy(_) if !is_used => (
-            "unused",
-            because(
-                "Target.NotInUse",
-                "Target group is not configured to receive traffic from the load balancer",
-            ),
         ),
         TargetHealth::Initial if it.feed.is_checked(row) => {
             ("initial", because("Elb.InitialHealthChecking", "Initial health checks in progress"))
@@ -327,10 +337,10 @@ fn shown(it: &Elb, is_used: bool, row: &ElbTarget) -> Shown {
 fn render(
     it: &Elb,
     group: &ElbGroup,
-    is_used: bool,
+    usage: &Usage,
     row: &ElbTarget,
 ) -> api::TargetHealthDescription {
-    let (state, reason) = shown(it, is_used, row);
+    let (state, reason) = shown(it, usage.unused(row), row);
     // Also while nobody asks there: clients read where checks go before a target has been asked.
     let port = group.check.port.unwrap_or(row.id.port);
     let is_ip = group.targets == GroupTargets::Ip;
@@ -370,13 +380,13 @@ pub(crate) async fn describe_target_health(
 ) -> Result<api::DescribeTargetHealthOutput, ApiError> {
     let view = it.read(caller, "elasticloadbalancing:DescribeTargetHealth")?;
     let group = it.group(&view, caller, &input.target_group_arn.unwrap_or_default())?;
-    let (is_used, account) = (is_used(&view, group), caller.account);
+    let (usage, account) = (Usage::of(&view, group), caller.account);
     let given = input.targets.unwrap_or_default();
     let mut shown = Vec::new();
     for each in &given {
         let id = read_id(group, each)?;
         shown.push(match view.elb_targets.get(account, &id) {
-            Some(row) => render(it, group, is_used, row),
+            Some(row) => render(it, group, &usage, row),
             None => {
                 let text = "Target is not registered to the target group".to_owned();
                 describe(&id, None, None, "unused", Some(("Target.NotRegistered", text)))
@@ -385,7 +395,7 @@ pub(crate) async fn describe_target_health(
     }
     if given.is_empty() {
         let rows = of_group(&view, account, &group.path());
-        shown.extend(rows.map(|row| render(it, group, is_used, row)));
+        shown.extend(rows.map(|row| render(it, group, &usage, row)));
     }
     Ok(api::DescribeTargetHealthOutput { target_health_descriptions: Some(shown) })
 }

@@ -10,13 +10,14 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use routing::ListenerId;
+use routing::{InterfaceRef, ListenerId};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
 use super::handle;
 use crate::impatient::Impatient;
 use crate::limits::{H2_REQUESTS_MAX, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::listen::Door;
 use crate::shared::{Phase, Shared};
 use crate::tls::TlsFacts;
 
@@ -25,6 +26,8 @@ use crate::tls::TlsFacts;
 pub(crate) struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) listener: ListenerId,
+    /// None: the machine's own address.
+    pub(crate) came_to: Option<InterfaceRef>,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) tls: Option<TlsFacts>,
@@ -49,7 +52,7 @@ pub(crate) struct Times {
 impl Client {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        listener: ListenerId,
+        Door { listener, interface: came_to, .. }: Door,
         (peer, local): (SocketAddr, SocketAddr),
         tls: Option<TlsFacts>,
         times: Times,
@@ -62,6 +65,7 @@ impl Client {
         Self {
             shared,
             listener,
+            came_to,
             peer,
             local,
             tls,

@@ -38,6 +38,8 @@ pub(super) enum Served {
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     pub(crate) listener: ListenerId,
+    /// The balancer's interface, where it is at one.
+    pub(crate) interface: Option<InterfaceRef>,
     /// At the machine's own address, where nobody but the balancer itself judges by its groups.
     is_local: bool,
     /// Which listener is meant says where the connection was going.
@@ -75,15 +77,18 @@ impl Door {
 
 impl Place {
     pub(super) fn served(&self) -> Served {
-        let door = |listener: &ListenerId, is_local| {
-            Served::Listener(Door { listener: listener.clone(), is_local, egress: None })
+        let door = |listener: &ListenerId, interface: Option<&InterfaceRef>| {
+            let (listener, interface) = (listener.clone(), interface.cloned());
+            let is_local = interface.is_none();
+            Served::Listener(Door { listener, interface, is_local, egress: None })
         };
         match self {
-            Self::Interface(listener, ..) => door(listener, false),
-            Self::Local(listener, ..) => door(listener, true),
+            Self::Interface(listener, _, interface, _) => door(listener, Some(interface)),
+            Self::Local(listener, ..) => door(listener, None),
             Self::Endpoint(endpoint, ..) => Served::Endpoint(endpoint.clone()),
             Self::Egress(interface) => Served::Listener(Door {
                 listener: ListenerId(interface.eni.clone()),
+                interface: None,
                 is_local: false,
                 egress: Some(Egress { interface: interface.clone() }),
             }),
@@ -185,8 +190,7 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
     // It delays small writes only.
     let _ = stream.set_nodelay(true);
     let snapshot = Arc::clone(&shared.snapshot.borrow());
-    let id = door.listener.clone();
-    let Some(live) = snapshot.listeners.get(&id).cloned() else { return };
+    let Some(live) = snapshot.listeners.get(&door.listener).cloned() else { return };
     let ends = (peer, local);
     if !door.lets_in(&live, ends, false) {
         return;
@@ -200,7 +204,7 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
             if !speaks(&shared, &stream, times.idle).await {
                 return;
             }
-            let mut client = Client::new(shared, id, ends, None, times);
+            let mut client = Client::new(shared, door, ends, None, times);
             client.is_h2 = is_h2;
             Box::pin(serve(client, stream)).await;
         }
@@ -209,14 +213,14 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
             drop((snapshot, live));
             let Some(stream) = shaken else { return };
             let facts = TlsFacts::of(stream.get_ref().1);
-            Box::pin(serve(Client::new(shared, id, ends, Some(facts), times), stream)).await;
+            Box::pin(serve(Client::new(shared, door, ends, Some(facts), times), stream)).await;
         }
         ListenerProtocol::Tcp | ListenerProtocol::TcpUdp => {
-            Box::pin(tcp::pass(&shared, (snapshot, live), stream, ends)).await;
+            Box::pin(tcp::pass(&shared, (snapshot, live), &door, stream, ends)).await;
         }
         ListenerProtocol::Tls => {
             let Some(stream) = Box::pin(shaken(&live, stream)).await else { return };
-            Box::pin(tcp::pass(&shared, (snapshot, live), stream, ends)).await;
+            Box::pin(tcp::pass(&shared, (snapshot, live), &door, stream, ends)).await;
         }
         // Nothing accepts for it.
         ListenerProtocol::Udp => {}

@@ -50,7 +50,7 @@ impl World {
     }
 
     /// What the process on a host says of all targets of its table.
-    async fn say_on(&self, host: Host, finding: Finding, in_flight: u32) {
+    pub(super) async fn say_on(&self, host: Host, finding: Finding, in_flight: u32) {
         let table = self.table_of(host);
         let targets = table.groups.values().flat_map(|group| {
             group.targets.iter().map(|target| TargetReport {

@@ -1,0 +1,109 @@
+//! Where a balancer sends what comes to a zone to the targets of that zone alone (`load_balancing.cross_zone.enabled`).
+//!
+//! What a target group says of itself counts before what its balancer does.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use longshore_types::AccountId;
+use model::elb::{BalancerKind, balancer_path};
+use model::{ElbBalancer, ElbGroup, ElbTarget, Index, Key, View};
+
+use crate::attributes::{value_of_balancer, value_of_group};
+
+const KEY: &str = "load_balancing.cross_zone.enabled";
+
+/// Whether the targets of a group are used within their own zones alone.
+pub(crate) fn is_zonal(row: &ElbBalancer, group: &ElbGroup) -> bool {
+    match value_of_group(group, KEY) {
+        "true" => false,
+        "false" => true,
+        _ => value_of_balancer(row, KEY) != "true",
+    }
+}
+
+/// Whether a group says so itself.
+pub(crate) fn says_so(group: &ElbGroup) -> bool {
+    value_of_group(group, KEY) == "false"
+}
+
+/// Whether the health of a group's targets may say which zones of a balancer are named.
+pub(crate) fn may_be_zonal(group: &ElbGroup) -> bool {
+    group.protocol.kind() == BalancerKind::Network || says_so(group)
+}
+
+/// The groups of an account that balancers of a kind forward to and that may be used so.
+pub(crate) fn may_have_some(view: &View, account: AccountId, kind: BalancerKind) -> bool {
+    kind == BalancerKind::Network || view.elb_groups.of(account).any(|group| says_so(group))
+}
+
+/// The groups that a balancer forwards to and whose targets are used so.
+pub(crate) fn groups_of<'v>(view: &'v View, row: &ElbBalancer) -> Vec<&'v Arc<ElbGroup>> {
+    let (account, path) = (row.scope.account, row.path());
+    let groups = view.elb_groups.of(account);
+    let groups = groups.filter(|group| may_be_zonal(group) && is_zonal(row, group));
+    let is_its = |group: &&Arc<ElbGroup>| {
+        let group = group.path();
+        let mut users = view.members(&Index::ElbUsers(account, Arc::clone(&group)));
+        users.any(|key| {
+            let (user, action) = match key {
+                Key::ElbListener(_, user) => {
+                    let row = view.elb_listeners.get(account, user);
+                    (user, row.map(|row| &row.default_action))
+                }
+                Key::ElbRule(_, user) => {
+                    (user, view.elb_rules.get(account, user).map(|row| &row.action))
+                }
+                _ => return false,
+            };
+            let mut forwards = action.iter().flat_map(|action| action.groups());
+            balancer_path(user) == &*path
+                && forwards.any(|each| each.group == group && each.weight > 0)
+        })
+    };
+    groups.filter(is_its).collect()
+}
+
+/// Why nobody asks a target of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unused {
+    Group,
+    Zone,
+}
+
+/// How a group is used by balancers.
+#[derive(Clone, Debug)]
+pub(crate) struct Usage {
+    is_used: bool,
+    /// The zones whose targets alone are asked; none: all are.
+    zones: Option<BTreeSet<String>>,
+}
+
+impl Usage {
+    pub(crate) fn of(view: &View, group: &ElbGroup) -> Self {
+        let account = group.scope.account;
+        let users = view.members(&Index::ElbUsers(account, group.path()));
+        let paths = users.filter_map(|key| match key {
+            Key::ElbListener(_, path) | Key::ElbRule(_, path) => Some(balancer_path(path)),
+            _ => None,
+        });
+        let balancers: BTreeSet<&str> = paths.collect();
+        let rows = balancers.iter().filter_map(|path| {
+            view.elb_balancers.get(account, &Arc::from(*path))
+        });
+        let rows: Vec<&Arc<ElbBalancer>> = rows.collect();
+        let is_zonal = !rows.is_empty() && rows.iter().all(|row| is_zonal(row, group));
+        let zones = rows.iter().flat_map(|row| &row.zones).map(|zone| zone.zone.clone());
+        Self { is_used: !balancers.is_empty(), zones: is_zonal.then(|| zones.collect()) }
+    }
+
+    /// None: it is asked. One outside the VPC is of every zone.
+    pub(crate) fn unused(&self, target: &ElbTarget) -> Option<Unused> {
+        let has = |zone: &str| self.zones.as_ref().is_none_or(|zones| zones.contains(zone));
+        match (self.is_used, target.zone.as_deref().is_none_or(has)) {
+            (false, _) => Some(Unused::Group),
+            (true, false) => Some(Unused::Zone),
+            (true, true) => None,
+        }
+    }
+}
