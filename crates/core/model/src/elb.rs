@@ -659,11 +659,24 @@ pub struct ElbTarget {
     pub zone: Option<String>,
     pub registered_at: Timestamp,
     pub health: TargetHealth,
+    /// Since when it is unhealthy, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy_since: Option<Timestamp>,
     #[serde(default)]
     pub task: Option<TargetTask>,
 }
 
 impl ElbTarget {
+    /// As it is from now on.
+    #[must_use]
+    pub fn with_health(&self, health: TargetHealth, now: Timestamp) -> Self {
+        let unhealthy_since = match health {
+            TargetHealth::Unhealthy(_) => Some(self.unhealthy_since.unwrap_or(now)),
+            TargetHealth::Initial | TargetHealth::Healthy | TargetHealth::Draining { .. } => None,
+        };
+        Self { health, unhealthy_since, ..self.clone() }
+    }
+
     pub fn is_draining(&self) -> bool {
         matches!(self.health, TargetHealth::Draining { .. })
     }

@@ -33,6 +33,10 @@ pub struct TargetGroup {
     /// `target_health_state.unhealthy.connection_termination.enabled` (network balancers).
     #[serde(default = "yes")]
     pub cut_when_unhealthy: bool,
+    /// `target_health_state.unhealthy.draining_interval_seconds`: where flows are not cut at once, they are after so long; 0: they
+    /// are not.
+    #[serde(default)]
+    pub unhealthy_draining_s: u32,
     /// `preserve_client_ip.enabled` (network balancers).
     #[serde(default)]
     pub preserve_client_ip: bool,

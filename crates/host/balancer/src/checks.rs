@@ -11,7 +11,8 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use routing::{
-    CheckPort, CheckProtocol, HealthCheck, Outcome, ProtocolVersion, TargetGroup, TargetState,
+    CheckPort, CheckProtocol, Finding, HealthCheck, Outcome, ProtocolVersion, TargetGroup,
+    TargetState,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
@@ -89,6 +90,8 @@ async fn attend(
     room: Arc<Semaphore>,
 ) {
     let mut next = Instant::now();
+    // When what is open with it ends, if it is unhealthy until then.
+    let mut cut_at: Option<Instant> = None;
     loop {
         let now = order.borrow_and_update().clone();
         let work = async {
@@ -114,27 +117,37 @@ async fn attend(
                         () = target.check_now.notified() => {}
                     }
                     let started = Instant::now();
-                    let Ok(_place) = room.acquire().await else { return started };
+                    let Ok(_place) = room.acquire().await else { return (started, false) };
                     let outcome = check(&shared, &now.group, &target).await;
                     let at = shared.clock.now();
-                    if target.checked(outcome, &now.group.health, at)
-                        && live::is_cut_when_unhealthy(&now.group)
-                    {
-                        target.cut();
-                    }
+                    let is_newly_unhealthy = target.checked(outcome, &now.group.health, at);
                     target.pool.sweep();
-                    started
+                    (started, is_newly_unhealthy)
                 }
             }
         };
         tokio::select! {
-            started = work => {
+            (started, is_newly_unhealthy) = work => {
                 let interval = u64::from(now.group.health.interval_s.max(1));
                 next = started + Duration::from_secs(interval);
+                if is_newly_unhealthy {
+                    let after = live::cut_after_unhealthy(&now.group);
+                    cut_at = after.map(|after| Instant::now() + after);
+                } else if target.finding() == Finding::Healthy {
+                    cut_at = None;
+                }
+            }
+            () = until(cut_at) => {
+                target.cut();
+                cut_at = None;
             }
             changed = order.changed() => {
                 if changed.is_err() {
                     return;
+                }
+                // From now on the time counts that targets have which go.
+                if target.is_out() {
+                    cut_at = None;
                 }
                 // A check that was broken off is made again with the new settings.
                 next = next.min(Instant::now() + Duration::from_secs(u64::from(
@@ -142,6 +155,13 @@ async fn attend(
                 )));
             }
         }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

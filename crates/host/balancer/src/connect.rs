@@ -184,6 +184,7 @@ fn group(client: &ConnectClient, endpoint: &ConnectEndpoint) -> TargetGroup {
         deregistration_delay_s: 0,
         cut_at_deregistration: true,
         cut_when_unhealthy: false,
+        unhealthy_draining_s: 0,
         preserve_client_ip: false,
         proxy_protocol_v2: false,
         healthy_count_min: 1,

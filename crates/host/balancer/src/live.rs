@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use longshore_types::{Clock, Timestamp};
 use routing::choose;
@@ -149,9 +150,14 @@ pub(crate) fn is_cut_at_the_end(group: &TargetGroup) -> bool {
     is_http(group) || group.cut_at_deregistration
 }
 
-/// Whether what is open with a target ends when it becomes unhealthy: flows do, requests may still be answered.
-pub(crate) fn is_cut_when_unhealthy(group: &TargetGroup) -> bool {
-    !is_http(group) && group.cut_when_unhealthy
+/// How long after a target has become unhealthy what is open with it ends; none: it goes on. Flows may end, requests may
+/// still be answered.
+pub(crate) fn cut_after_unhealthy(group: &TargetGroup) -> Option<Duration> {
+    match (is_http(group), group.cut_when_unhealthy, group.unhealthy_draining_s) {
+        (true, _, _) | (false, false, 0) => None,
+        (false, true, _) => Some(Duration::ZERO),
+        (false, false, seconds) => Some(Duration::from_secs(u64::from(seconds))),
+    }
 }
 
 fn is_http(group: &TargetGroup) -> bool {

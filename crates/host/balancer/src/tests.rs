@@ -4,6 +4,7 @@ mod bad_targets;
 mod connect;
 mod doors;
 mod draining;
+mod flows;
 mod handover;
 mod interfaces;
 mod protocols;

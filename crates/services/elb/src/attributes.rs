@@ -32,8 +32,6 @@ enum May {
     Header(usize),
     /// A header's name, or none: of one that nothing else goes by.
     HeaderName(usize),
-    /// One of these, which come to the same here: what another value asks for is not there.
-    Alike(&'static [&'static str]),
     /// What it is by default, and nothing else: what another value asks for is not there.
     Default,
 }
@@ -85,6 +83,9 @@ const NETWORK: &[Known] = &[
     ("secondary_ips.auto_assigned.per_subnet", "0", May::Default),
 ];
 
+const CUT_UNHEALTHY: &str = "target_health_state.unhealthy.connection_termination.enabled";
+const UNHEALTHY_DRAINING: &str = "target_health_state.unhealthy.draining_interval_seconds";
+
 const GROUP_ALIKE: &[Known] = &[
     ("deregistration_delay.timeout_seconds", "300", May::Number(0, 3_600)),
     ("stickiness.enabled", "false", May::Flag),
@@ -127,16 +128,11 @@ const GROUP_APPLICATION: &[Known] = &[
 
 const GROUP_NETWORK: &[Known] = &[
     ("stickiness.type", "source_ip", May::Word(&["source_ip"])),
-    // Flows end with the delay.
-    (
-        "deregistration_delay.connection_termination.enabled",
-        "false",
-        May::Alike(&["true", "false"]),
-    ),
+    ("deregistration_delay.connection_termination.enabled", "false", May::Flag),
     ("proxy_protocol_v2.enabled", "false", May::Flag),
     ("preserve_client_ip.enabled", "false", May::Default),
-    ("target_health_state.unhealthy.connection_termination.enabled", "true", May::Default),
-    ("target_health_state.unhealthy.draining_interval_seconds", "0", May::Default),
+    (CUT_UNHEALTHY, "true", May::Flag),
+    (UNHEALTHY_DRAINING, "0", May::Number(0, 360_000)),
 ];
 
 const LISTENER_HTTP: &[Known] = &[
@@ -201,8 +197,10 @@ fn of_group(row: &ElbGroup) -> Table {
     let is_datagram = matches!(row.protocol, ElbProtocol::Udp | ElbProtocol::TcpUdp);
     let known = GROUP_ALIKE.iter().chain(own).map(|(key, default, may)| match *key {
         "deregistration_delay.connection_termination.enabled" if is_datagram => {
-            (*key, "true", May::Default)
+            (*key, "true", *may)
         }
+        // Amazon has it that flows of datagrams cannot be ended so.
+        CUT_UNHEALTHY if is_datagram => (*key, "false", May::Default),
         _ => (*key, *default, *may),
     });
     Table {
@@ -240,6 +238,14 @@ fn of_listener(row: &ElbListener) -> Result<Table, ApiError> {
 /// What a group's attribute is, set or not.
 pub(crate) fn value_of_group<'a>(row: &'a ElbGroup, key: &str) -> &'a str {
     value(&of_group(row).known, &row.attributes, key)
+}
+
+/// For how long flows to a target of a group that has become unhealthy go on before they are ended; 0: there is no such time.
+pub(crate) fn unhealthy_draining_s(row: &ElbGroup) -> u32 {
+    match row.protocol.kind() {
+        BalancerKind::Application => 0,
+        BalancerKind::Network => value_of_group(row, UNHEALTHY_DRAINING).parse().unwrap_or(0),
+    }
 }
 
 pub(crate) fn value_of_balancer<'a>(row: &'a ElbBalancer, key: &str) -> &'a str {
@@ -328,12 +334,9 @@ fn check(what: &str, key: &str, value: &str, default: &str, may: May) -> Result<
             format!("the name of a header that nothing else goes by, of at most {max} characters"),
         ),
         May::Default if value == default => (true, String::new()),
-        May::Alike(words) if words.contains(&value) => (true, String::new()),
-        May::Default | May::Alike(_) => {
-            let alike = if let May::Alike(words) = may { words } else { &[default] };
+        May::Default => {
             return Err(Refusal::Unsupported(format!(
-                "The value '{value}' of the attribute '{key}' is not available in this region: it can only be '{}'",
-                alike.join("' or '")
+                "The value '{value}' of the attribute '{key}' is not available in this region: it can only be '{default}'"
             ))
             .into());
         }
@@ -385,6 +388,12 @@ fn check_group(row: &ElbGroup, set: &Attributes) -> Result<(), ApiError> {
         return invalid("You cannot enable stickiness on target groups with the TLS protocol");
     }
     if row.protocol.kind() == BalancerKind::Network {
+        if of(CUT_UNHEALTHY) == "true" && of(UNHEALTHY_DRAINING) != "0" {
+            return Err(Refusal::Configuration(format!(
+                "The attribute '{UNHEALTHY_DRAINING}' can only be other than '0' when '{CUT_UNHEALTHY}' is 'false'"
+            ))
+            .into());
+        }
         return Ok(());
     }
     if is_sticky && of("load_balancing.cross_zone.enabled") == "false" {

@@ -31,7 +31,7 @@ use routing::{
 };
 use traffic::{Peer, Traffic};
 
-use crate::attributes::{value_of_balancer, value_of_group};
+use crate::attributes::{unhealthy_draining_s, value_of_balancer, value_of_group};
 use crate::listeners::of_balancer;
 use crate::rules::of_listener;
 use crate::targets::{is_anothers, is_checked_elsewhere, of_group, published};
@@ -448,6 +448,7 @@ fn group(
         cut_at_deregistration: is_on(of("deregistration_delay.connection_termination.enabled")),
         cut_when_unhealthy: is_application
             || is_on(of("target_health_state.unhealthy.connection_termination.enabled")),
+        unhealthy_draining_s: unhealthy_draining_s(row),
         preserve_client_ip: is_on(of("preserve_client_ip.enabled")),
         proxy_protocol_v2: is_on(of("proxy_protocol_v2.enabled")),
         healthy_count_min: number(of(

@@ -221,7 +221,7 @@ fn judge(view: &View, known: &Known, now: Timestamp, batch: &mut Batch) {
             .map(|it| it.finding);
         let health = judged(findings, row.health);
         if health != row.health {
-            batch.put(ElbTarget { health, ..ElbTarget::clone(row) });
+            batch.put(row.with_health(health, now));
         }
     }
 }

@@ -16,7 +16,7 @@ use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
 use store::Batch;
 
 use crate::Elb;
-use crate::attributes::outside_zones;
+use crate::attributes::{outside_zones, unhealthy_draining_s};
 use crate::compile::IsOwn;
 use crate::errors::{Refusal, invalid};
 use crate::limits::TARGETS_OF_GROUP_MAX;
@@ -249,6 +249,7 @@ pub(crate) async fn register_targets(
                 // One that drains goes on: registered as another, what it has in flight would be cut.
                 registered_at: known.map_or(now, |row| row.registered_at),
                 health: TargetHealth::Initial,
+                unhealthy_since: None,
                 task: None,
             });
         }
@@ -264,7 +265,7 @@ pub(crate) async fn register_targets(
 /// A target that gets no new request from now on.
 pub(crate) fn drained(group: &ElbGroup, row: &ElbTarget, now: Timestamp) -> ElbTarget {
     let until = now.plus_ms(group.deregistration_delay_ms());
-    ElbTarget { health: TargetHealth::Draining { until }, ..row.clone() }
+    row.with_health(TargetHealth::Draining { until }, now)
 }
 
 pub(crate) async fn deregister_targets(
@@ -298,7 +299,7 @@ pub(crate) async fn deregister_targets(
 /// A state, its reason and what that means.
 type Shown = (&'static str, Option<(&'static str, String)>);
 
-fn shown(it: &Elb, unused: Option<Unused>, row: &ElbTarget) -> Shown {
+fn shown(it: &Elb, group: &ElbGroup, unused: Option<Unused>, row: &ElbTarget) -> Shown {
     let because = |reason, text: &str| Some((reason, text.to_owned()));
     if let Some(unused) = unused.filter(|_| !row.is_draining()) {
         let why = match unused {
@@ -323,6 +324,9 @@ fn shown(it: &Elb, unused: Option<Unused>, row: &ElbTarget) -> Shown {
             ("initial", because("Elb.RegistrationInProgress", "Target registration is in progress"))
         }
         TargetHealth::Healthy => ("healthy", None),
+        TargetHealth::Unhealthy(_) if is_keeping_flows(group, row, it.control.clock.now()) => {
+            ("unhealthy.draining", because("Target.FailedHealthChecks", "Health checks failed"))
+        }
         TargetHealth::Unhealthy(failure) => {
             let reason = match failure {
                 CheckFailure::Code(_) => "Target.ResponseCodeMismatch",
@@ -334,13 +338,19 @@ fn shown(it: &Elb, unused: Option<Unused>, row: &ElbTarget) -> Shown {
     }
 }
 
+/// Whether flows to an unhealthy target still go on for a while.
+fn is_keeping_flows(group: &ElbGroup, row: &ElbTarget, now: Timestamp) -> bool {
+    let interval_ms = u64::from(unhealthy_draining_s(group)) * 1_000;
+    row.unhealthy_since.is_some_and(|since| now.since_ms(since) < interval_ms)
+}
+
 fn render(
     it: &Elb,
     group: &ElbGroup,
     usage: &Usage,
     row: &ElbTarget,
 ) -> api::TargetHealthDescription {
-    let (state, reason) = shown(it, usage.unused(row), row);
+    let (state, reason) = shown(it, group, usage.unused(row), row);
     // Also while nobody asks there: clients read where checks go before a target has been asked.
     let port = group.check.port.unwrap_or(row.id.port);
     let is_ip = group.targets == GroupTargets::Ip;

@@ -13,6 +13,7 @@ use crate::Elb;
 use crate::feed::Host;
 
 mod certificates;
+mod flows;
 mod hosts;
 mod outside;
 mod registering;

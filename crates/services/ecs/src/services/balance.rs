@@ -265,6 +265,7 @@ impl<'t> Targets<'t> {
                 zone: task.zone.as_deref().map(str::to_owned),
                 registered_at: self.now,
                 health: TargetHealth::Initial,
+                unhealthy_since: None,
                 task: Some(TargetTask { service: self.snapshot.service.key(), task: task.id }),
             });
         }

@@ -7,7 +7,7 @@ use super::hosts::host;
 use super::*;
 
 impl World {
-    async fn network_balancer(&self, name: &str) -> String {
+    pub(super) async fn network_balancer(&self, name: &str) -> String {
         let input = api::CreateLoadBalancerInput {
             name: text(name),
             r#type: Some(api::LoadBalancerTypeEnum::Network),
@@ -18,7 +18,7 @@ impl World {
         made.load_balancers.unwrap().remove(0).load_balancer_arn.unwrap()
     }
 
-    async fn tcp_listener(&self, balancer: &str, group: &str) {
+    pub(super) async fn tcp_listener(&self, balancer: &str, group: &str) {
         let input = api::CreateListenerInput {
             load_balancer_arn: text(balancer),
             protocol: Some(api::ProtocolEnum::Tcp),
@@ -29,7 +29,7 @@ impl World {
         self.elb.create_listener(&self.root(), input).await.unwrap();
     }
 
-    async fn set_group(
+    pub(super) async fn set_group(
         &self,
         group: &str,
         pairs: &[(&str, &str)],
