@@ -295,6 +295,8 @@ pub enum GroupTargets {
     /// Container instances, with a port of theirs.
     Instance,
     Ip,
+    /// An application balancer, by its ARN.
+    Alb,
 }
 
 /// How a group's targets are checked.

@@ -1,5 +1,6 @@
 //! A balancer and its listeners.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
@@ -24,6 +25,9 @@ pub struct Balancer {
     /// its interfaces the host judges.
     #[serde(default)]
     pub clients: Option<Vec<ClientRule>>,
+    /// Network balancers that have it for a target; none: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub introducers: Option<Introducers>,
     #[serde(default)]
     pub attributes: BalancerAttributes,
     /// What stickiness cookies are sealed with, so that whoever has one by one of its interfaces is known at the others;
@@ -64,6 +68,20 @@ pub enum Scheme {
 }
 
 impl Balancer {
+    /// Whether whoever comes from an address may introduce another as its client.
+    pub fn has_introducer(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.introducers.as_ref().is_some_and(|it| it.addresses.contains(&address))
+    }
+
+    /// Whether a client that was introduced is let in to a port.
+    pub fn lets_introduced_in(&self, client: IpAddr, port: u16) -> bool {
+        let inside = self.introducers.iter().flat_map(|it| &it.inside);
+        client.is_loopback()
+            || inside.into_iter().any(|range| range.contains(client))
+            || self.lets_in(client, port, false)
+    }
+
     /// Whether its groups let a client in to a port.
     pub fn lets_in(&self, client: IpAddr, port: u16, is_datagram: bool) -> bool {
         let Some(rules) = &self.clients else { return true };
@@ -73,6 +91,17 @@ impl Balancer {
                 && rule.from.contains(client)
         })
     }
+}
+
+/// Who may say which client it is whose connection it passes on: by the header of PROXY protocol version 2, before anything
+/// else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introducers {
+    /// The interfaces of network balancers.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The ranges of the VPC. Clients in it were judged by the network balancer's groups alone.
+    #[serde(default)]
+    pub inside: Vec<Source>,
 }
 
 /// Clients that a security group lets in.

@@ -37,7 +37,7 @@ mod zones;
 
 pub use balancer::{
     AccessLogs, Alpn, Balancer, BalancerAttributes, ClientRule, DesyncMode, ForwardedFor,
-    Interface, InterfaceRef, Kind, Listener, ListenerAttributes, ListenerProtocol, Scheme,
+    Interface, InterfaceRef, Introducers, Kind, Listener, ListenerAttributes, ListenerProtocol, Scheme,
     SecretKey, TlsSettings, egress_listener,
 };
 pub use compiled::{CompiledRule, NotARegex, RewriteFailed, Rules, check_regex};

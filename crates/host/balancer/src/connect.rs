@@ -133,6 +133,7 @@ fn balancer(
         scheme: Scheme::Internal,
         interfaces: vec![],
         clients: None,
+        introducers: None,
         attributes: BalancerAttributes {
             idle_timeout_s: idle_s,
             client_keep_alive_s: FOREVER_S,
@@ -187,6 +188,7 @@ fn group(client: &ConnectClient, endpoint: &ConnectEndpoint) -> TargetGroup {
         unhealthy_draining_s: 0,
         preserve_client_ip: false,
         proxy_protocol_v2: false,
+        introduces_clients: false,
         healthy_count_min: 1,
         healthy_percent_min: None,
         cross_zone: None,

@@ -30,6 +30,8 @@ pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const EGRESS_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Such connections from one network; more are closed as they come.
 pub const EGRESS_WAITING_MAX: usize = 256;
+/// How long a network balancer may take to say whose connection it passes on.
+pub const INTRODUCTION_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a client may take for its TLS handshake.
 pub const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Connections to one target that are kept open unused.

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::http::tunnel;
+use crate::introduced::SIGNATURE;
 use crate::limits::{CONNECT_WAIT_MAX, PATIENCE_PAUSE, TRIES_MAX};
 use crate::listen::Door;
 use crate::live::{LiveGroup, LiveListener, Snapshot};
@@ -37,7 +38,8 @@ pub(crate) async fn pass<S>(
     let reached = reach(shared, &snapshot, (&live, door), peer, local).await;
     drop((snapshot, live));
     let Some((group, lease, mut to_target)) = reached else { return };
-    let (protocol, has_header) = (group.group.protocol, group.group.proxy_protocol_v2);
+    let protocol = group.group.protocol;
+    let has_header = group.group.proxy_protocol_v2 || group.group.introduces_clients;
     drop(group);
     let cut = lease.cut();
     if has_header {
@@ -163,8 +165,9 @@ fn hash(of: &impl Hash) -> u64 {
 }
 
 /// The header of PROXY protocol version 2.
-fn proxy_v2(peer: SocketAddr, local: SocketAddr) -> Vec<u8> {
-    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
+pub(crate) fn proxy_v2(peer: SocketAddr, local: SocketAddr) -> Vec<u8> {
+    let mut header = SIGNATURE.to_vec();
+    header.push(0x21);
     let canonical =
         |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
     match (canonical(peer), canonical(local)) {

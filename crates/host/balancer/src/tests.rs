@@ -7,6 +7,7 @@ mod draining;
 mod flows;
 mod handover;
 mod interfaces;
+mod introduced;
 mod protocols;
 mod requests;
 mod smuggling;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use elb_api as api;
-use model::elb::{Attributes, BalancerKind, ElbProtocol};
+use model::elb::{Attributes, BalancerKind, ElbProtocol, GroupTargets};
 use model::{ElbBalancer, ElbGroup, ElbListener, Index};
 use store::Batch;
 
@@ -195,11 +195,15 @@ fn of_group(row: &ElbGroup) -> Table {
         BalancerKind::Network => (GROUP_NETWORK, GROUP_APPLICATION),
     };
     let is_datagram = matches!(row.protocol, ElbProtocol::Udp | ElbProtocol::TcpUdp);
+    let is_alb = row.targets == GroupTargets::Alb;
     let known = GROUP_ALIKE.iter().chain(own).map(|(key, default, may)| match *key {
         "deregistration_delay.connection_termination.enabled" if is_datagram => {
             (*key, "true", *may)
         }
         // Amazon has it that flows of datagrams cannot be ended so.
+        // A balancer is told of its clients however that is done, and of nothing else.
+        "preserve_client_ip.enabled" if is_alb => (*key, "true", May::Default),
+        "proxy_protocol_v2.enabled" if is_alb => (*key, "false", May::Default),
         CUT_UNHEALTHY if is_datagram => (*key, "false", May::Default),
         _ => (*key, *default, *may),
     });

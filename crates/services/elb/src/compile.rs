@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use longshore_types::{AccountId, InstanceId};
 use model::elb::{
-    BalancerKind, ElbAction, ElbAlpn, ElbCondition, ElbProtocol, ElbRewrite, GroupVersion,
-    ListenerTls, TargetHealth, arn,
+    BalancerKind, ElbAction, ElbAlpn, ElbCondition, ElbProtocol, ElbRewrite, GroupTargets,
+    GroupVersion, ListenerTls, TargetHealth, arn,
 };
 use model::task::{Phase, Protocol};
 use model::{
@@ -31,6 +31,7 @@ use routing::{
 };
 use traffic::{Peer, Traffic};
 
+use crate::albs;
 use crate::attributes::{unhealthy_draining_s, value_of_balancer, value_of_group};
 use crate::listeners::of_balancer;
 use crate::rules::of_listener;
@@ -196,6 +197,7 @@ fn balancer(
         scheme: if row.is_internal { Scheme::Internal } else { Scheme::InternetFacing },
         interfaces: interfaces(view, row, host),
         clients: clients(view, row),
+        introducers: albs::introducers(view, row),
         attributes: balancer_attributes(row),
         cookie_key: Some(SecretKey((means.cookie_key)(&row.arn()))),
         listeners: listeners.map(|listener| self::listener(view, listener)).collect(),
@@ -451,6 +453,7 @@ fn group(
         unhealthy_draining_s: unhealthy_draining_s(row),
         preserve_client_ip: is_on(of("preserve_client_ip.enabled")),
         proxy_protocol_v2: is_on(of("proxy_protocol_v2.enabled")),
+        introduces_clients: row.targets == GroupTargets::Alb,
         healthy_count_min: number(of(
             "target_group_health.unhealthy_state_routing.minimum_healthy_targets.count",
         ))
@@ -506,10 +509,10 @@ fn check(row: &ElbGroup) -> HealthCheck {
     }
 }
 
-fn target(row: &ElbTarget, by: Way, is_asked: bool) -> Target {
+fn target(row: &ElbTarget, Way { by, at }: Way, is_asked: bool) -> Target {
     Target {
         key: TargetKey { id: row.id.target.to_string(), port: row.id.port },
-        address: IpAddr::V4(row.address),
+        address: IpAddr::V4(at),
         by,
         zone: row.zone.clone(),
         registered_at: row.registered_at,

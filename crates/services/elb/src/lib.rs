@@ -9,6 +9,7 @@
 //! balancer has confirmed that nothing is in flight to it, or its delay is over.
 
 mod actions;
+mod albs;
 mod attributes;
 mod balancers;
 mod certificates;

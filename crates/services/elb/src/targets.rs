@@ -16,6 +16,7 @@ use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
 use store::Batch;
 
 use crate::Elb;
+use crate::albs;
 use crate::attributes::{outside_zones, unhealthy_draining_s};
 use crate::compile::IsOwn;
 use crate::errors::{Refusal, invalid};
@@ -54,6 +55,7 @@ pub(crate) fn is_anothers(
             interface.is_some_and(|it| it.owner.account != row.scope.account || it.is_balancers())
         }
         GroupTargets::Instance => own_vpc.is_some() || !published.contains(&row.id.port),
+        GroupTargets::Alb => albs::of_target(view, row).is_none_or(|it| it.vpc != group.vpc),
     }
 }
 
@@ -89,11 +91,20 @@ fn place(
     it: &Elb,
     view: &View,
     caller: &Caller,
-    group: &ElbGroup,
+    batch: &mut Batch,
+    (group, target): (&ElbGroup, &TargetId),
     given: &api::TargetDescription,
 ) -> Result<(Ipv4Addr, Option<String>), ApiError> {
     let id = given.id.as_deref().unwrap_or_default();
     match group.targets {
+        GroupTargets::Alb => {
+            if given.availability_zone.is_some() {
+                return invalid("An Availability Zone cannot be specified for a target that is a load balancer");
+            }
+            albs::check(it, view, caller, batch, (group, target))?;
+            // Where it is reached depends on who goes there, and when.
+            Ok((Ipv4Addr::UNSPECIFIED, None))
+        }
         GroupTargets::Ip => {
             let Ok(address) = id.parse::<Ipv4Addr>() else {
                 return invalid(format!("The IP address '{id}' is not a valid IPv4 address"));
@@ -110,7 +121,7 @@ fn place(
                 );
                 return Err(Refusal::Target(message).into());
             }
-            let port = read_id(group, given)?.port;
+            let port = target.port;
             if !published_on(view, caller.account, row).contains(&port) {
                 let message =
                     format!("The port {port} of '{id}' is published by no task of this account");
@@ -225,7 +236,7 @@ pub(crate) async fn register_targets(
         let mut count = of_group(view, account, &group.path()).count();
         for each in &given {
             let id = read_id(group, each)?;
-            let (address, zone) = place(it, view, caller, group, each)?;
+            let (address, zone) = place(it, view, caller, &mut batch, (group, &id), each)?;
             let is_application = group.protocol.kind() == BalancerKind::Application;
             if zone.is_none() && is_application && zonal::says_so(group) {
                 return Err(outside_zones(&id.target).into());

@@ -12,6 +12,7 @@ use store::Batch;
 use crate::Elb;
 use crate::feed::Host;
 
+mod albs;
 mod certificates;
 mod flows;
 mod hosts;

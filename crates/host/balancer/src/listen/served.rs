@@ -16,6 +16,7 @@ use tracing::debug;
 use super::open::{Bound, Stop};
 use super::places::Place;
 use crate::http::connection::{Client, Times, serve};
+use crate::introduced;
 use crate::limits::{EGRESS_WAIT_MAX, HANDSHAKE_WAIT_MAX};
 use crate::live::{LiveListener, Snapshot};
 use crate::relay;
@@ -185,15 +186,27 @@ fn serve_at(shared: &Arc<Shared>, door: Door, stream: TcpStream, peer: SocketAdd
     });
 }
 
-async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: SocketAddr) {
+async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer: SocketAddr) {
     let Ok(local) = stream.local_addr() else { return };
     // It delays small writes only.
     let _ = stream.set_nodelay(true);
     let snapshot = Arc::clone(&shared.snapshot.borrow());
     let Some(live) = snapshot.listeners.get(&door.listener).cloned() else { return };
-    let ends = (peer, local);
+    let mut ends = (peer, local);
     if !door.lets_in(&live, ends, false) {
         return;
+    }
+    if live.balancer.has_introducer(peer.ip()) {
+        match introduced::client(&mut stream).await {
+            Ok(None) => {}
+            Ok(Some(client)) => {
+                if !live.balancer.lets_introduced_in(client.ip(), live.listener.port) {
+                    return;
+                }
+                ends.0 = client;
+            }
+            Err(error) => return debug!(%peer, %error, "nobody was introduced"),
+        }
     }
     let times = times(&live);
     // What serves is large, and made once the client says something; a table that is replaced is not kept for it.
