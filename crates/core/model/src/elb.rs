@@ -110,6 +110,13 @@ pub enum StandState {
     Leaving { at: Timestamp },
 }
 
+impl BalancerZone {
+    /// Whether nobody is to come to it any more.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.stand.state, StandState::Leaving { .. })
+    }
+}
+
 impl Stand {
     /// On a host from now on; none: on the region's own machine.
     pub fn coming(host: Option<InstanceId>, now: Timestamp) -> Self {
@@ -143,6 +150,9 @@ pub struct ElbBalancer {
     pub vpc: VpcId,
     /// By subnet.
     pub zones: Vec<BalancerZone>,
+    /// Interfaces in subnets that were taken away, which serve those who have come for a while. No name leads there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<BalancerZone>,
     pub security_groups: Vec<SecurityGroupId>,
     /// Whether the groups of a network balancer are not to judge what comes by PrivateLink. Nothing does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -166,7 +176,12 @@ impl ElbBalancer {
 
     /// Its interfaces on a host; none: on the region's own machine.
     pub fn zones_on(&self, host: Option<InstanceId>) -> impl Iterator<Item = &BalancerZone> {
-        self.zones.iter().filter(move |zone| zone.stand.host == host)
+        self.interfaces().filter(move |zone| zone.stand.host == host)
+    }
+
+    /// All its interfaces: those that leave are the last.
+    pub fn interfaces(&self) -> impl Iterator<Item = &BalancerZone> {
+        self.zones.iter().chain(&self.leaving)
     }
 
     /// Those by whose addresses its name is answered: those that serve, or all if none does; of them those whose zones have

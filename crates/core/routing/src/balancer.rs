@@ -68,6 +68,12 @@ pub enum Scheme {
 }
 
 impl Balancer {
+    /// Whether the interface to which somebody came is about to go.
+    pub fn is_leaving(&self, came_to: Option<&InterfaceRef>) -> bool {
+        let its = |it: &&Interface| came_to.is_some_and(|came_to| came_to.eni == it.eni);
+        self.interfaces.iter().find(its).is_some_and(|it| it.is_leaving)
+    }
+
     /// Whether whoever comes from an address may introduce another as its client.
     pub fn has_introducer(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -125,6 +131,9 @@ pub struct Interface {
     pub address: IpAddr,
     pub subnet: String,
     pub zone: String,
+    /// Whether it is about to go: clients are to come by others from now on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_leaving: bool,
 }
 
 impl Interface {

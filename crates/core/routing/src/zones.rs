@@ -51,6 +51,7 @@ mod tests {
             address: [10, 0, 0, 1].into(),
             subnet: "subnet-1".to_owned(),
             zone: zone.to_owned(),
+            is_leaving: false,
         }
     }
 

@@ -172,6 +172,9 @@ pub(crate) fn with_held(mut report: Report, before: Option<&Report>) -> Report {
         }
     }
     report.targets.extend(held.into_values().cloned());
+    let others = before.busy.iter().filter(|it| !report.busy.contains(it)).cloned();
+    let others: Vec<_> = others.collect();
+    report.busy.extend(others);
     report
 }
 

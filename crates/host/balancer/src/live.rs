@@ -3,7 +3,7 @@
 //! Each table makes a new snapshot; targets and turns are carried over. A request is decided by the snapshot of its
 //! beginning, but the choice of a target looks at the target itself, so that none that is out is chosen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,14 +11,15 @@ use std::time::Duration;
 use longshore_types::{Clock, Timestamp};
 use routing::choose;
 use routing::{
-    Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, InterfaceRef, Listener,
-    ListenerId,
+    Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, Interface,
+    InterfaceRef, Listener, ListenerId,
     Report, Rules, Table, TargetGroup, TargetProtocol, TargetReport, TargetState, Zones,
 };
 use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::http::CookieKey;
+use crate::shared::Counts;
 use crate::sockets::Sockets;
 use crate::target::{Lease, LiveTarget};
 use crate::tls;
@@ -121,6 +122,14 @@ impl Snapshot {
 
     pub(crate) fn is_settled(&self) -> bool {
         self.is_settled.load(Ordering::SeqCst)
+    }
+
+    /// The interfaces that are about to go and at which something is open.
+    pub(crate) fn busy(&self, open: &Counts) -> Vec<InterfaceRef> {
+        let interfaces = self.listeners.values().flat_map(|live| &live.balancer.interfaces);
+        let busy = interfaces.filter(|it| it.is_leaving && open.has(&it.eni));
+        let busy: BTreeSet<InterfaceRef> = busy.map(Interface::reference).collect();
+        busy.into_iter().collect()
     }
 
     /// What the region is told.

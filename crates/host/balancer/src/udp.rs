@@ -68,8 +68,9 @@ pub(crate) async fn serve(
         let _ = send.try_send(rest);
         flows.insert(peer, send);
         let socket = Arc::clone(&socket);
+        let open = door.interface.as_ref().map(|it| shared.at_interfaces.go_on(&it.eni));
         tasks.spawn(async move {
-            let _counted = counted;
+            let (_counted, _open) = (counted, open);
             if let Err(error) = flow(&socket, peer, lease, datagrams).await {
                 debug!(%peer, %error, "flow ended");
             }

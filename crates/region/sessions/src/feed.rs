@@ -40,7 +40,7 @@ pub(crate) fn balancers_on(
     home: Option<InstanceId>,
 ) -> impl Iterator<Item = &Arc<ElbBalancer>> {
     let is_here = move |zone: &BalancerZone| zone.stand.host.or(home) == Some(id);
-    view.elb_balancers.iter().filter(move |row| row.zones.iter().any(is_here))
+    view.elb_balancers.iter().filter(move |row| row.interfaces().any(is_here))
 }
 
 /// The VPCs in which balancers or interface endpoints have interfaces on a host.
@@ -65,8 +65,8 @@ pub(crate) fn host_of(
     match &row.user {
         InterfaceUser::Task { task, .. } => view.tasks.get(account, task)?.instance,
         InterfaceUser::Balancer { balancer } => {
-            let zones = &view.elb_balancers.get(account, balancer)?.zones;
-            zones.iter().find(|zone| zone.eni == row.eni)?.stand.host.or(home)
+            let mut zones = view.elb_balancers.get(account, balancer)?.interfaces();
+            zones.find(|zone| zone.eni == row.eni)?.stand.host.or(home)
         }
         InterfaceUser::VpcEndpoint { .. } => home,
         InterfaceUser::NatGateway { .. } | InterfaceUser::Person { .. } => None,

@@ -154,7 +154,7 @@ pub(crate) fn introducers(view: &View, row: &ElbBalancer) -> Option<Introducers>
     });
     let rows = users.filter_map(|path| view.elb_balancers.get(account, &path.into()));
     let addresses: BTreeSet<IpAddr> =
-        rows.flat_map(|row| &row.zones).map(|zone| IpAddr::V4(zone.address)).collect();
+        rows.flat_map(|row| row.interfaces()).map(|zone| IpAddr::V4(zone.address)).collect();
     (!addresses.is_empty()).then(|| Introducers { addresses, inside: blocks(view, row) })
 }
 

@@ -318,7 +318,7 @@ pub(crate) async fn delete_load_balancer(
             delete_rules(view, &mut batch, account, path);
             batch.delete(key);
         }
-        for zone in &row.zones {
+        for zone in row.interfaces() {
             place::leave(view, &mut batch, row, zone);
         }
         batch.delete(Key::ElbBalancer(account, row.path()));

@@ -140,6 +140,7 @@ fn endpoints(view: &View) -> BTreeMap<EndpointId, Endpoint> {
             address: zone.address.into(),
             subnet: zone.subnet.to_string(),
             zone: zone.zone.clone(),
+            is_leaving: false,
         });
         let account = row.account.to_string();
         let endpoint = Endpoint { account, interfaces: interfaces.collect() };

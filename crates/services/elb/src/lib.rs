@@ -164,8 +164,9 @@ impl RegionService for Elb {
         driver.register(feed::Publisher { control, feed });
         let (control, feed) = (Arc::clone(&self.control), Arc::clone(&self.feed));
         driver.register(health::HealthKeeper { control, feed });
-        let (control, heard_since) = (Arc::clone(&self.control), self.feed.since);
-        driver.register(standing::Standing { control, heard_since });
+        let (control, feed) = (Arc::clone(&self.control), Arc::clone(&self.feed));
+        let heard_since = self.feed.since;
+        driver.register(standing::Standing { control, feed, heard_since });
     }
 }
 

@@ -6,25 +6,42 @@ use aws_wire::ApiError;
 use control::Control;
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
 use longshore_types::Timestamp;
-use model::{Instance, Key, View};
+use model::elb::BalancerZone;
+use model::{ElbBalancer, Instance, Key, View};
 use plan::balancers::{Moment, Placement, place};
 use store::{Batch, Change};
 use tracing::info;
 
-use crate::feed::leads_somewhere;
+use crate::feed::{Feed, Known, leads_somewhere};
+use crate::health::is_fresh;
 use crate::limits::PLACED_ROWS_MAX;
+use crate::place::leave;
 
 /// Looks whenever balancers, what they forward to, or hosts changed, and when a time is over.
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) control: Arc<Control>,
+    pub(crate) feed: Arc<Feed>,
     /// Since when processes can say that they serve.
     pub(crate) heard_since: Timestamp,
 }
 
 impl Standing {
-    fn placement(control: &Control, view: &View, at: Moment) -> Placement {
-        place(view, |row: &Instance| control.access.is_of_own_machine(row), at)
+    fn placement(control: &Control, known: &Known, view: &View, at: Moment) -> Placement {
+        let is_busy = |zone: &BalancerZone| {
+            let node = known.nodes.get(&zone.stand.host).filter(|node| is_fresh(node, at.now));
+            node.is_some_and(|node| node.busy.contains(zone.eni.as_str()))
+        };
+        place(view, |row: &Instance| control.access.is_of_own_machine(row), &is_busy, at)
+    }
+}
+
+/// Takes away the interfaces that have left a balancer.
+fn take_away(view: &View, batch: &mut Batch, next: &ElbBalancer) {
+    let Some(row) = view.elb_balancers.get(next.scope.account, &next.path()) else { return };
+    let is_kept = |zone: &&BalancerZone| next.interfaces().any(|it| it.eni == zone.eni);
+    for zone in row.leaving.iter().filter(|zone| !is_kept(zone)) {
+        leave(view, batch, row, zone);
     }
 }
 
@@ -53,16 +70,18 @@ impl Reconciler for Standing {
 
     fn pass(&self, _: &NowAndThen) -> PassFuture<Result<Pass<()>, ApiError>> {
         let (control, heard_since) = (Arc::clone(&self.control), self.heard_since);
+        let known = self.feed.known();
         Box::pin(async move {
             let view = control.view();
             let at = |now| Moment { now, heard_since };
-            let placement = Self::placement(&control, &view, at(control.clock.now()));
+            let placement = Self::placement(&control, &known, &view, at(control.clock.now()));
             let is_cut = PLACED_ROWS_MAX < placement.changed.len();
             if !placement.changed.is_empty() {
                 let decided = control.decide(|view, now| {
-                    let placement = Self::placement(&control, view, at(now));
+                    let placement = Self::placement(&control, &known, view, at(now));
                     let mut batch = Batch::on(view);
                     for row in placement.changed.iter().take(PLACED_ROWS_MAX) {
+                        take_away(view, &mut batch, row);
                         batch.put(row.clone());
                     }
                     for (account, id) in &placement.chosen {

@@ -38,6 +38,7 @@ pub(crate) fn interfaces(
         address: IpAddr::V4(zone.address),
         subnet: zone.subnet.to_string(),
         zone: zone.zone.clone(),
+        is_leaving: zone.is_leaving(),
     });
     interfaces.collect()
 }

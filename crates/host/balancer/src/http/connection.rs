@@ -93,7 +93,14 @@ impl Client {
     fn is_over(&self) -> bool {
         let idle_ms = self.age_ms().saturating_sub(self.last_end_ms.load(Relaxed));
         let is_idle = self.open.load(Relaxed) == 0 && idle_ms >= ms(self.idle);
-        is_idle || self.is_last() || self.requests.load(Relaxed) >= H2_REQUESTS_MAX
+        is_idle || self.is_leaving() || self.is_last() || self.requests.load(Relaxed) >= H2_REQUESTS_MAX
+    }
+
+    /// Whether the interface that it came to is about to go.
+    fn is_leaving(&self) -> bool {
+        let snapshot = self.shared.snapshot.borrow();
+        let live = snapshot.listeners.get(&self.listener);
+        live.is_some_and(|live| live.balancer.is_leaving(self.came_to.as_ref()))
     }
 
     /// Counts a request as open until the value is dropped.

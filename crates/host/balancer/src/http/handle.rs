@@ -75,7 +75,7 @@ pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Respo
             }
         };
         headers::finish_answer(answer.headers_mut(), &live.listener.attributes);
-        if client.is_last() {
+        if client.is_last() || live.balancer.is_leaving(client.came_to.as_ref()) {
             set_last(&mut answer, client);
         }
         return match turn.entry.take() {

@@ -182,6 +182,7 @@ fn serve_at(shared: &Arc<Shared>, door: Door, stream: TcpStream, peer: SocketAdd
     )]
     tokio::spawn(async move {
         let _connection = connection;
+        let _open = door.interface.as_ref().map(|it| shared.at_interfaces.go_on(&it.eni));
         connected(shared, door, stream, peer).await;
     });
 }

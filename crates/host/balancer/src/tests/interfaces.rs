@@ -93,6 +93,7 @@ fn behind_an_interface() -> Table {
         address: [127, 0, 0, 1].into(),
         subnet: "subnet-00000001".to_owned(),
         zone: "eu-north-1a".to_owned(),
+        is_leaving: false,
     };
     group_of(&mut table).targets[0].by = Some(interface.reference());
     let balancer = balancer(&mut table);
@@ -117,6 +118,37 @@ async fn an_interface_is_listened_at_where_it_is_and_again_where_it_was_made_ane
     let second = appear(&place, "second");
     world.change(|_| {}).await;
     assert!(ask(&second).ends_with("second"));
+    world.end().await;
+    umount2(&place, MntFlags::MNT_DETACH).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_came_to_an_interface_that_is_about_to_go_is_told_so_and_it_is_said_who_is_there() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: needs root to make network namespaces");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("interface");
+    let world = World::on(behind_an_interface(), Arc::new(One(place.clone()))).await;
+    let there = appear(&place, "body");
+    ask(&there);
+    let mut kept = inside(&there, || TcpStream::connect("127.0.0.1:8080").unwrap());
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    kept.write_all(request).unwrap();
+    let mut answer = [0; 1024];
+    let size = kept.read(&mut answer).unwrap();
+    let head = String::from_utf8_lossy(&answer[..size]).to_ascii_lowercase();
+    assert!(!head.contains("connection: close"), "{head}");
+    world.change(|table| balancer(table).interfaces[0].is_leaving = true).await;
+    world.reported("somebody is there", |report| report.busy.len() == 1).await;
+    kept.write_all(request).unwrap();
+    let mut answer = String::new();
+    kept.read_to_string(&mut answer).unwrap();
+    assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
+    assert!(ask(&there).ends_with("body"), "who knows it from before is served");
+    world.change(|_| {}).await;
+    world.reported("nobody is there", |report| report.busy.is_empty()).await;
     world.end().await;
     umount2(&place, MntFlags::MNT_DETACH).unwrap();
 }

@@ -14,6 +14,7 @@ fn interface(number: u8, zone: &str) -> Interface {
         address: [10, 0, 0, number].into(),
         subnet: format!("subnet-0000000{number}"),
         zone: zone.to_owned(),
+        is_leaving: false,
     }
 }
 

@@ -39,7 +39,8 @@ impl World {
 
     pub(super) async fn place(&self) {
         let (control, heard_since) = (Arc::clone(&self.elb.control), self.elb.feed.since);
-        Standing { control, heard_since }.pass(&control::reconcile::NowAndThen).await.unwrap();
+        let feed = Arc::clone(&self.elb.feed);
+        Standing { control, feed, heard_since }.pass(&control::reconcile::NowAndThen).await.unwrap();
         self.publish();
     }
 
@@ -218,6 +219,71 @@ async fn a_host_whose_process_says_nothing_or_serves_no_more_is_not_named_and_th
     world.say_on(host(1), Finding::Healthy, 0).await;
     world.place().await;
     assert_eq!(world.stands(), [serves(1), coming(3)], "another host of the zone");
+}
+
+#[tokio::test]
+async fn an_interface_whose_subnet_is_taken_away_serves_on_until_nobody_is_there() {
+    let (world, _) = on_two_hosts().await;
+    for number in [1, 2] {
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    let balancer = || {
+        let view = world.elb.control.view();
+        view.elb_balancers.iter().next().map(|row| ElbBalancer::clone(row)).unwrap()
+    };
+    let subnets: Vec<_> = world.vpc().subnets.iter().map(|it| it.id.to_string()).collect();
+    let set = async |at: [usize; 2]| {
+        let input = api::SetSubnetsInput {
+            load_balancer_arn: text(&balancer().arn()),
+            subnets: Some(at.map(|at| subnets[at].clone()).to_vec()),
+            ..Default::default()
+        };
+        let zones = world.elb.set_subnets(&world.root(), input).await.unwrap();
+        let zones = zones.availability_zones.unwrap().into_iter();
+        zones.map(|zone| zone.subnet_id.unwrap()).collect::<Vec<_>>()
+    };
+    let eni = balancer().zones[1].eni.clone();
+    let has = |table: &Table| {
+        let interfaces = table.balancers.values().flat_map(|it| &it.interfaces);
+        interfaces.filter(|it| it.eni == eni.as_str()).map(|it| it.is_leaving).next()
+    };
+    let mut shown = set([0, 2]).await;
+    shown.sort();
+    let mut wanted = vec![subnets[0].clone(), subnets[2].clone()];
+    wanted.sort();
+    assert_eq!(shown, wanted, "it is shown no more");
+    assert!(balancer().named_zones().all(|zone| zone.eni != eni), "nor named");
+    assert_eq!(has(&world.table_of(host(2))), Some(true));
+    assert_eq!(world.elb.control.view().interfaces.len(), 3);
+    // One that is wanted again is as it was.
+    set([0, 1]).await;
+    assert_eq!(has(&world.table_of(host(2))), Some(false));
+    assert!(balancer().named_zones().any(|zone| zone.eni == eni));
+    set([0, 2]).await;
+    let busy = async |is_busy: bool| {
+        let table = world.table_of(host(2));
+        let interfaces = table.balancers.values().flat_map(|it| &it.interfaces);
+        let its = interfaces.map(routing::Interface::reference).collect::<Vec<_>>();
+        let report = Report {
+            version: table.version,
+            busy: if is_busy { its } else { vec![] },
+            ..Report::default()
+        };
+        world.elb.take_in(host(2), report).await.unwrap();
+        world.place().await;
+    };
+    world.test.env.advance_ms(31_000);
+    busy(true).await;
+    assert_eq!(has(&world.table_of(host(2))), Some(true));
+    busy(false).await;
+    assert_eq!(has(&world.table_of(host(2))), None);
+    let enis: Vec<_> = world.elb.control.view().interfaces.iter().map(|it| it.eni.clone()).collect();
+    assert!(!enis.contains(&eni) && enis.len() == 2, "{enis:?}");
+    // A balancer that is deleted leaves nothing behind.
+    set([0, 1]).await;
+    let input = api::DeleteLoadBalancerInput { load_balancer_arn: text(&balancer().arn()) };
+    world.elb.delete_load_balancer(&world.root(), input).await.unwrap();
+    assert!(world.elb.control.view().interfaces.is_empty());
 }
 
 #[tokio::test]
