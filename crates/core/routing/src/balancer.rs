@@ -178,6 +178,7 @@ pub struct BalancerAttributes {
     pub cross_zone: bool,
     pub access_logs: Option<AccessLogs>,
     pub connection_logs: Option<AccessLogs>,
+    pub health_check_logs: Option<AccessLogs>,
     /// How long a request or a connection waits for a target that takes connections; 0: not at all.
     pub patience_ms: u32,
     /// How long a request may take until the last byte of its answer; 0: as long as it takes.
@@ -200,6 +201,7 @@ impl Default for BalancerAttributes {
             cross_zone: true,
             access_logs: None,
             connection_logs: None,
+            health_check_logs: None,
             patience_ms: 0,
             request_timeout_s: 0,
         }

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::http::CookieKey;
+use crate::log::{CheckLogs, FileKey, check_logs};
 use crate::shared::Counts;
 use crate::sockets::Sockets;
 use crate::target::{Lease, LiveTarget};
@@ -31,6 +32,7 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: BTreeMap<ListenerId, Arc<LiveListener>>,
     pub(crate) groups: BTreeMap<GroupId, Arc<LiveGroup>>,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
+    check_logs: CheckLogs,
     /// Whether its targets are as its table has them: until then nothing of it is reported.
     is_settled: AtomicBool,
 }
@@ -89,6 +91,7 @@ impl Snapshot {
             listeners,
             groups,
             endpoints: table.endpoints.clone(),
+            check_logs: check_logs(table),
             is_settled: AtomicBool::new(false),
         }
     }
@@ -118,6 +121,11 @@ impl Snapshot {
             }
         }
         self.is_settled.store(true, Ordering::SeqCst);
+    }
+
+    /// Where checks of a group's targets are told of.
+    pub(crate) fn check_logs(&self, group: &GroupId) -> &[FileKey] {
+        self.check_logs.get(group).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn is_settled(&self) -> bool {

@@ -1,5 +1,9 @@
-//! Access logs in AWS's format: one line a request, compressed, in files of five minutes, in a directory in place of
-//! a bucket. They are best effort, as at AWS: what is not yet written when the process is killed is lost.
+//! Logs in AWS's format: one line a request, connection or check, compressed, in files of five minutes, in a directory in
+//! place of a bucket. They are best effort, as at AWS: what is not yet written when the process is killed is lost.
+
+mod checks;
+mod connections;
+mod flows;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,10 +20,14 @@ use http::header::USER_AGENT;
 use http::{Request, Version};
 use hyper::body::Incoming;
 use longshore_types::{Chain, Clock, Timestamp};
-use routing::{AccessLogs, Action, GroupId, Rule};
+use routing::{AccessLogs, Action, Balancer, GroupId, Rule};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
+
+pub(crate) use checks::{CheckLogs, Checked, check_logs};
+pub(crate) use connections::{Began, Came};
+pub(crate) use flows::FlowEntry;
 
 use crate::http::body::Exchange;
 use crate::http::connection::Client;
@@ -29,13 +37,48 @@ use crate::tls::TlsFacts;
 
 /// Which file a line belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct FileKey {
+pub(crate) struct FileKey {
+    kind: Kind,
     bucket: String,
     prefix: String,
     account: String,
     /// `app/name/0123456789abcdef`.
     balancer: String,
     node: IpAddr,
+}
+
+/// What lines are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Requests,
+    Connections,
+    Checks,
+    /// Connections of network balancers.
+    Flows,
+}
+
+impl Kind {
+    /// What names of files begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Requests | Self::Flows => "",
+            Self::Connections => "conn_log_",
+            Self::Checks => "health_check_log_",
+        }
+    }
+}
+
+impl FileKey {
+    fn new(kind: Kind, logs: &AccessLogs, balancer: &Balancer, node: IpAddr) -> Self {
+        Self {
+            kind,
+            bucket: logs.bucket.clone(),
+            prefix: logs.prefix.clone(),
+            account: balancer.account.clone(),
+            balancer: balancer.name.clone(),
+            node,
+        }
+    }
 }
 
 type Line = (FileKey, String);
@@ -45,6 +88,14 @@ type Line = (FileKey, String);
 pub(crate) struct LogSink {
     lines: mpsc::Sender<Line>,
     dropped: Arc<AtomicU64>,
+}
+
+impl LogSink {
+    fn write(&self, file: FileKey, line: String) {
+        if self.lines.try_send((file, line)).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
+        }
+    }
 }
 
 /// What will be one line; it is written when this is dropped, whatever became of the request.
@@ -98,13 +149,7 @@ impl Entry {
         Box::new(Self {
             sink: client.shared.logs.clone(),
             clock: Arc::clone(&client.shared.clock),
-            file: FileKey {
-                bucket: logs.bucket.clone(),
-                prefix: logs.prefix.clone(),
-                account: balancer.account.clone(),
-                balancer: balancer.name.clone(),
-                node: client.local.ip(),
-            },
+            file: FileKey::new(Kind::Requests, logs, balancer, client.local.ip()),
             created: client.shared.clock.now(),
             begun: Instant::now(),
             dispatched: None,
@@ -230,10 +275,7 @@ impl Drop for Entry {
         if self.is_moot {
             return;
         }
-        let line = (self.file.clone(), self.line());
-        if self.sink.lines.try_send(line).is_err() {
-            self.sink.dropped.fetch_add(1, Relaxed);
-        }
+        self.sink.write(self.file.clone(), self.line());
     }
 }
 
@@ -337,7 +379,7 @@ impl LogWriter {
         if dropped > 0 {
             warn!(
                 dropped,
-                "lines of access logs were dropped: they came faster than they are written"
+                "lines of logs were dropped: they came faster than they are written"
             );
         }
         let now = self.clock.now();
@@ -358,9 +400,14 @@ impl LogWriter {
         let day = end.civil().strftime("%Y/%m/%d").to_string();
         let stamp = end.civil().strftime("%Y%m%dT%H%M").to_string();
         let balancer = key.balancer.replace('/', ".");
-        let (node, count) = (key.node, self.count);
+        let (count, kind) = (self.count, key.kind.prefix());
+        // Amazon's network balancers do not say there at which address it was.
+        let node = match key.kind {
+            Kind::Flows => String::new(),
+            Kind::Requests | Kind::Connections | Kind::Checks => format!("{}_", key.node),
+        };
         let file = format!(
-            "{account}_elasticloadbalancing_{region}_{balancer}_{stamp}Z_{node}_{:x}{count:04x}.log.gz",
+            "{kind}{account}_elasticloadbalancing_{region}_{balancer}_{stamp}Z_{node}{:x}{count:04x}.log.gz",
             end.0 % 0x1_0000
         );
         let mut path = PathBuf::new();
@@ -395,6 +442,7 @@ mod tests {
         let (root, region) = (dir.path().to_owned(), "eu-north-1".to_owned());
         let (_sink, mut writer) = channel(root, region, Arc::new(SystemClock));
         let file = FileKey {
+            kind: Kind::Requests,
             bucket: "logs".to_owned(),
             prefix: String::new(),
             account: "000000000000".to_owned(),

@@ -116,6 +116,11 @@ impl Shared {
         self.waiting.count() > 0 || self.connections.count() > 0
     }
 
+    /// Names a connection in logs: `TID_…`.
+    pub(crate) fn trace(&self) -> String {
+        format!("TID_{:016x}{:016x}", self.seed(), self.seed())
+    }
+
     /// Another number each time, spread over all of `u64`; nobody's secret depends on it.
     pub(crate) fn seed(&self) -> u64 {
         routing::choose::spread(self.seeds.fetch_add(1, Relaxed))

@@ -19,6 +19,7 @@ use crate::introduced::SIGNATURE;
 use crate::limits::{CONNECT_WAIT_MAX, PATIENCE_PAUSE, TRIES_MAX};
 use crate::listen::Door;
 use crate::live::{LiveGroup, LiveListener, Snapshot};
+use crate::log::FlowEntry;
 use crate::pool;
 use crate::shared::{Phase, Shared};
 use crate::target::{Lease, LiveTarget, until_cut};
@@ -31,6 +32,7 @@ pub(crate) async fn pass<S>(
     door: &Door,
     stream: S,
     (peer, local): (SocketAddr, SocketAddr),
+    entry: Option<FlowEntry>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -41,6 +43,7 @@ pub(crate) async fn pass<S>(
     let protocol = group.group.protocol;
     let has_header = group.group.proxy_protocol_v2 || group.group.introduces_clients;
     drop(group);
+    let copied = entry.as_ref().map(|entry| Arc::clone(&entry.copied)).unwrap_or_default();
     let cut = lease.cut();
     if has_header {
         let header = proxy_v2(peer, local);
@@ -51,14 +54,14 @@ pub(crate) async fn pass<S>(
     let joined = async {
         match protocol {
             TargetProtocol::Tls => match pool::tls(to_target, &shared.to_targets.h1).await {
-                Ok(to_target) => drop(tunnel::relay(stream, to_target, idle).await),
+                Ok(to_target) => drop(tunnel::relay(stream, to_target, idle, &copied).await),
                 Err(error) => debug!(target = %lease.target.address, %error, "flow ended"),
             },
             TargetProtocol::Tcp
             | TargetProtocol::TcpUdp
             | TargetProtocol::Udp
             | TargetProtocol::Http
-            | TargetProtocol::Https => drop(tunnel::relay(stream, to_target, idle).await),
+            | TargetProtocol::Https => drop(tunnel::relay(stream, to_target, idle, &copied).await),
         }
     };
     tokio::select! {
@@ -66,6 +69,7 @@ pub(crate) async fn pass<S>(
         () = until_cut(cut) => {}
         () = shared.until(Phase::Over) => {}
     }
+    drop(entry);
 }
 
 /// The group that the listener's default action leads a flow to.

@@ -8,6 +8,7 @@ mod flows;
 mod handover;
 mod interfaces;
 mod introduced;
+mod logs;
 mod protocols;
 mod requests;
 mod smuggling;

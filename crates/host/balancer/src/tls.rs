@@ -22,6 +22,8 @@ use crate::live::LiveListener;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TlsFacts {
     pub(crate) is_h2: bool,
+    /// The protocol within that was agreed on (ALPN).
+    pub(crate) protocol: Option<String>,
     /// `TLSv1.3`.
     pub(crate) version: &'static str,
     /// In OpenSSL's name.
@@ -34,6 +36,9 @@ impl TlsFacts {
     pub(crate) fn of(connection: &ServerConnection) -> Self {
         Self {
             is_h2: connection.alpn_protocol() == Some(b"h2".as_slice()),
+            protocol: connection
+                .alpn_protocol()
+                .map(|name| String::from_utf8_lossy(name).into_owned()),
             version: match connection.protocol_version() {
                 Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
                 _ => "TLSv1.2",

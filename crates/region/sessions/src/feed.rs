@@ -544,6 +544,7 @@ pub(crate) mod tests {
             is_internal: true,
             vpc: vpc.parse().unwrap(),
             zones: vec![],
+            leaving: vec![],
             security_groups: vec![],
             exempts_private_links: false,
             attributes: BTreeMap::new(),

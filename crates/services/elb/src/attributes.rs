@@ -43,9 +43,9 @@ const APPLICATION: &[Known] = &[
     ("access_logs.s3.enabled", "false", May::Flag),
     ("access_logs.s3.bucket", "", May::Text(255)),
     ("access_logs.s3.prefix", "", May::Text(255)),
-    ("health_check_logs.s3.enabled", "false", May::Default),
-    ("health_check_logs.s3.bucket", "", May::Default),
-    ("health_check_logs.s3.prefix", "", May::Default),
+    ("health_check_logs.s3.enabled", "false", May::Flag),
+    ("health_check_logs.s3.bucket", "", May::Text(255)),
+    ("health_check_logs.s3.prefix", "", May::Text(255)),
     ("idle_timeout.timeout_seconds", "60", May::Number(1, 4_000)),
     ("deletion_protection.enabled", "false", May::Flag),
     ("routing.http2.enabled", "true", May::Flag),
@@ -67,15 +67,15 @@ const APPLICATION: &[Known] = &[
     ("waf.fail_open.enabled", "false", May::Default),
     ("routing.http.x_amzn_tls_version_and_cipher_suite.enabled", "false", May::Flag),
     ("zonal_shift.config.enabled", "false", May::Default),
-    ("connection_logs.s3.enabled", "false", May::Default),
-    ("connection_logs.s3.bucket", "", May::Default),
-    ("connection_logs.s3.prefix", "", May::Default),
+    ("connection_logs.s3.enabled", "false", May::Flag),
+    ("connection_logs.s3.bucket", "", May::Text(255)),
+    ("connection_logs.s3.prefix", "", May::Text(255)),
 ];
 
 const NETWORK: &[Known] = &[
-    ("access_logs.s3.enabled", "false", May::Default),
-    ("access_logs.s3.bucket", "", May::Default),
-    ("access_logs.s3.prefix", "", May::Default),
+    ("access_logs.s3.enabled", "false", May::Flag),
+    ("access_logs.s3.bucket", "", May::Text(255)),
+    ("access_logs.s3.prefix", "", May::Text(255)),
     ("deletion_protection.enabled", "false", May::Flag),
     ("load_balancing.cross_zone.enabled", "false", May::Flag),
     ("dns_record.client_routing_policy", "any_availability_zone", May::Default),
@@ -441,14 +441,16 @@ fn check_group(row: &ElbGroup, set: &Attributes) -> Result<(), ApiError> {
 
 fn check_balancer(row: &ElbBalancer, set: &Attributes) -> Result<(), ApiError> {
     let known = of_balancer(row).known;
-    let of = |what: &str| value(&known, set, &format!("access_logs.s3.{what}"));
-    let (bucket, prefix) = (of("bucket"), of("prefix"));
-    if of("enabled") == "true" && bucket.is_empty() {
-        return invalid("The attribute 'access_logs.s3.bucket' must be specified");
-    }
-    let is_inner = |text: &str| !text.split('/').any(|part| part == ".." || part == ".");
-    if !is_inner(prefix) || !is_inner(bucket) || bucket.contains('/') {
-        return invalid("The attributes 'access_logs.s3' name no bucket and prefix");
+    for kind in ["access_logs", "connection_logs", "health_check_logs"] {
+        let of = |what: &str| value(&known, set, &format!("{kind}.s3.{what}"));
+        let (bucket, prefix) = (of("bucket"), of("prefix"));
+        if of("enabled") == "true" && bucket.is_empty() {
+            return invalid(format!("The attribute '{kind}.s3.bucket' must be specified"));
+        }
+        let is_inner = |text: &str| !text.split('/').any(|part| part == ".." || part == ".");
+        if !is_inner(prefix) || !is_inner(bucket) || bucket.contains('/') {
+            return invalid(format!("The attributes '{kind}.s3' name no bucket and prefix"));
+        }
     }
     Ok(())
 }

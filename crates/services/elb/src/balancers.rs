@@ -161,6 +161,7 @@ fn decide(
         is_internal,
         vpc: places.vpc.clone(),
         zones: Vec::new(),
+        leaving: Vec::new(),
         security_groups: places.groups.clone(),
         exempts_private_links: false,
         attributes: Attributes::new(),

@@ -234,9 +234,6 @@ fn clients(view: &View, row: &ElbBalancer) -> Option<Vec<ClientRule>> {
 fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
     let of = |key: &str| value_of_balancer(row, key);
     let cross_zone = is_on(of("load_balancing.cross_zone.enabled"));
-    if row.kind == BalancerKind::Network {
-        return BalancerAttributes { cross_zone, ..BalancerAttributes::default() };
-    }
     let logs = |kind: &str| {
         let of = |what: &str| of(&format!("{kind}.s3.{what}"));
         is_on(of("enabled")).then(|| AccessLogs {
@@ -244,6 +241,10 @@ fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
             prefix: of("prefix").to_owned(),
         })
     };
+    if row.kind == BalancerKind::Network {
+        let access_logs = logs("access_logs");
+        return BalancerAttributes { cross_zone, access_logs, ..BalancerAttributes::default() };
+    }
     BalancerAttributes {
         idle_timeout_s: number(of("idle_timeout.timeout_seconds")),
         client_keep_alive_s: number(of("client_keep_alive.seconds")),
@@ -265,6 +266,7 @@ fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
         cross_zone,
         access_logs: logs("access_logs"),
         connection_logs: logs("connection_logs"),
+        health_check_logs: logs("health_check_logs"),
         ..BalancerAttributes::default()
     }
 }

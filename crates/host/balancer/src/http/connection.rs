@@ -57,7 +57,7 @@ impl Client {
         tls: Option<TlsFacts>,
         times: Times,
     ) -> Self {
-        let trace = format!("TID_{:016x}{:016x}", shared.seed(), shared.seed());
+        let trace = shared.trace();
         let is_h2 = tls.as_ref().is_some_and(|tls| tls.is_h2);
         let (opened, Times { keep_alive, idle }) = (Instant::now(), times);
         let (requests, open, last_end_ms) =

@@ -9,7 +9,7 @@ use routing::{EndpointId, InterfaceRef, ListenerId, ListenerProtocol, egress_lis
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
@@ -19,6 +19,7 @@ use crate::http::connection::{Client, Times, serve};
 use crate::introduced;
 use crate::limits::{EGRESS_WAIT_MAX, HANDSHAKE_WAIT_MAX};
 use crate::live::{LiveListener, Snapshot};
+use crate::log::{Began, Came, FlowEntry};
 use crate::relay;
 use crate::shared::{Counted, Phase, Shared};
 use crate::tcp;
@@ -214,27 +215,51 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
     match live.listener.protocol {
         ListenerProtocol::Http => {
             let is_h2 = live.listener.attributes.h2_prior_knowledge;
+            let came = Came::new(&live.balancer, live.listener.port, ends);
             drop((snapshot, live));
+            let trace = came.map(|came| {
+                let trace = shared.trace();
+                came.log(&shared, Began::Plain, &trace);
+                trace
+            });
             if !speaks(&shared, &stream, times.idle).await {
                 return;
             }
             let mut client = Client::new(shared, door, ends, None, times);
+            client.trace = trace.unwrap_or(client.trace);
             client.is_h2 = is_h2;
             Box::pin(serve(client, stream)).await;
         }
         ListenerProtocol::Https => {
+            let came = Came::new(&live.balancer, live.listener.port, ends);
+            let begun = Instant::now();
             let shaken = Box::pin(shaken(&live, stream)).await;
             drop((snapshot, live));
-            let Some(stream) = shaken else { return };
+            let trace = shared.trace();
+            let Some(stream) = shaken else {
+                if let Some(came) = came {
+                    came.log(&shared, Began::Failed, &trace);
+                }
+                return;
+            };
             let facts = TlsFacts::of(stream.get_ref().1);
-            Box::pin(serve(Client::new(shared, door, ends, Some(facts), times), stream)).await;
+            if let Some(came) = came {
+                came.log(&shared, Began::Tls(&facts, begun.elapsed()), &trace);
+            }
+            let mut client = Client::new(shared, door, ends, Some(facts), times);
+            client.trace = trace;
+            Box::pin(serve(client, stream)).await;
         }
         ListenerProtocol::Tcp | ListenerProtocol::TcpUdp => {
-            Box::pin(tcp::pass(&shared, (snapshot, live), &door, stream, ends)).await;
+            Box::pin(tcp::pass(&shared, (snapshot, live), &door, stream, ends, None)).await;
         }
         ListenerProtocol::Tls => {
+            let begun = Instant::now();
             let Some(stream) = Box::pin(shaken(&live, stream)).await else { return };
-            Box::pin(tcp::pass(&shared, (snapshot, live), &door, stream, ends)).await;
+            let facts = TlsFacts::of(stream.get_ref().1);
+            let by = (&shared.logs, &shared.clock);
+            let entry = FlowEntry::new(by, &live, ends, facts, begun.elapsed());
+            Box::pin(tcp::pass(&shared, (snapshot, live), &door, stream, ends, entry)).await;
         }
         // Nothing accepts for it.
         ListenerProtocol::Udp => {}

@@ -564,3 +564,38 @@ pub(super) const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
 pub(super) async fn get(address: SocketAddr) -> Option<Answered> {
     Caller::new(address).await.ask(GET).await
 }
+
+/// The names of log files below a directory, and what they say.
+pub(super) fn logged(dir: &std::path::Path) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let mut log = String::new();
+            let file = std::fs::File::open(&path).unwrap();
+            let mut text = flate2::read::GzDecoder::new(file);
+            std::io::Read::read_to_string(&mut text, &mut log).unwrap();
+            files.push((path.to_string_lossy().into_owned(), log));
+        }
+    }
+    files
+}
+
+/// The fields of a line, without quotes.
+pub(super) fn fields(line: &str) -> Vec<&str> {
+    let (mut fields, mut rest) = (Vec::new(), line);
+    while !rest.is_empty() {
+        let (field, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap(),
+            None => rest.split_once(' ').map_or((rest, ""), |(field, after)| (field, after)),
+        };
+        fields.push(field);
+        rest = after.trim_start_matches(' ');
+    }
+    fields
+}
