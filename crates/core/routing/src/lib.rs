@@ -37,8 +37,8 @@ mod zones;
 
 pub use balancer::{
     AccessLogs, Alpn, Balancer, BalancerAttributes, ClientRule, DesyncMode, ForwardedFor,
-    Interface, InterfaceRef, Introducers, Kind, Listener, ListenerAttributes, ListenerProtocol, Scheme,
-    SecretKey, TlsSettings, egress_listener,
+    Interface, InterfaceRef, Introducers, Kind, Listener, ListenerAttributes, ListenerProtocol,
+    Scheme, SecretKey, TlsSettings, egress_listener,
 };
 pub use compiled::{CompiledRule, NotARegex, RewriteFailed, Rules, check_regex};
 pub use group::{

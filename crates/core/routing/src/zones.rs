@@ -32,9 +32,9 @@ impl<'b> Zones<'b> {
     pub fn has(&self, zone: Option<&str>) -> bool {
         match (self, zone) {
             (Self::All, _) | (Self::Of { .. }, None) => true,
-            (Self::Of { interfaces, came_to }, Some(zone)) => interfaces.iter().any(|it| {
-                it.zone == zone && came_to.is_none_or(|came_to| came_to.eni == it.eni)
-            }),
+            (Self::Of { interfaces, came_to }, Some(zone)) => interfaces
+                .iter()
+                .any(|it| it.zone == zone && came_to.is_none_or(|came_to| came_to.eni == it.eni)),
         }
     }
 }
@@ -73,16 +73,19 @@ mod tests {
     }
 
     #[test]
-    fn who_came_to_an_interface_gets_targets_of_its_zone_and_to_the_machine_of_all_that_are_there() {
+    fn who_came_to_an_interface_gets_targets_of_its_zone_and_to_the_machine_of_all_that_are_there()
+    {
         let mut balancer = some_balancer();
         balancer.attributes.cross_zone = false;
         balancer.interfaces = vec![interface("eni-1", "a"), interface("eni-2", "b")];
         let group = some_group();
         let first = balancer.interfaces[0].reference();
         let gone = InterfaceRef { eni: "eni-3".to_owned(), own_vpc: None };
-        for (came_to, zones) in
-            [(Some(&first), [true, false, false]), (None, [true, true, false]), (Some(&gone), [false; 3])]
-        {
+        for (came_to, zones) in [
+            (Some(&first), [true, false, false]),
+            (None, [true, true, false]),
+            (Some(&gone), [false; 3]),
+        ] {
             let has = Zones::of(&balancer, &group, came_to);
             assert_eq!(["a", "b", "c"].map(|zone| has.has(Some(zone))), zones, "{came_to:?}");
             assert!(has.has(None), "one outside the VPC is of every zone");

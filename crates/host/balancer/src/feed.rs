@@ -111,7 +111,7 @@ pub(crate) async fn follow(
         }
         is_away = false;
         if update == Update::Unchanged {
-            if listeners.is_missing_some(&table) {
+            if listeners.may_change(&table) {
                 let _stays = served.stays().await;
                 let before = listeners.said();
                 listeners.follow(&table).await;

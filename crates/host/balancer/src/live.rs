@@ -11,9 +11,9 @@ use std::time::Duration;
 use longshore_types::{Clock, Timestamp};
 use routing::choose;
 use routing::{
-    Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, Interface,
-    InterfaceRef, Listener, ListenerId,
-    Report, Rules, Table, TargetGroup, TargetProtocol, TargetReport, TargetState, Zones,
+    Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, Interface, InterfaceRef,
+    Listener, ListenerId, Report, Rules, Table, TargetGroup, TargetProtocol, TargetReport,
+    TargetState, Zones,
 };
 use tokio::sync::Notify;
 use tracing::warn;

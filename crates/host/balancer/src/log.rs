@@ -377,10 +377,7 @@ impl LogWriter {
     async fn close_all(&mut self) {
         let dropped = self.dropped.swap(0, Relaxed);
         if dropped > 0 {
-            warn!(
-                dropped,
-                "lines of logs were dropped: they came faster than they are written"
-            );
+            warn!(dropped, "lines of logs were dropped: they came faster than they are written");
         }
         let now = self.clock.now();
         self.bytes = 0;

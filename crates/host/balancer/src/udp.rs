@@ -69,8 +69,9 @@ pub(crate) async fn serve(
         flows.insert(peer, send);
         let socket = Arc::clone(&socket);
         let open = door.interface.as_ref().map(|it| shared.at_interfaces.go_on(&it.eni));
+        let users = door.users.clone();
         tasks.spawn(async move {
-            let (_counted, _open) = (counted, open);
+            let _held = (counted, open, users);
             if let Err(error) = flow(&socket, peer, lease, datagrams).await {
                 debug!(%peer, %error, "flow ended");
             }

@@ -91,7 +91,8 @@ fn of<'v>(
     account: AccountId,
     arn: &str,
 ) -> impl Iterator<Item = &'v Arc<ElbTarget>> {
-    let targets = groups(view, account).flat_map(move |group| of_group(view, account, &group.path()));
+    let targets =
+        groups(view, account).flat_map(move |group| of_group(view, account, &group.path()));
     targets.filter(move |target| *target.id.target == *arn)
 }
 
@@ -163,7 +164,8 @@ fn blocks(view: &View, row: &ElbBalancer) -> Vec<Source> {
     let blocks = match view.own_vpc(row.scope.account, &row.vpc) {
         Some(vpc) => {
             let vpc = view.vpcs.get(row.scope.account, &vpc);
-            let blocks = vpc.iter().flat_map(|vpc| std::iter::once(&vpc.first).chain(&vpc.secondary));
+            let blocks =
+                vpc.iter().flat_map(|vpc| std::iter::once(&vpc.first).chain(&vpc.secondary));
             blocks.map(|block| block.block).collect::<Vec<_>>()
         }
         None => {

@@ -11,10 +11,10 @@ use model::elb::{Attributes, BalancerKind, ElbProtocol, GroupTargets};
 use model::{ElbBalancer, ElbGroup, ElbListener, Index};
 use store::Batch;
 
-use crate::targets::of_group as of_targets;
-use crate::{Elb, zonal};
 use crate::errors::{Refusal, invalid};
 use crate::limits::ATTRIBUTES_AT_ONCE_MAX;
+use crate::targets::of_group as of_targets;
+use crate::{Elb, zonal};
 
 /// What an attribute may be.
 #[derive(Clone, Copy, Debug)]

@@ -110,20 +110,21 @@ pub fn table(view: &View, means: &Means<'_>, host: Option<InstanceId>) -> Table 
     }
 }
 
-/// The ports of a machine that are chosen for tasks there: a task that finds one taken does not start, a listener finds
+/// The ports of a machine that its agent keeps for the machine itself, and those that are chosen for tasks there: a task that finds one taken does not start, a listener finds
 /// another. Those that agents choose are found to be taken.
 fn published_ports(
     view: &View,
     is_own: IsOwn<'_>,
     host: Option<InstanceId>,
 ) -> BTreeSet<PublishedPort> {
-    let its: Vec<InstanceId> = match host {
-        Some(id) => vec![id],
-        None => view.instances.iter().filter(|row| is_own(row)).map(|row| row.id).collect(),
+    let its: Vec<&Arc<Instance>> = match host {
+        Some(id) => view.instance_of_any(id).into_iter().collect(),
+        None => view.instances.iter().filter(|row| is_own(row)).collect(),
     };
-    let tasks = its.iter().flat_map(|id| view.tasks_on_instance(*id));
+    let tasks = its.iter().flat_map(|row| view.tasks_on_instance(row.id));
     let tasks = tasks.filter(|task| task.phase < Phase::Stopped);
-    let ports = tasks.flat_map(|task| &task.need.ports);
+    let kept = its.iter().flat_map(|row| &row.reserved_ports);
+    let ports = tasks.flat_map(|task| &task.need.ports).chain(kept);
     let ports =
         ports.map(|it| PublishedPort { is_datagram: it.protocol == Protocol::Udp, port: it.port });
     ports.collect()

@@ -43,7 +43,8 @@ pub(crate) fn unwell_subnets(view: &View, row: &ElbBalancer) -> BTreeSet<SubnetI
         return BTreeSet::new();
     }
     let groups = zonal::groups_of(view, row);
-    let checked: Vec<(&ElbGroup, Least)> = groups.iter().map(|it| (&***it, Least::of(it))).collect();
+    let checked: Vec<(&ElbGroup, Least)> =
+        groups.iter().map(|it| (&***it, Least::of(it))).collect();
     let is_unwell = |zone: &&BalancerZone| {
         checked.iter().any(|(group, least)| {
             let (healthy, all) = targets_in(view, group, &zone.zone);

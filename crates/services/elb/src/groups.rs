@@ -76,8 +76,7 @@ fn read(
         Some(api::TargetTypeEnum::Ip) => GroupTargets::Ip,
         Some(api::TargetTypeEnum::Alb) => GroupTargets::Alb,
         Some(api::TargetTypeEnum::Lambda) => {
-            let message =
-                "The target type 'lambda' is not available in this region; choose 'instance', 'ip' or 'alb'";
+            let message = "The target type 'lambda' is not available in this region; choose 'instance', 'ip' or 'alb'";
             return Err(Refusal::Unsupported(message.to_owned()).into());
         }
         Some(other) => {

@@ -99,7 +99,9 @@ fn place(
     match group.targets {
         GroupTargets::Alb => {
             if given.availability_zone.is_some() {
-                return invalid("An Availability Zone cannot be specified for a target that is a load balancer");
+                return invalid(
+                    "An Availability Zone cannot be specified for a target that is a load balancer",
+                );
             }
             albs::check(it, view, caller, batch, (group, target))?;
             // Where it is reached depends on who goes there, and when.

@@ -88,9 +88,8 @@ impl Usage {
             _ => None,
         });
         let balancers: BTreeSet<&str> = paths.collect();
-        let rows = balancers.iter().filter_map(|path| {
-            view.elb_balancers.get(account, &Arc::from(*path))
-        });
+        let rows =
+            balancers.iter().filter_map(|path| view.elb_balancers.get(account, &Arc::from(*path)));
         let rows: Vec<&Arc<ElbBalancer>> = rows.collect();
         let is_zonal = !rows.is_empty() && rows.iter().all(|row| is_zonal(row, group));
         let zones = rows.iter().flat_map(|row| &row.zones).map(|zone| zone.zone.clone());

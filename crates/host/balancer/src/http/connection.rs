@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::handle;
 use crate::impatient::Impatient;
 use crate::limits::{H2_REQUESTS_MAX, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
-use crate::listen::Door;
+use crate::listen::{Door, Users};
 use crate::shared::{Phase, Shared};
 use crate::tls::TlsFacts;
 
@@ -28,6 +28,7 @@ pub(crate) struct Client {
     pub(crate) listener: ListenerId,
     /// None: the machine's own address.
     pub(crate) came_to: Option<InterfaceRef>,
+    pub(crate) users: Users,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) tls: Option<TlsFacts>,
@@ -52,7 +53,7 @@ pub(crate) struct Times {
 impl Client {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        Door { listener, interface: came_to, .. }: Door,
+        Door { listener, interface: came_to, users, .. }: Door,
         (peer, local): (SocketAddr, SocketAddr),
         tls: Option<TlsFacts>,
         times: Times,
@@ -66,6 +67,7 @@ impl Client {
             shared,
             listener,
             came_to,
+            users,
             peer,
             local,
             tls,
@@ -93,7 +95,10 @@ impl Client {
     fn is_over(&self) -> bool {
         let idle_ms = self.age_ms().saturating_sub(self.last_end_ms.load(Relaxed));
         let is_idle = self.open.load(Relaxed) == 0 && idle_ms >= ms(self.idle);
-        is_idle || self.is_leaving() || self.is_last() || self.requests.load(Relaxed) >= H2_REQUESTS_MAX
+        is_idle
+            || self.is_leaving()
+            || self.is_last()
+            || self.requests.load(Relaxed) >= H2_REQUESTS_MAX
     }
 
     /// Whether the interface that it came to is about to go.

@@ -33,6 +33,7 @@ pub(super) fn spawn(
     let snapshot = Arc::clone(&client.shared.snapshot.borrow());
     let account = snapshot.listeners.get(&client.listener).map(|it| &*it.balancer.account);
     let connection = client.shared.connections.go_on(account.unwrap_or_default());
+    let users = client.users.clone();
     let open = client.came_to.as_ref().map(|it| client.shared.at_interfaces.go_on(&it.eni));
     let cut = lease.cut();
     let work = async move {
@@ -50,7 +51,7 @@ pub(super) fn spawn(
             entry.tunnelled(copied.sent.load(Relaxed), copied.received.load(Relaxed));
         }
         drop(lease);
-        drop((connection, open));
+        drop((connection, open, users));
     };
     #[expect(
         clippy::disallowed_methods,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::open::{Bound, Stop};
+use super::open::{Bound, Stop, Users};
 use super::places::Place;
 use crate::http::connection::{Client, Times, serve};
 use crate::introduced;
@@ -42,6 +42,8 @@ pub(crate) struct Door {
     pub(crate) listener: ListenerId,
     /// The balancer's interface, where it is at one.
     pub(crate) interface: Option<InterfaceRef>,
+    /// Held while something is open that came so.
+    pub(crate) users: Users,
     /// At the machine's own address, where nobody but the balancer itself judges by its groups.
     is_local: bool,
     /// Which listener is meant says where the connection was going.
@@ -78,11 +80,12 @@ impl Door {
 }
 
 impl Place {
-    pub(super) fn served(&self) -> Served {
+    pub(super) fn served(&self, users: &Users) -> Served {
         let door = |listener: &ListenerId, interface: Option<&InterfaceRef>| {
             let (listener, interface) = (listener.clone(), interface.cloned());
             let is_local = interface.is_none();
-            Served::Listener(Door { listener, interface, is_local, egress: None })
+            let users = users.clone();
+            Served::Listener(Door { listener, interface, users, is_local, egress: None })
         };
         match self {
             Self::Interface(listener, _, interface, _) => door(listener, Some(interface)),
@@ -91,6 +94,7 @@ impl Place {
             Self::Egress(interface) => Served::Listener(Door {
                 listener: ListenerId(interface.eni.clone()),
                 interface: None,
+                users: users.clone(),
                 is_local: false,
                 egress: Some(Egress { interface: interface.clone() }),
             }),

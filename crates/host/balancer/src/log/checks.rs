@@ -17,7 +17,8 @@ pub(crate) fn check_logs(table: &Table) -> CheckLogs {
     let mut all = CheckLogs::new();
     for balancer in table.balancers.values() {
         let Some(logs) = &balancer.attributes.health_check_logs else { continue };
-        let node = balancer.interfaces.first().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |it| it.address);
+        let node =
+            balancer.interfaces.first().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |it| it.address);
         let file = FileKey::new(Kind::Checks, logs, balancer, node);
         for rule in balancer.listeners.iter().flat_map(|listener| &listener.rules) {
             let Action::Forward { groups, .. } = &rule.action else { continue };

@@ -1,6 +1,8 @@
 //! What becomes of flows whose target is no longer to be used: they end at once, after a while, or not at all.
 
-use routing::{CheckPort, Finding, Kind, ListenerProtocol, Report, Table, TargetProtocol, TargetState};
+use routing::{
+    CheckPort, Finding, Kind, ListenerProtocol, Report, Table, TargetProtocol, TargetState,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;

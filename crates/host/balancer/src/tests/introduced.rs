@@ -70,7 +70,11 @@ async fn a_client_that_is_introduced_comes_in_as_groups_say() {
         caller.ask(GET).await.map(|answer| answer.status)
     };
     assert_eq!(come("198.51.100.9:1").await, Some(200));
-    assert_eq!(come("10.1.2.3:1").await, Some(200), "the network balancer has judged those of the VPC");
+    assert_eq!(
+        come("10.1.2.3:1").await,
+        Some(200),
+        "the network balancer has judged those of the VPC"
+    );
     assert_eq!(come("203.0.113.7:1").await, None);
     // What cannot be read is nobody.
     let mut caller = Caller::over(TcpStream::connect(address).await.unwrap());

@@ -32,7 +32,10 @@ async fn each_connection_is_told_of_with_its_trace_whether_or_not_it_came_about(
     get(world.address().await).await.unwrap();
     let dir = Arc::clone(&world.dir);
     let (name, log) = log_of(world, "connections").await;
-    assert!(name.contains("/conn_log_000000000000_elasticloadbalancing_eu-north-1_app.web."), "{name}");
+    assert!(
+        name.contains("/conn_log_000000000000_elasticloadbalancing_eu-north-1_app.web."),
+        "{name}"
+    );
     let line = log.lines().next().unwrap();
     let of = fields(line);
     assert_eq!(of.len(), 12, "{line}");
@@ -65,7 +68,9 @@ async fn each_check_of_an_application_balancers_target_is_told_of() {
         let mut checked: Table = table(&[a.address]);
         balancer(&mut checked).attributes.health_check_logs = to("checks");
         let group = group_of(&mut checked);
-        group.id = routing::GroupId("arn:aws:elasticloadbalancing:eu-north-1:0:targetgroup/web/73e2".to_owned());
+        group.id = routing::GroupId(
+            "arn:aws:elasticloadbalancing:eu-north-1:0:targetgroup/web/73e2".to_owned(),
+        );
         group.health.protocol = CheckProtocol::Http;
         group.health.matcher = matcher.parse().unwrap();
         group.targets[0].state = routing::TargetState::Initial;
@@ -78,11 +83,15 @@ async fn each_check_of_an_application_balancers_target_is_told_of() {
             routing::Action::Forward { groups: forward, sticky_s: None };
         checked
     };
-    for (matcher, status, reason) in [("200", "PASS", "-"), ("201", "FAIL", "ResponseCodeMismatch")] {
+    for (matcher, status, reason) in [("200", "PASS", "-"), ("201", "FAIL", "ResponseCodeMismatch")]
+    {
         let world = World::new(check(matcher)).await;
         world.reported("checked", |report| report.targets[0].finding != Finding::Initial).await;
         let (name, log) = log_of(world, "checks").await;
-        assert!(name.contains("/health_check_log_000000000000_elasticloadbalancing_eu-north-1_app."), "{name}");
+        assert!(
+            name.contains("/health_check_log_000000000000_elasticloadbalancing_eu-north-1_app."),
+            "{name}"
+        );
         let of = fields(log.lines().next().unwrap());
         assert_eq!(of.len(), 8, "{log}");
         assert_eq!((of[0], of[3]), ("http", a.address.to_string().as_str()));
@@ -104,10 +113,16 @@ async fn a_connection_by_tls_of_a_network_balancer_is_told_of_once_it_has_ended(
     stream.shutdown().await.unwrap();
     let _ = stream.read_to_end(&mut Vec::new()).await;
     let (name, log) = log_of(world, "flows").await;
-    assert!(name.contains("_elasticloadbalancing_eu-north-1_net.flows.0123456789abcdef_2"), "{name}");
+    assert!(
+        name.contains("_elasticloadbalancing_eu-north-1_net.flows.0123456789abcdef_2"),
+        "{name}"
+    );
     let of = fields(log.lines().next().unwrap());
     assert_eq!(of.len(), 22, "{log}");
-    assert_eq!((of[0], of[1], of[3], of[4]), ("tls", "2.0", "net/flows/0123456789abcdef", "listener"));
+    assert_eq!(
+        (of[0], of[1], of[3], of[4]),
+        ("tls", "2.0", "net/flows/0123456789abcdef", "listener")
+    );
     assert_eq!((of[9], of[10], of[12]), ("6", "6", "default"), "{log}");
     assert_eq!((of[15], of[17]), ("tlsv13", "a.example"), "{log}");
 }

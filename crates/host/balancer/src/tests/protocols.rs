@@ -216,7 +216,7 @@ async fn http2_comes_to_an_http1_target_as_http1() {
         let sent = String::from_utf8(body.unwrap().to_vec()).unwrap();
         assert!(sent.starts_with("POST /"), "{sent}");
         assert!(sent.contains("cookie: a=1; b=2\r\n"), "{sent}");
-        assert!(sent.contains("host: a.example:1\r\n"), "{sent}");
+        assert!(sent.contains("host: a.example:22\r\n"), "{sent}");
         assert!(sent.ends_with("\r\n\r\nbody"), "{sent}");
     }
     drop(sender);

@@ -38,10 +38,10 @@ async fn a_target_is_told_who_asks_and_how() {
     let sent = answer.body.to_ascii_lowercase();
     assert!(sent.starts_with("post /p?q=1 http/1.1\r\n"), "{sent}");
     for line in [
-        "host: a.example:1\r\n",
+        "host: a.example:22\r\n",
         "x-forwarded-for: 10.0.0.9, 127.0.0.1\r\n",
         "x-forwarded-proto: http\r\n",
-        "x-forwarded-port: 1\r\n",
+        "x-forwarded-port: 22\r\n",
         "x-amzn-trace-id: root=1-",
     ] {
         assert!(sent.contains(line), "{line} in {sent}");
@@ -296,7 +296,7 @@ async fn access_logs_have_a_line_of_34_fields_for_each_request() {
     assert_eq!(fields.len(), 34, "{line}");
     assert_eq!((fields[0], fields[2]), ("http", "app/web/0123456789abcdef"));
     assert_eq!((fields[8], fields[9], fields[11]), ("200", "200", "1"), "{line}");
-    assert_eq!(fields[12], "GET http://a.example:1/x HTTP/1.1");
+    assert_eq!(fields[12], "GET http://a.example:22/x HTTP/1.1");
     assert_eq!(fields[13], "a \\x22quoted\\x22 one");
     assert_eq!((fields[16], fields[20], fields[22]), ("group", "0", "forward"), "{line}");
 }

@@ -315,8 +315,8 @@ pub(super) fn forward() -> Action {
 pub(super) fn table(targets: &[SocketAddr]) -> Table {
     let listener = Listener {
         id: ListenerId("listener".to_owned()),
-        // Taken on any machine or refused: another is chosen.
-        port: 1,
+        // One that machines keep for themselves: another is chosen, and stays.
+        port: 22,
         protocol: ListenerProtocol::Http,
         tls: None,
         rules: vec![rule("default", None, forward())],

@@ -57,7 +57,9 @@ async fn such_a_group_is_of_tcp_and_checked_by_http_and_tells_who_the_client_is(
     assert_eq!(made.health_check_protocol, Some(api::ProtocolEnum::Http));
     assert_eq!(made.matcher.unwrap().http_code, text("200-399"));
     let group = made.target_group_arn.unwrap();
-    for (key, value) in [("preserve_client_ip.enabled", "false"), ("proxy_protocol_v2.enabled", "true")] {
+    for (key, value) in
+        [("preserve_client_ip.enabled", "false"), ("proxy_protocol_v2.enabled", "true")]
+    {
         let error = world.set_group(&group, &[(key, value)]).await.unwrap_err();
         assert_eq!(error.code, "InvalidConfigurationRequest", "{key}");
     }
@@ -74,7 +76,9 @@ async fn a_balancer_is_a_target_with_a_listener_at_the_groups_port_and_one_alone
         refuse(&group, other, "ValidationError", &message).await;
     }
     let other_port = world.alb_group("other-port", 81).await;
-    let message = format!("The load balancer '{web}' must have a listener at the port of the target group, '81'");
+    let message = format!(
+        "The load balancer '{web}' must have a listener at the port of the target group, '81'"
+    );
     refuse(&other_port, &web, "InvalidTarget", &message).await;
     world.register(&group, &web).await;
     world.register(&group, &web).await;
@@ -91,16 +95,28 @@ async fn a_balancer_is_a_target_with_a_listener_at_the_groups_port_and_one_alone
 async fn a_target_and_the_listener_by_which_it_is_reached_stay_for_as_long_as_it_is_one() {
     let (world, web, listener, flows, group) = world().await;
     world.register(&group, &web).await;
-    let message = format!("Load balancer '{web}' cannot be deleted because it is currently associated with another service");
+    let message = format!(
+        "Load balancer '{web}' cannot be deleted because it is currently associated with another service"
+    );
     refused(world.delete_balancer(&web).await, "ResourceInUse", &message);
     let input = api::DeleteListenerInput { listener_arn: text(&listener) };
-    let message = format!("Listener port '80' is in use by registered target '{web}' and cannot be removed");
-    refused(world.elb.delete_listener(&world.root(), input.clone()).await, "ResourceInUse", &message);
-    let moved = api::ModifyListenerInput { listener_arn: text(&listener), port: Some(81), ..Default::default() };
+    let message =
+        format!("Listener port '80' is in use by registered target '{web}' and cannot be removed");
+    refused(
+        world.elb.delete_listener(&world.root(), input.clone()).await,
+        "ResourceInUse",
+        &message,
+    );
+    let moved = api::ModifyListenerInput {
+        listener_arn: text(&listener),
+        port: Some(81),
+        ..Default::default()
+    };
     refused(world.elb.modify_listener(&world.root(), moved).await, "ResourceInUse", &message);
     // Without it nothing is in the way.
     let target = api::TargetDescription { id: text(&web), ..Default::default() };
-    let input = api::DeregisterTargetsInput { target_group_arn: text(&group), targets: Some(vec![target]) };
+    let input =
+        api::DeregisterTargetsInput { target_group_arn: text(&group), targets: Some(vec![target]) };
     world.elb.deregister_targets(&world.root(), input).await.unwrap();
     world.say(world.table().version, Finding::NotChecked, 0).await;
     assert_eq!(world.health(&group).await, []);
@@ -123,12 +139,15 @@ async fn it_is_reached_in_the_same_zone_where_it_serves_and_knows_who_introduces
         let group = table.groups.get(&GroupId(group.clone())).cloned().unwrap();
         assert!(group.introduces_clients);
         let target = group.targets[0].clone();
-        let of = |name: &str| table.balancers.values().find(|it| it.name.contains(name)).cloned().unwrap();
+        let of = |name: &str| {
+            table.balancers.values().find(|it| it.name.contains(name)).cloned().unwrap()
+        };
         (target, of("app/web"), of("net/flows"))
     };
     let view = world.elb.control.view();
     let zone_of = |address: std::net::IpAddr| {
-        let mut zones = view.elb_balancers.iter().filter(|row| row.name == "web").flat_map(|row| &row.zones);
+        let mut zones =
+            view.elb_balancers.iter().filter(|row| row.name == "web").flat_map(|row| &row.zones);
         zones.find(|zone| std::net::IpAddr::V4(zone.address) == address).unwrap().zone.clone()
     };
     for number in [1, 2] {
@@ -144,5 +163,8 @@ async fn it_is_reached_in_the_same_zone_where_it_serves_and_knows_who_introduces
     let version = world.table_of(host(2)).version;
     world.elb.take_in(host(2), Report { version, ..Report::default() }).await.unwrap();
     let (target, _, net) = told(2);
-    assert_eq!((zone_of(target.address).as_str(), net.interfaces[0].zone.as_str()), ("us-east-1a", "us-east-1b"));
+    assert_eq!(
+        (zone_of(target.address).as_str(), net.interfaces[0].zone.as_str()),
+        ("us-east-1a", "us-east-1b")
+    );
 }

@@ -12,9 +12,8 @@ async fn an_unhealthy_target_keeps_its_flows_for_as_long_as_its_group_says() {
     world.register(&group, "172.31.0.9").await;
     const CUT: &str = "target_health_state.unhealthy.connection_termination.enabled";
     const DRAINING: &str = "target_health_state.unhealthy.draining_interval_seconds";
-    let message = format!(
-        "The attribute '{DRAINING}' can only be other than '0' when '{CUT}' is 'false'"
-    );
+    let message =
+        format!("The attribute '{DRAINING}' can only be other than '0' when '{CUT}' is 'false'");
     let early = world.set_group(&group, &[(DRAINING, "60")]).await;
     refused(early, "InvalidConfigurationRequest", &message);
     world.set_group(&group, &[(CUT, "false"), (DRAINING, "60")]).await.unwrap();

@@ -40,7 +40,10 @@ impl World {
     pub(super) async fn place(&self) {
         let (control, heard_since) = (Arc::clone(&self.elb.control), self.elb.feed.since);
         let feed = Arc::clone(&self.elb.feed);
-        Standing { control, feed, heard_since }.pass(&control::reconcile::NowAndThen).await.unwrap();
+        Standing { control, feed, heard_since }
+            .pass(&control::reconcile::NowAndThen)
+            .await
+            .unwrap();
         self.publish();
     }
 
@@ -277,7 +280,8 @@ async fn an_interface_whose_subnet_is_taken_away_serves_on_until_nobody_is_there
     assert_eq!(has(&world.table_of(host(2))), Some(true));
     busy(false).await;
     assert_eq!(has(&world.table_of(host(2))), None);
-    let enis: Vec<_> = world.elb.control.view().interfaces.iter().map(|it| it.eni.clone()).collect();
+    let enis: Vec<_> =
+        world.elb.control.view().interfaces.iter().map(|it| it.eni.clone()).collect();
     assert!(!enis.contains(&eni) && enis.len() == 2, "{enis:?}");
     // A balancer that is deleted leaves nothing behind.
     set([0, 1]).await;

@@ -34,10 +34,9 @@ impl World {
         group: &str,
         pairs: &[(&str, &str)],
     ) -> Result<api::ModifyTargetGroupAttributesOutput, ApiError> {
-        let attributes = pairs.iter().map(|(key, value)| api::TargetGroupAttribute {
-            key: text(key),
-            value: text(value),
-        });
+        let attributes = pairs
+            .iter()
+            .map(|(key, value)| api::TargetGroupAttribute { key: text(key), value: text(value) });
         let input = api::ModifyTargetGroupAttributesInput {
             target_group_arn: text(group),
             attributes: Some(attributes.collect()),
@@ -136,7 +135,8 @@ async fn what_needs_the_targets_of_all_zones_is_refused_without_them() {
     let off = world.set_group(&group, &[(CROSS_ZONE, "false")]).await;
     refused(off, "InvalidConfigurationRequest", message);
     // Of a network balancer's group such a target is of every zone.
-    let flows = world.group_of("flows", (api::ProtocolEnum::Tcp, 80), api::TargetTypeEnum::Ip).await;
+    let flows =
+        world.group_of("flows", (api::ProtocolEnum::Tcp, 80), api::TargetTypeEnum::Ip).await;
     register(&flows).await.unwrap();
     world.set_group(&flows, &[(CROSS_ZONE, "false")]).await.unwrap();
 }
