@@ -104,7 +104,6 @@ fn table(target: SocketAddr) -> Table {
         unhealthy_draining_s: 0,
         preserve_client_ip: false,
         proxy_protocol_v2: false,
-        introduces_clients: false,
         healthy_count_min: 1,
         healthy_percent_min: None,
         cross_zone: None,

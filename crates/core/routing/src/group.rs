@@ -40,12 +40,10 @@ pub struct TargetGroup {
     /// `preserve_client_ip.enabled` (network balancers).
     #[serde(default)]
     pub preserve_client_ip: bool,
-    /// `proxy_protocol_v2.enabled` (network balancers).
+    /// `proxy_protocol_v2.enabled` (network balancers), and where the target is an application balancer, which is told of
+    /// clients by that header ([`crate::Introducers`]).
     #[serde(default)]
     pub proxy_protocol_v2: bool,
-    /// Whether its target is an application balancer, which is told of clients by the same header ([`crate::Introducers`]).
-    #[serde(default)]
-    pub introduces_clients: bool,
     /// With fewer healthy targets than this, all are used (fail open); at least 1.
     #[serde(default = "one")]
     pub healthy_count_min: u32,

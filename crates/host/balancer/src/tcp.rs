@@ -41,7 +41,7 @@ pub(crate) async fn pass<S>(
     drop((snapshot, live));
     let Some((group, lease, mut to_target)) = reached else { return };
     let protocol = group.group.protocol;
-    let has_header = group.group.proxy_protocol_v2 || group.group.introduces_clients;
+    let has_header = group.group.proxy_protocol_v2;
     drop(group);
     let copied = entry.as_ref().map(|entry| Arc::clone(&entry.copied)).unwrap_or_default();
     let cut = lease.cut();

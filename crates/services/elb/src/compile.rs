@@ -456,8 +456,9 @@ fn group(
             || is_on(of("target_health_state.unhealthy.connection_termination.enabled")),
         unhealthy_draining_s: unhealthy_draining_s(row),
         preserve_client_ip: is_on(of("preserve_client_ip.enabled")),
-        proxy_protocol_v2: is_on(of("proxy_protocol_v2.enabled")),
-        introduces_clients: row.targets == GroupTargets::Alb,
+        // An application balancer is told of clients in any case, and every release knows this word for it.
+        proxy_protocol_v2: is_on(of("proxy_protocol_v2.enabled"))
+            || row.targets == GroupTargets::Alb,
         healthy_count_min: number(of(
             "target_group_health.unhealthy_state_routing.minimum_healthy_targets.count",
         ))

@@ -288,7 +288,6 @@ pub(super) fn group(targets: &[SocketAddr]) -> TargetGroup {
         unhealthy_draining_s: 0,
         preserve_client_ip: false,
         proxy_protocol_v2: false,
-        introduces_clients: false,
         healthy_count_min: 1,
         healthy_percent_min: None,
         cross_zone: None,

@@ -137,7 +137,7 @@ async fn it_is_reached_in_the_same_zone_where_it_serves_and_knows_who_introduces
     let told = |number: u8| {
         let table = world.table_of(host(number));
         let group = table.groups.get(&GroupId(group.clone())).cloned().unwrap();
-        assert!(group.introduces_clients);
+        assert!(group.proxy_protocol_v2, "in the word that processes of before know too");
         let target = group.targets[0].clone();
         let of = |name: &str| {
             table.balancers.values().find(|it| it.name.contains(name)).cloned().unwrap()
