@@ -25,7 +25,7 @@ pub struct Balancer {
     /// its interfaces the host judges.
     #[serde(default)]
     pub clients: Option<Vec<ClientRule>>,
-    /// Network balancers that have it for a target; none: there are none.
+    /// Network balancers that may have it for a target; none: there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub introducers: Option<Introducers>,
     #[serde(default)]
@@ -80,11 +80,19 @@ impl Balancer {
         self.introducers.as_ref().is_some_and(|it| it.addresses.contains(&address))
     }
 
-    /// Whether a client that was introduced is let in to a port.
-    pub fn lets_introduced_in(&self, client: IpAddr, port: u16) -> bool {
-        let inside = self.introducers.iter().flat_map(|it| &it.inside);
+    /// Whether a client that was introduced is let in to a port. `came_to`: at which address the network balancer was
+    /// reached. An address of the VPC's ranges is one of the VPC only where that was an interface: the networks that machines
+    /// are in may have the same numbers.
+    pub fn lets_introduced_in(&self, client: IpAddr, came_to: IpAddr, port: u16) -> bool {
+        let (client, came_to) = (client.to_canonical(), came_to.to_canonical());
+        let is_inside = || {
+            let inside = self.introducers.iter().flat_map(|it| &it.inside);
+            self.has_introducer(came_to) && inside.into_iter().any(|range| range.contains(client))
+        };
+        // Whoever is on the network balancer's machine itself reaches everything there.
         client.is_loopback()
-            || inside.into_iter().any(|range| range.contains(client))
+            || client == came_to
+            || is_inside()
             || self.lets_in(client, port, false)
     }
 
@@ -311,6 +319,30 @@ impl Default for ListenerAttributes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_vpc_is_who_came_to_an_interface_of_it() {
+        let mut balancer = crate::tests::some_balancer();
+        balancer.clients = Some(vec![]);
+        balancer.introducers = Some(Introducers {
+            addresses: [[10, 0, 0, 9].into()].into(),
+            inside: vec!["10.0.0.0/16".parse().unwrap()],
+        });
+        let [client, interface, machine] =
+            ["10.0.0.7", "10.0.0.9", "10.0.0.2"].map(|text| text.parse::<IpAddr>().unwrap());
+        let mapped = "::ffff:10.0.0.9".parse().unwrap();
+        for (client, came_to, is_let_in) in [
+            (client, interface, true),
+            (client, mapped, true),
+            (client, machine, false),
+            (machine, machine, true),
+            ([127, 0, 0, 1].into(), machine, true),
+            ([203, 0, 113, 7].into(), interface, false),
+        ] {
+            let found = balancer.lets_introduced_in(client, came_to, 80);
+            assert_eq!(found, is_let_in, "{client} came to {came_to}");
+        }
+    }
 
     #[test]
     fn groups_let_in_whom_a_rule_names_at_its_ports() {

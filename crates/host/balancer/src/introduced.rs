@@ -5,7 +5,7 @@
 //! says.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -23,15 +23,23 @@ const REST_MAX: usize = 512;
 /// How long it is waited for the rest of a header that has begun.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// The client that is introduced on a connection from an introducer; none: it speaks for itself, as when it checks.
+/// Somebody's connection that is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Introduced {
+    pub(crate) client: SocketAddr,
+    /// Where it came to the network balancer.
+    pub(crate) came_to: SocketAddr,
+}
+
+/// Who is introduced on a connection from an introducer; none: it speaks for itself, as when it checks.
 ///
 /// # Errors
 /// It says nothing for too long, or introduces somebody in a way that cannot be read.
-pub(crate) async fn client(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+pub(crate) async fn introduced(stream: &mut TcpStream) -> io::Result<Option<Introduced>> {
     timeout(INTRODUCTION_WAIT_MAX, read(stream)).await?
 }
 
-async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+async fn read(stream: &mut TcpStream) -> io::Result<Option<Introduced>> {
     let mut head = [0; HEAD_LEN];
     loop {
         let seen = stream.peek(&mut head).await?;
@@ -51,23 +59,26 @@ async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
     }
     let mut rest = vec![0; len];
     stream.read_exact(&mut rest).await?;
-    Ok(Some(source(head[12], head[13], &rest).ok_or(io::ErrorKind::InvalidData)?))
+    Ok(Some(ends(head[12], head[13], &rest).ok_or(io::ErrorKind::InvalidData)?))
 }
 
 /// Whose connection it is, by the header of a stream that is passed on.
-fn source(version_and_command: u8, family: u8, rest: &[u8]) -> Option<SocketAddr> {
+fn ends(version_and_command: u8, family: u8, rest: &[u8]) -> Option<Introduced> {
     let port = |at: usize| Some(u16::from_be_bytes(rest.get(at..at + 2)?.try_into().ok()?));
-    match (version_and_command, family) {
-        (0x21, 0x11) => {
-            let address: [u8; 4] = rest.get(..4)?.try_into().ok()?;
-            Some(SocketAddr::new(Ipv4Addr::from(address).into(), port(8)?))
-        }
-        (0x21, 0x21) => {
-            let address: [u8; 16] = rest.get(..16)?.try_into().ok()?;
-            Some(SocketAddr::new(Ipv6Addr::from(address).to_canonical(), port(32)?))
-        }
-        _ => None,
-    }
+    let v4 = |at: usize| {
+        let address: [u8; 4] = rest.get(at..at + 4)?.try_into().ok()?;
+        Some(IpAddr::from(address))
+    };
+    let v6 = |at: usize| {
+        let address: [u8; 16] = rest.get(at..at + 16)?.try_into().ok()?;
+        Some(IpAddr::from(address).to_canonical())
+    };
+    let (client, came_to) = match (version_and_command, family) {
+        (0x21, 0x11) => ((v4(0)?, port(8)?), (v4(4)?, port(10)?)),
+        (0x21, 0x21) => ((v6(0)?, port(32)?), (v6(16)?, port(34)?)),
+        _ => return None,
+    };
+    Some(Introduced { client: client.into(), came_to: came_to.into() })
 }
 
 #[cfg(test)]
@@ -81,8 +92,10 @@ mod tests {
     fn who_was_written_is_read() {
         for client in ["192.0.2.1:258", "[2001:db8::1]:65535"] {
             let client: SocketAddr = client.parse().unwrap();
-            let header = proxy_v2(client, "10.0.0.1:80".parse().unwrap());
-            assert_eq!(source(header[12], header[13], &header[HEAD_LEN..]), Some(client));
+            let came_to = "10.0.0.1:80".parse().unwrap();
+            let header = proxy_v2(client, came_to);
+            let read = ends(header[12], header[13], &header[HEAD_LEN..]);
+            assert_eq!(read, Some(Introduced { client, came_to }));
             assert_eq!(header[..12], *SIGNATURE);
         }
     }
@@ -90,9 +103,9 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_upsets_the_reader(command: u8, family: u8, rest: Vec<u8>) {
-            source(command, family, &rest);
-            source(0x21, 0x11, &rest);
-            source(0x21, 0x21, &rest);
+            ends(command, family, &rest);
+            ends(0x21, 0x11, &rest);
+            ends(0x21, 0x21, &rest);
         }
     }
 }

@@ -16,7 +16,7 @@ use tracing::debug;
 use super::open::{Bound, Stop, Users};
 use super::places::Place;
 use crate::http::connection::{Client, Times, serve};
-use crate::introduced;
+use crate::introduced::{Introduced, introduced};
 use crate::limits::{EGRESS_WAIT_MAX, HANDSHAKE_WAIT_MAX};
 use crate::live::{LiveListener, Snapshot};
 use crate::log::{Began, Came, FlowEntry};
@@ -202,11 +202,13 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
     if !door.lets_in(&live, ends, false) {
         return;
     }
-    if live.balancer.has_introducer(peer.ip()) {
-        match introduced::client(&mut stream).await {
+    // At the machine's own address whoever has an introducer's number is somebody else.
+    if door.interface.is_some() && live.balancer.has_introducer(peer.ip()) {
+        match introduced(&mut stream).await {
             Ok(None) => {}
-            Ok(Some(client)) => {
-                if !live.balancer.lets_introduced_in(client.ip(), live.listener.port) {
+            Ok(Some(Introduced { client, came_to })) => {
+                let port = live.listener.port;
+                if !live.balancer.lets_introduced_in(client.ip(), came_to.ip(), port) {
                     return;
                 }
                 ends.0 = client;

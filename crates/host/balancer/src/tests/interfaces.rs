@@ -18,8 +18,9 @@ use routing::{Endpoint, EndpointId, Interface, InterfaceRef, Scheme, Table};
 use super::world::*;
 use crate::{Doors, Interfaces, RegionDoor};
 
+/// The one network that all interfaces are in.
 #[derive(Debug)]
-struct One(PathBuf);
+pub(super) struct One(pub(super) PathBuf);
 
 impl Interfaces for One {
     fn lead_egress(&self) -> std::io::Result<std::net::SocketAddr> {
@@ -31,7 +32,7 @@ impl Interfaces for One {
     }
 }
 
-fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> T {
+pub(super) fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> T {
     let there = || {
         setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
         work()
@@ -40,7 +41,7 @@ fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// A fresh namespace at the interface's place, with a target in it that answers `body`.
-fn appear(place: &PathBuf, body: &'static str) -> File {
+pub(super) fn appear(place: &PathBuf, body: &'static str) -> File {
     let fresh = thread::scope(|scope| {
         let make = || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -85,21 +86,45 @@ fn ask(namespace: &File) -> String {
     })
 }
 
+/// A connection to an interface's port 8080 from within its network, once it is listened at.
+pub(super) async fn come_to(namespace: &File, address: &str) -> tokio::net::TcpStream {
+    let stream = inside(namespace, || {
+        for _ in 0..400 {
+            if let Ok(stream) = TcpStream::connect((address, 8080)) {
+                return stream;
+            }
+            thread::sleep(Duration::from_millis(25));
+        }
+        panic!("nobody listens there");
+    });
+    stream.set_nonblocking(true).unwrap();
+    tokio::net::TcpStream::from_std(stream).unwrap()
+}
+
+pub(super) fn interface(number: u8, zone: &str) -> Interface {
+    Interface {
+        eni: format!("eni-0000000{number}"),
+        own_vpc: None,
+        address: [127, 0, 0, number].into(),
+        subnet: format!("subnet-0000000{number}"),
+        zone: zone.to_owned(),
+        is_leaving: false,
+    }
+}
+
+/// A table whose balancer is reached at interfaces alone.
+pub(super) fn at_interfaces(table: &mut Table, interfaces: Vec<Interface>) {
+    let balancer = balancer(table);
+    balancer.scheme = Scheme::Internal;
+    balancer.interfaces = interfaces;
+    balancer.listeners[0].port = 8080;
+}
+
 fn behind_an_interface() -> Table {
     let mut table = table(&["127.0.0.1:8081".parse().unwrap()]);
-    let interface = Interface {
-        eni: "eni-00000001".to_owned(),
-        own_vpc: None,
-        address: [127, 0, 0, 1].into(),
-        subnet: "subnet-00000001".to_owned(),
-        zone: "eu-north-1a".to_owned(),
-        is_leaving: false,
-    };
+    let interface = interface(1, "eu-north-1a");
     group_of(&mut table).targets[0].by = Some(interface.reference());
-    let balancer = balancer(&mut table);
-    balancer.scheme = Scheme::Internal;
-    balancer.interfaces = vec![interface];
-    balancer.listeners[0].port = 8080;
+    at_interfaces(&mut table, vec![interface]);
     table
 }
 
