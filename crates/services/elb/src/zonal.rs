@@ -75,7 +75,7 @@ pub(crate) enum Unused {
 #[derive(Clone, Debug)]
 pub(crate) struct Usage {
     is_used: bool,
-    /// The zones whose targets alone are asked; none: all are.
+    /// The zones whose targets alone are asked, those of interfaces that leave too; none: all are.
     zones: Option<BTreeSet<String>>,
 }
 
@@ -92,7 +92,8 @@ impl Usage {
             balancers.iter().filter_map(|path| view.elb_balancers.get(account, &Arc::from(*path)));
         let rows: Vec<&Arc<ElbBalancer>> = rows.collect();
         let is_zonal = !rows.is_empty() && rows.iter().all(|row| is_zonal(row, group));
-        let zones = rows.iter().flat_map(|row| &row.zones).map(|zone| zone.zone.clone());
+        // An interface that leaves serves on, with the targets of its zone.
+        let zones = rows.iter().flat_map(|row| row.interfaces()).map(|zone| zone.zone.clone());
         Self { is_used: !balancers.is_empty(), zones: is_zonal.then(|| zones.collect()) }
     }
 

@@ -109,6 +109,38 @@ async fn an_application_balancers_name_leaves_out_the_zone_in_which_its_group_ha
 }
 
 #[tokio::test]
+async fn an_interface_whose_subnet_was_taken_away_has_targets_for_as_long_as_it_serves_on() {
+    let world = World::new().await;
+    world.join(1, "us-east-1a").await;
+    world.join(2, "us-east-1b").await;
+    let balancer = world.network_balancer("flows").await;
+    let tcp = (api::ProtocolEnum::Tcp, 80);
+    let group = world.group_of("flows", tcp, api::TargetTypeEnum::Ip).await;
+    world.tcp_listener(&balancer, &group).await;
+    let second = world.vpc().subnets[1].block.to_string().replace(".0/20", ".9");
+    world.register(&group, &second).await;
+    world.place().await;
+    for number in [1, 2] {
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    let input = api::SetSubnetsInput {
+        load_balancer_arn: text(&balancer),
+        subnets: Some(vec![world.vpc().subnets[0].id.to_string()]),
+        ..Default::default()
+    };
+    world.elb.set_subnets(&world.root(), input).await.unwrap();
+    let table = world.table_of(host(2));
+    let interfaces = &table.balancers.values().next().unwrap().interfaces;
+    assert!(interfaces[0].is_leaving, "{interfaces:?}");
+    let target = &table.groups.values().next().unwrap().targets[0];
+    assert_eq!(target.state, TargetState::Healthy);
+    world.test.env.advance_ms(31_000);
+    world.say_on(host(2), Finding::Healthy, 0).await;
+    world.place().await;
+    assert_eq!(world.health(&group).await[0].0, "unused");
+}
+
+#[tokio::test]
 async fn what_needs_the_targets_of_all_zones_is_refused_without_them() {
     let world = World::new().await;
     let group = world.group("web").await;
