@@ -25,7 +25,7 @@ pub struct Balancer {
     /// its interfaces the host judges.
     #[serde(default)]
     pub clients: Option<Vec<ClientRule>>,
-    /// Network balancers that may have it for a target; none: there are none.
+    /// Network balancers that may have it for a target, whether or not they do; none: there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub introducers: Option<Introducers>,
     #[serde(default)]

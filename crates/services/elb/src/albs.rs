@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use longshore_types::AccountId;
-use model::elb::{BalancerKind, BalancerZone, ElbPath, GroupTargets, TargetId, balancer_path};
+use model::elb::{BalancerKind, BalancerZone, ElbPath, GroupTargets, TargetId};
 use model::vpc::{AddressPlanId, region_account};
 use model::{ElbBalancer, ElbGroup, ElbTarget, Index, Key, View};
 use routing::{Introducers, Source};
@@ -139,21 +139,15 @@ pub(crate) fn address_from(row: &ElbBalancer, zone: &str) -> Option<Ipv4Addr> {
     row.zones.iter().min_by_key(rank).map(|zone| zone.address)
 }
 
-/// Who may introduce clients to an application balancer.
+/// Who may introduce clients to an application balancer: the network balancers of its account and VPC, whatever they forward to
+/// at the moment. Processes take up at different times who forwards where; and by nothing but such a group do their interfaces
+/// reach a balancer's.
 pub(crate) fn introducers(view: &View, row: &ElbBalancer) -> Option<Introducers> {
-    let (account, arn) = (row.scope.account, row.arn());
     if row.kind == BalancerKind::Network {
         return None;
     }
-    let groups: BTreeSet<ElbPath> =
-        of(view, account, &arn).map(|target| Arc::clone(&target.id.group)).collect();
-    let users = groups.iter().flat_map(|group| {
-        view.members(&Index::ElbUsers(account, Arc::clone(group))).filter_map(|key| match key {
-            Key::ElbListener(_, path) | Key::ElbRule(_, path) => Some(balancer_path(path)),
-            _ => None,
-        })
-    });
-    let rows = users.filter_map(|path| view.elb_balancers.get(account, &path.into()));
+    let rows = view.elb_balancers.of(row.scope.account);
+    let rows = rows.filter(|it| it.kind == BalancerKind::Network && it.vpc == row.vpc);
     let addresses: BTreeSet<IpAddr> =
         rows.flat_map(|row| row.interfaces()).map(|zone| IpAddr::V4(zone.address)).collect();
     (!addresses.is_empty()).then(|| Introducers { addresses, inside: blocks(view, row) })

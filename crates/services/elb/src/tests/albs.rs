@@ -168,3 +168,19 @@ async fn it_is_reached_in_the_same_zone_where_it_serves_and_knows_who_introduces
         ("us-east-1a", "us-east-1b")
     );
 }
+
+#[tokio::test]
+async fn who_may_introduce_clients_does_not_depend_on_what_is_forwarded_to() {
+    let (world, web, _, _, group) = world().await;
+    let introducers = || {
+        let table = world.table();
+        let row = table.balancers.values().find(|it| it.name.contains("app/web")).unwrap();
+        row.introducers.clone()
+    };
+    let before = introducers();
+    assert_eq!(before.as_ref().map(|it| it.addresses.len()), Some(2));
+    world.register(&group, &web).await;
+    assert_eq!(introducers(), before);
+    world.network_balancer("others").await;
+    assert_eq!(introducers().map(|it| it.addresses.len()), Some(4));
+}
