@@ -300,7 +300,9 @@ impl<'v> Planner<'v> {
     fn leave(&mut self, zone: &BalancerZone, host: Option<InstanceId>) -> Stand {
         let stand = zone.stand;
         let at = match stand.state {
-            StandState::Coming { .. } | StandState::Away => self.now,
+            // Nobody serves there yet.
+            StandState::Coming { .. } => return self.come(host),
+            StandState::Away => self.now,
             StandState::Serving => self.now.plus_ms(LEAVE_MS),
             StandState::Leaving { at } => at,
         };

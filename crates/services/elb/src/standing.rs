@@ -13,7 +13,7 @@ use store::{Batch, Change};
 use tracing::info;
 
 use crate::feed::{Feed, Known, leads_somewhere};
-use crate::health::is_fresh;
+use crate::health::{FRESH_MS, is_fresh};
 use crate::limits::PLACED_ROWS_MAX;
 use crate::place::leave;
 
@@ -28,9 +28,11 @@ pub(crate) struct Standing {
 
 impl Standing {
     fn placement(control: &Control, known: &Known, view: &View, at: Moment) -> Placement {
-        let is_busy = |zone: &BalancerZone| {
-            let node = known.nodes.get(&zone.stand.host).filter(|node| is_fresh(node, at.now));
-            node.is_some_and(|node| node.busy.contains(zone.eni.as_str()))
+        let is_busy = |zone: &BalancerZone| match known.nodes.get(&zone.stand.host) {
+            Some(node) if is_fresh(node, at.now) => node.busy.contains(zone.eni.as_str()),
+            // One that is not heard for a while serves on: what has a bound is how long that is waited for.
+            Some(_) => true,
+            None => at.now.since_ms(at.heard_since) < FRESH_MS,
         };
         place(view, |row: &Instance| control.access.is_of_own_machine(row), &is_busy, at)
     }

@@ -309,6 +309,43 @@ async fn a_region_that_has_just_started_waits_to_be_told_who_serves() {
 }
 
 #[tokio::test]
+async fn nothing_is_cut_because_a_region_that_has_just_started_has_heard_of_nobody_yet() {
+    let (world, _) = on_two_hosts().await;
+    for number in [1, 2] {
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    world.join(3, "us-east-1b").await;
+    world
+        .put(|view, batch| {
+            let row = view.instance_of_any(host(2).unwrap()).unwrap();
+            let mut row = model::Instance::clone(row);
+            row.status = model::instance::InstanceStatus::Draining;
+            batch.put(row);
+        })
+        .await;
+    world.place().await;
+    assert!(matches!(world.stands()[1].1, StandState::Leaving { .. }));
+    world.test.env.advance_ms(60_000);
+    let again = World { elb: Elb::new(world.test.control.clone()), test: world.test };
+    again.place().await;
+    assert_eq!(again.stands()[1].0, host(2), "what is open there is not known yet");
+    // Who is there says so, and is not heard for a while then.
+    let table = again.table_of(host(2));
+    let interfaces = table.balancers.values().flat_map(|it| &it.interfaces);
+    let busy = interfaces.map(routing::Interface::reference).collect();
+    let report = Report { version: table.version, busy, ..Report::default() };
+    again.elb.take_in(host(2), report).await.unwrap();
+    again.test.env.advance_ms(60_000);
+    again.place().await;
+    assert_eq!(again.stands()[1].0, host(2));
+    for number in [1, 2] {
+        again.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    again.place().await;
+    assert_eq!(again.stands()[1].0, host(3), "nothing is open any more");
+}
+
+#[tokio::test]
 async fn a_drain_waits_for_no_host_that_never_had_the_target_and_for_each_that_had() {
     let (world, group) = on_two_hosts().await;
     for number in [1, 2] {
