@@ -194,6 +194,11 @@ impl ElbBalancer {
         serving().filter(move |zone| !is_one_well || !zone.is_unwell)
     }
 
+    /// Whether new clients are led to one of its interfaces by its name.
+    pub fn names(&self, zone: &BalancerZone) -> bool {
+        self.named_zones().any(|it| it.eni == zone.eni)
+    }
+
     pub fn dns_name(&self) -> String {
         let (name, region) = (&self.name, &self.scope.region);
         let prefix = if self.is_internal { "internal-" } else { "" };

@@ -142,32 +142,34 @@ impl<'v> Planner<'v> {
                 self.count(before.host, next.host);
             }
         }
-        row.leaving.retain(|zone| self.lingers(zone));
+        let lingering = row.leaving.iter().filter(|zone| self.lingers(row, zone));
+        row.leaving = lingering.cloned().collect();
     }
 
     /// Whether an interface whose subnet was taken away goes on.
-    fn lingers(&mut self, zone: &BalancerZone) -> bool {
+    fn lingers(&mut self, row: &ElbBalancer, zone: &BalancerZone) -> bool {
         let StandState::Leaving { at } = zone.stand.state else { return false };
         let is_lost = zone.stand.host.is_some_and(|host| {
             let instance = self.view.instance_of_any(host);
             let instance = instance.filter(|it| it.status < InstanceStatus::Inactive);
             instance.is_none_or(|it| LOST_AFTER_MS <= self.silent_ms(it))
         });
-        !is_lost && !self.is_time(zone, at)
+        !is_lost && !self.is_time(row, zone, at)
     }
 
     fn silent_ms(&self, instance: &Instance) -> u64 {
         instance.agent.silent_since().map_or(0, |since| self.now.since_ms(since))
     }
 
-    /// Whether the time is over of an interface that leaves at some time, or later if connections are open at it.
-    fn is_time(&mut self, zone: &BalancerZone, at: Timestamp) -> bool {
+    /// Whether the time is over of an interface that leaves at some time, or later if connections are open at it. While its
+    /// address is named for want of another, new ones come all the time, and nothing is gained by waiting.
+    fn is_time(&mut self, row: &ElbBalancer, zone: &BalancerZone, at: Timestamp) -> bool {
         let until = at.plus_ms(BUSY_MS_MAX);
         if self.now < at {
             self.look_again(at);
             return false;
         }
-        if until <= self.now || !(self.is_busy)(zone) {
+        if until <= self.now || row.names(zone) || !(self.is_busy)(zone) {
             return true;
         }
         self.look_again(until.min(self.now.plus_ms(BUSY_LOOK_MS)));
@@ -241,7 +243,7 @@ impl<'v> Planner<'v> {
                 Some(_) => None,
             });
             return match better {
-                Some(host) => self.leave(zone, Some(host)),
+                Some(host) => self.leave(row, zone, Some(host)),
                 None => stays(stand),
             };
         };
@@ -268,7 +270,7 @@ impl<'v> Planner<'v> {
             };
             match other {
                 Some(other) if is_lost => return self.come(other),
-                Some(other) => return self.leave(zone, other),
+                Some(other) => return self.leave(row, zone, other),
                 // Nowhere is better than there, if it comes back.
                 None if is_lost => return Stand { state: StandState::Away, ..stand },
                 None => {}
@@ -297,7 +299,12 @@ impl<'v> Planner<'v> {
     }
 
     /// Elsewhere, once those who know the address from before have had their time.
-    fn leave(&mut self, zone: &BalancerZone, host: Option<InstanceId>) -> Stand {
+    fn leave(
+        &mut self,
+        row: &ElbBalancer,
+        zone: &BalancerZone,
+        host: Option<InstanceId>,
+    ) -> Stand {
         let stand = zone.stand;
         let at = match stand.state {
             // Nobody serves there yet.
@@ -306,7 +313,7 @@ impl<'v> Planner<'v> {
             StandState::Serving => self.now.plus_ms(LEAVE_MS),
             StandState::Leaving { at } => at,
         };
-        if self.is_time(zone, at) {
+        if self.is_time(row, zone, at) {
             return self.come(host);
         }
         Stand { state: StandState::Leaving { at }, ..stand }

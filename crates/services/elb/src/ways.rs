@@ -38,7 +38,8 @@ pub(crate) fn interfaces(
         address: IpAddr::V4(zone.address),
         subnet: zone.subnet.to_string(),
         zone: zone.zone.clone(),
-        is_leaving: zone.is_leaving(),
+        // Where all leave, whoever is sent away comes back by the same address.
+        is_leaving: zone.is_leaving() && !row.names(zone),
     });
     interfaces.collect()
 }

@@ -282,6 +282,23 @@ fn what_is_open_at_an_interface_that_is_to_go_elsewhere_goes_on_for_some_minutes
 }
 
 #[test]
+fn nothing_is_waited_for_where_new_clients_come_to_all_that_leave() {
+    let mut world = World::of(&[(0, "a"), (1, "a"), (2, "a")]);
+    world.put(balancer("inner", &["a"], true));
+    world.place();
+    world.serve();
+    assert_eq!(world.hosts("inner"), [1]);
+    world.busy.insert("us-east-1a");
+    world.change(1, |row| row.status = InstanceStatus::Draining);
+    let at = START.plus_ms(30_000);
+    assert_eq!(world.place().again_at, Some(at));
+    assert_eq!(world.named("inner"), ["a"], "there is no other");
+    world.now = at;
+    world.place();
+    assert_eq!(world.hosts("inner"), [2]);
+}
+
+#[test]
 fn an_interface_whose_subnet_was_taken_away_goes_once_nothing_is_open_there() {
     let world = || {
         let mut world = World::of(&[(0, "a"), (1, "a"), (2, "b")]);

@@ -309,6 +309,32 @@ async fn a_region_that_has_just_started_waits_to_be_told_who_serves() {
 }
 
 #[tokio::test]
+async fn clients_are_sent_away_from_an_interface_that_leaves_where_they_come_by_another() {
+    let (world, _) = on_two_hosts().await;
+    for number in [1, 2] {
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    let leaves = |number| {
+        let table = world.table_of(host(number));
+        table.balancers.values().next().unwrap().interfaces[0].is_leaving
+    };
+    for (number, expected) in [(2, [false, true]), (1, [false, false])] {
+        world.join(number + 2, ["us-east-1a", "us-east-1b"][usize::from(number) - 1]).await;
+        world
+            .put(|view, batch| {
+                let row = view.instance_of_any(host(number).unwrap()).unwrap();
+                let mut row = model::Instance::clone(row);
+                row.status = model::instance::InstanceStatus::Draining;
+                batch.put(row);
+            })
+            .await;
+        world.place().await;
+        assert!(matches!(world.stands()[usize::from(number) - 1].1, StandState::Leaving { .. }));
+        assert_eq!([1, 2].map(leaves), expected, "after {number}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_cut_because_a_region_that_has_just_started_has_heard_of_nobody_yet() {
     let (world, _) = on_two_hosts().await;
     for number in [1, 2] {
