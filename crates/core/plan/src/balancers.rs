@@ -309,8 +309,8 @@ impl<'v> Planner<'v> {
         let at = match stand.state {
             // Nobody serves there yet.
             StandState::Coming { .. } => return self.come(host),
-            StandState::Away => self.now,
-            StandState::Serving => self.now.plus_ms(LEAVE_MS),
+            // Also if its agent is silent: the process serves on.
+            StandState::Serving | StandState::Away => self.now.plus_ms(LEAVE_MS),
             StandState::Leaving { at } => at,
         };
         if self.is_time(row, zone, at) {

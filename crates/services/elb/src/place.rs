@@ -206,10 +206,11 @@ pub(crate) fn set_zones(
     row.zones = kept;
     for mut zone in gone {
         let at = match zone.stand.state {
-            StandState::Serving => now.plus_ms(LEAVE_MS),
+            // The process of a host whose agent is silent serves on.
+            StandState::Serving | StandState::Away => now.plus_ms(LEAVE_MS),
             StandState::Leaving { at } => at,
             // Nobody can have come there.
-            StandState::Coming { .. } | StandState::Away => {
+            StandState::Coming { .. } => {
                 leave(view, batch, row, &zone);
                 continue;
             }

@@ -335,6 +335,45 @@ async fn clients_are_sent_away_from_an_interface_that_leaves_where_they_come_by_
 }
 
 #[tokio::test]
+async fn an_interface_on_a_host_whose_agent_is_silent_serves_on_too_when_its_subnet_is_taken_away() {
+    let (world, _) = on_two_hosts().await;
+    for number in [1, 2] {
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    world
+        .put(|view, batch| {
+            let row = view.instance_of_any(host(2).unwrap()).unwrap();
+            let mut row = model::Instance::clone(row);
+            row.agent.connected = false;
+            row.agent.heard_at = Some(world.test.env.now());
+            batch.put(row);
+        })
+        .await;
+    world.test.env.advance_ms(6_000);
+    world.place().await;
+    assert_eq!(world.stands()[1], (host(2), StandState::Away));
+    let view = world.elb.control.view();
+    let row = view.elb_balancers.iter().next().unwrap();
+    let subnets: Vec<_> = world.vpc().subnets.iter().map(|it| it.id.to_string()).collect();
+    let input = api::SetSubnetsInput {
+        load_balancer_arn: text(&row.arn()),
+        subnets: Some(vec![subnets[0].clone(), subnets[2].clone()]),
+        ..Default::default()
+    };
+    world.elb.set_subnets(&world.root(), input).await.unwrap();
+    let enis = || {
+        let table = world.table_of(host(2));
+        let interfaces = table.balancers.values().flat_map(|it| it.interfaces.clone());
+        interfaces.map(|it| it.eni).collect::<Vec<_>>()
+    };
+    assert_eq!(enis(), [row.zones[1].eni.to_string()]);
+    // What its host holds is lost with it.
+    world.test.env.advance_ms(10_000);
+    world.place().await;
+    assert!(enis().is_empty());
+}
+
+#[tokio::test]
 async fn nothing_is_cut_because_a_region_that_has_just_started_has_heard_of_nobody_yet() {
     let (world, _) = on_two_hosts().await;
     for number in [1, 2] {
