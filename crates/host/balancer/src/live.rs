@@ -245,7 +245,7 @@ impl LiveGroup {
     pub(crate) fn zones<'b>(
         &self,
         balancer: &'b Balancer,
-        came_to: Option<&'b InterfaceRef>,
+        came_to: Option<&InterfaceRef>,
     ) -> Zones<'b> {
         Zones::of(balancer, &self.group, came_to)
     }

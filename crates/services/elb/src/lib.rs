@@ -160,6 +160,7 @@ impl RegionService for Elb {
     }
 
     fn register(self: Arc<Self>, driver: &mut Driver) {
+        zonal::warn_of_left_out(&self.control.view());
         let (control, feed) = (Arc::clone(&self.control), Arc::clone(&self.feed));
         driver.register(feed::Publisher { control, feed });
         let (control, feed) = (Arc::clone(&self.control), Arc::clone(&self.feed));

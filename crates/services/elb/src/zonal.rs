@@ -2,14 +2,16 @@
 //!
 //! What a target group says of itself counts before what its balancer does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_types::AccountId;
-use model::elb::{BalancerKind, balancer_path};
+use model::elb::{BalancerKind, TargetHealth, balancer_path};
 use model::{ElbBalancer, ElbGroup, ElbTarget, Index, Key, View};
+use tracing::warn;
 
 use crate::attributes::{value_of_balancer, value_of_group};
+use crate::targets::of_group as of_targets;
 
 const KEY: &str = "load_balancing.cross_zone.enabled";
 
@@ -105,5 +107,30 @@ impl Usage {
             (true, false) => Some(Unused::Zone),
             (true, true) => None,
         }
+    }
+}
+
+/// Healthy targets that nobody asks, since no balancer of their group has an interface in their zone, by group.
+pub(crate) fn left_out(view: &View) -> BTreeMap<String, usize> {
+    let groups = view.elb_groups.iter().filter_map(|group| {
+        let usage = Usage::of(view, group);
+        let targets = of_targets(view, group.scope.account, &group.path());
+        let left_out = targets.filter(|target| {
+            target.health == TargetHealth::Healthy && usage.unused(target) == Some(Unused::Zone)
+        });
+        let count = left_out.count();
+        (count > 0).then(|| (group.arn(), count))
+    });
+    groups.collect()
+}
+
+/// Says which those are, at the region's start: releases of before asked targets of every zone.
+pub(crate) fn warn_of_left_out(view: &View) {
+    for (group, targets) in left_out(view) {
+        warn!(
+            target_group = group,
+            targets,
+            "healthy targets are not used: their zone has no interface of the load balancer, and load_balancing.cross_zone.enabled is false"
+        );
     }
 }

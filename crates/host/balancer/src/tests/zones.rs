@@ -1,72 +1,136 @@
-//! Balancers that keep what comes to a zone in that zone. Who comes to the machine's own address comes to the zones of the
-//! interfaces that are there.
+//! Balancers that keep what comes to a zone in that zone. Needs root, but for what comes to the machine's own address.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use routing::{Interface, Kind, ListenerProtocol, Table, TargetProtocol, TargetState};
+use nix::mount::{MntFlags, umount2};
+use routing::{Kind, ListenerProtocol, Table, TargetProtocol, TargetState};
 
+use super::interfaces::{One, appear, at_interfaces, come_to, interface};
 use super::world::*;
 
-fn interface(number: u8, zone: &str) -> Interface {
-    Interface {
-        eni: format!("eni-0000000{number}"),
-        own_vpc: None,
-        address: [10, 0, 0, number].into(),
-        subnet: format!("subnet-0000000{number}"),
-        zone: zone.to_owned(),
-        is_leaving: false,
-    }
-}
+/// The interfaces in zones `a` and `b`.
+const A: &str = "127.0.0.1";
+const B: &str = "127.0.0.2";
 
-/// An interface in each of some zones, and a target in `a` and in `b`.
-fn zonal(targets: &[SocketAddr; 2], zones: &[&str]) -> Table {
+/// An interface in each of two zones, and two targets in each.
+fn zonal(targets: &[SocketAddr; 4]) -> Table {
     let mut table = table(targets);
     let group = group_of(&mut table);
-    for (target, zone) in group.targets.iter_mut().zip(["a", "b"]) {
+    for (target, zone) in group.targets.iter_mut().zip(["a", "a", "b", "b"]) {
         target.zone = Some(zone.to_owned());
     }
     group.cross_zone = Some(false);
-    balancer(&mut table).interfaces =
-        zones.iter().zip(1..).map(|(zone, number)| interface(number, zone)).collect();
+    balancer(&mut table).interfaces = vec![interface(1, "a"), interface(2, "b")];
     table
 }
 
-#[tokio::test]
-async fn a_request_goes_to_targets_of_the_zones_that_it_came_to_and_to_no_others() {
-    let (a, b) = (backend(Does::Answers("a")).await, backend(Does::Answers("b")).await);
-    let mut first = zonal(&[a.address, b.address], &["a", "c"]);
-    // Fail open is counted in the zone alone: that another is healthy is nothing to it.
-    group_of(&mut first).targets[0].state = TargetState::Unhealthy;
-    let world = World::new(first).await;
-    let address = world.address().await;
-    for _ in 0..10 {
-        assert_eq!(get(address).await.unwrap().body, "a");
+async fn backends() -> [Backend; 4] {
+    [
+        backend(Does::Answers("a1")).await,
+        backend(Does::Answers("a2")).await,
+        backend(Does::Answers("b1")).await,
+        backend(Does::Answers("b2")).await,
+    ]
+}
+
+struct Zonal {
+    world: World,
+    network: std::fs::File,
+    place: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Zonal {
+    /// None: that needs root.
+    async fn of(mut table: Table) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: needs root to make network namespaces");
+            return None;
+        }
+        let interfaces = balancer(&mut table).interfaces.clone();
+        at_interfaces(&mut table, interfaces);
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("interface");
+        let world = World::on(table, Arc::new(One(place.clone()))).await;
+        let network = appear(&place, "nothing");
+        Some(Self { world, network, place, _dir: dir })
     }
-    world.change(|table| group_of(table).targets[0].state = TargetState::Unused).await;
-    let answer = get(address).await.unwrap();
-    assert_eq!((answer.status, b.count()), (503, 0));
-    world.change(|table| balancer(table).interfaces.push(interface(9, "b"))).await;
-    assert_eq!(get(address).await.unwrap().body, "b");
+
+    /// Who answers whom comes to an interface; none: nobody.
+    async fn get(&self, interface: &str) -> Option<Answered> {
+        Caller::over(come_to(&self.network, interface).await).ask(GET).await
+    }
+
+    /// Who answers so many in a row.
+    async fn who(&self, interface: &str, count: usize) -> Vec<String> {
+        let mut bodies = Vec::new();
+        for _ in 0..count {
+            bodies.push(self.get(interface).await.map_or_else(String::new, |it| it.body));
+        }
+        bodies
+    }
+
+    async fn end(self) {
+        self.world.end().await;
+        umount2(&self.place, MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_goes_to_targets_of_the_zone_that_it_came_to_and_to_no_others() {
+    let backends = backends().await;
+    let mut table = zonal(&backends.each_ref().map(|it| it.address));
+    // Fail open is counted in the zone alone: that others are healthy is nothing to it.
+    for target in &mut group_of(&mut table).targets[..2] {
+        target.state = TargetState::Unhealthy;
+    }
+    let Some(it) = Zonal::of(table).await else { return };
+    assert!(it.who(A, 6).await.iter().all(|body| body.starts_with('a')));
+    assert!(it.who(B, 6).await.iter().all(|body| body.starts_with('b')));
+    let out = |table: &mut Table| {
+        for target in &mut group_of(table).targets[..2] {
+            target.state = TargetState::Unused;
+        }
+    };
+    it.world.change(out).await;
+    assert_eq!(it.get(A).await.unwrap().status, 503);
     // The group may say otherwise for itself, and else it is as its balancer has it.
-    world.change(|table| drop(balancer(table).interfaces.pop())).await;
-    assert_eq!(get(address).await.unwrap().status, 503);
-    world.change(|table| group_of(table).cross_zone = None).await;
-    assert_eq!(get(address).await.unwrap().body, "b");
+    it.world.change(|table| group_of(table).cross_zone = None).await;
+    assert!(it.who(A, 2).await.iter().all(|body| body.starts_with('b')));
+    it.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_do_flows() {
+    let backends = backends().await;
+    let mut table = zonal(&backends.each_ref().map(|it| it.address));
+    group_of(&mut table).protocol = TargetProtocol::Tcp;
+    let owner = balancer(&mut table);
+    (owner.kind, owner.listeners[0].protocol) = (Kind::Network, ListenerProtocol::Tcp);
+    let Some(it) = Zonal::of(table).await else { return };
+    assert!(it.who(B, 6).await.iter().all(|body| body.starts_with('b')));
+    let out = |table: &mut Table| {
+        for target in &mut group_of(table).targets[2..] {
+            target.state = TargetState::Unused;
+        }
+    };
+    it.world.change(out).await;
+    assert!(it.get(B).await.is_none(), "nobody of its zone is there");
+    it.end().await;
 }
 
 #[tokio::test]
-async fn so_do_flows() {
-    let (a, b) = (backend(Does::Answers("a")).await, backend(Does::Answers("b")).await);
-    let mut first = zonal(&[a.address, b.address], &["b"]);
-    group_of(&mut first).protocol = TargetProtocol::Tcp;
-    let owner = balancer(&mut first);
-    (owner.kind, owner.listeners[0].protocol) = (Kind::Network, ListenerProtocol::Tcp);
-    let world = World::new(first).await;
+async fn who_comes_to_the_machines_own_address_gets_targets_of_every_zone() {
+    let backends = backends().await;
+    let mut table = zonal(&backends.each_ref().map(|it| it.address));
+    // The other interface is on another host.
+    balancer(&mut table).interfaces.truncate(1);
+    let world = World::new(table).await;
     let address = world.address().await;
-    for _ in 0..10 {
-        assert_eq!(get(address).await.unwrap().body, "b");
+    for _ in 0..4 {
+        get(address).await.unwrap();
     }
-    world.change(|table| group_of(table).targets[1].state = TargetState::Unused).await;
-    assert!(get(address).await.is_none(), "nobody of its zone is there");
-    assert_eq!(a.count(), 0);
+    assert_eq!(backends.map(|it| it.count()), [1; 4]);
 }

@@ -68,9 +68,13 @@ async fn a_target_in_a_zone_to_which_nobody_can_come_is_not_used() {
     assert_eq!(world.health(&group).await, unused, "network balancers do not cross zones");
     let state = || world.table().groups.values().next().unwrap().targets[0].state;
     assert_eq!(state(), TargetState::Unused);
+    let left_out = || crate::zonal::left_out(&world.elb.control.view());
+    assert!(left_out().is_empty(), "it never was healthy");
     world.set_group(&group, &[(CROSS_ZONE, "true")]).await.unwrap();
     assert_eq!(world.health(&group).await[0].0, "initial");
     assert_eq!(state(), TargetState::Initial);
+    world.say(world.table().version, Finding::Healthy, 0).await;
+    assert!(left_out().is_empty());
     world.set_group(&group, &[(CROSS_ZONE, "use_load_balancer_configuration")]).await.unwrap();
     assert_eq!(world.health(&group).await, unused);
     let attribute = api::LoadBalancerAttribute { key: text(CROSS_ZONE), value: text("true") };
@@ -79,9 +83,10 @@ async fn a_target_in_a_zone_to_which_nobody_can_come_is_not_used() {
         attributes: Some(vec![attribute]),
     };
     world.elb.modify_load_balancer_attributes(&world.root(), input).await.unwrap();
-    assert_eq!(world.health(&group).await[0].0, "initial");
+    assert_eq!(world.health(&group).await[0].0, "healthy");
     world.set_group(&group, &[(CROSS_ZONE, "false")]).await.unwrap();
     assert_eq!(world.health(&group).await, unused, "the group says otherwise for itself");
+    assert_eq!(left_out(), [(group.clone(), 1)].into());
 }
 
 #[tokio::test]
