@@ -142,7 +142,11 @@ async fn attend(
                 }
             }
             () = until(cut_at) => {
-                target.cut();
+                // For want of others it is asked all the same, and what is open with it is as good as what comes next.
+                let snapshot = Arc::clone(&shared.snapshot.borrow());
+                if !snapshot.asks(&target, shared.clock.now()) {
+                    target.cut();
+                }
                 cut_at = None;
             }
             changed = order.changed() => {

@@ -11,9 +11,9 @@ use std::time::Duration;
 use longshore_types::{Clock, Timestamp};
 use routing::choose;
 use routing::{
-    Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, Interface, InterfaceRef,
-    Listener, ListenerId, Report, Rules, Table, TargetGroup, TargetProtocol, TargetReport,
-    TargetState, Zones,
+    Action, Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, Interface,
+    InterfaceRef, Listener, ListenerId, Report, Rule, Rules, Table, TargetGroup, TargetProtocol,
+    TargetReport, TargetState, Zones,
 };
 use tokio::sync::Notify;
 use tracing::warn;
@@ -121,6 +121,23 @@ impl Snapshot {
             }
         }
         self.is_settled.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a target would be asked at the moment, as one that is not healthy is while too few others are (fail open): in
+    /// its own zone, or in all, as far as those that forward to its group cross them.
+    pub(crate) fn asks(&self, target: &Arc<LiveTarget>, now: Timestamp) -> bool {
+        let Some(group) = self.groups.get(&target.group) else { return false };
+        let leads_there = |rule: &Rule| match &rule.action {
+            Action::Forward { groups, .. } => {
+                groups.iter().any(|it| it.group == target.group && it.weight > 0)
+            }
+            Action::Redirect { .. } | Action::FixedResponse { .. } => false,
+        };
+        let users = self.listeners.values().filter(|it| it.listener.rules.iter().any(leads_there));
+        let mut crosses = users.map(|it| {
+            group.group.cross_zone.unwrap_or(it.balancer.attributes.cross_zone)
+        });
+        crosses.any(|crosses| group.would_ask(target, crosses, now))
     }
 
     /// Where checks of a group's targets are told of.
@@ -260,6 +277,18 @@ impl LiveGroup {
     fn used<'g>(&'g self, zones: Zones<'g>) -> impl Iterator<Item = &'g Arc<LiveTarget>> {
         let targets = self.targets.iter().map(|(target, _)| target);
         targets.filter(move |target| zones.has(target.zone.as_deref()))
+    }
+
+    /// Whether a target may be asked, among those of all zones or of its own alone.
+    fn would_ask(&self, target: &Arc<LiveTarget>, crosses: bool, now: Timestamp) -> bool {
+        let zones = match target.zone.as_deref() {
+            Some(zone) if !crosses => Zones::One(Some(zone)),
+            Some(_) | None => Zones::All,
+        };
+        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).collect();
+        let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
+        let mut eligible = choose::eligible(&self.group, &candidates).into_iter();
+        eligible.any(|at| Arc::ptr_eq(targets[at], target))
     }
 
     /// Chooses a target by the group's algorithm, leaving out those in `tried`, and takes hold of it.

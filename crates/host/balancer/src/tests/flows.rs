@@ -45,6 +45,15 @@ fn table_of(target: &Checked) -> Table {
     table
 }
 
+/// Another target of the group that stays well, in a zone.
+async fn another(world: &World, target: &Checked, zone: Option<&str>) -> TcpListener {
+    let check = TcpListener::bind(("127.0.0.2", target.check_port)).await.unwrap();
+    let mut other = super::world::target(check.local_addr().unwrap());
+    other.zone = zone.map(str::to_owned);
+    world.change(|table| group_of(table).targets.push(other)).await;
+    check
+}
+
 /// A flow that has come to its target.
 async fn flow(world: &World) -> TcpStream {
     let mut stream = TcpStream::connect(world.address().await).await.unwrap();
@@ -73,6 +82,7 @@ async fn flows_end_with_the_health_of_their_target_unless_the_group_says_otherwi
     let target = checked().await;
     let world = World::new(table_of(&target)).await;
     let mut stream = flow(&world).await;
+    let _other = another(&world, &target, None).await;
     fails(&target, &world).await;
     assert!(is_ended(&mut stream).await);
 
@@ -81,8 +91,31 @@ async fn flows_end_with_the_health_of_their_target_unless_the_group_says_otherwi
     group_of(&mut table).cut_when_unhealthy = false;
     let world = World::new(table).await;
     let mut stream = flow(&world).await;
+    let _other = another(&world, &target, None).await;
     fails(&target, &world).await;
     assert!(goes_on(&mut stream).await);
+}
+
+#[tokio::test]
+async fn flows_go_on_to_a_target_that_is_asked_though_it_is_unhealthy() {
+    // There is no other, or none of its zone.
+    for zones in [None, Some(["a", "b"])] {
+        let target = checked().await;
+        let mut table = table_of(&target);
+        let group = group_of(&mut table);
+        group.cross_zone = zones.map(|_| false);
+        group.targets[0].zone = zones.map(|it| it[0].to_owned());
+        let world = World::new(table).await;
+        let mut stream = flow(&world).await;
+        let _other = match zones {
+            Some([_, other]) => Some(another(&world, &target, Some(other)).await),
+            None => None,
+        };
+        fails(&target, &world).await;
+        // The flow would be cut as soon as that is known.
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert!(goes_on(&mut stream).await, "{zones:?}");
+    }
 }
 
 #[tokio::test]
@@ -93,6 +126,7 @@ async fn flows_to_an_unhealthy_target_end_after_a_while_unless_it_is_well_by_the
     (group.cut_when_unhealthy, group.unhealthy_draining_s) = (false, 1);
     let world = World::new(table).await;
     let mut stream = flow(&world).await;
+    let _other = another(&world, &target, None).await;
     fails(&target, &world).await;
     assert!(is_ended(&mut stream).await);
 
@@ -103,6 +137,7 @@ async fn flows_to_an_unhealthy_target_end_after_a_while_unless_it_is_well_by_the
     group.health.healthy_count = 1;
     let world = World::new(table).await;
     let mut stream = flow(&world).await;
+    let _other = another(&world, &target, None).await;
     fails(&target, &world).await;
     let again = TcpListener::bind(("127.0.0.1", target.check_port)).await.unwrap();
     tokio::spawn(async move { while again.accept().await.is_ok() {} });
@@ -124,10 +159,14 @@ async fn flows_to_a_deregistered_target_go_on_after_its_time_unless_the_group_sa
             group_of(table).targets[0].state = TargetState::Draining { until: now().plus_ms(50) };
         };
         world.change(drain).await;
-        if !is_cut {
-            world.change(|table| group_of(table).targets.clear()).await;
-            assert!(goes_on(&mut stream).await);
+        if is_cut {
+            assert!(is_ended(&mut stream).await);
+            continue;
         }
-        assert_eq!(is_cut, is_cut && is_ended(&mut stream).await);
+        // While it is in the table, its time over; and when it is gone.
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        assert!(goes_on(&mut stream).await);
+        world.change(|table| group_of(table).targets.clear()).await;
+        assert!(goes_on(&mut stream).await);
     }
 }
