@@ -200,10 +200,11 @@ fn of_group(row: &ElbGroup) -> Table {
         "deregistration_delay.connection_termination.enabled" if is_datagram => {
             (*key, "true", *may)
         }
-        // Amazon has it that flows of datagrams cannot be ended so.
-        // A balancer is told of its clients however that is done, and of nothing else.
+        // A balancer is told of its clients.
         "preserve_client_ip.enabled" if is_alb => (*key, "true", May::Default),
-        "proxy_protocol_v2.enabled" if is_alb => (*key, "false", May::Default),
+        // Of a group whose target is a balancer Amazon has nothing set.
+        _ if is_alb => (*key, *default, May::Default),
+        // Amazon has it that flows of datagrams cannot be ended so.
         CUT_UNHEALTHY if is_datagram => (*key, "false", May::Default),
         _ => (*key, *default, *may),
     });

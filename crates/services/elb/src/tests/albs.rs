@@ -57,11 +57,17 @@ async fn such_a_group_is_of_tcp_and_checked_by_http_and_tells_who_the_client_is(
     assert_eq!(made.health_check_protocol, Some(api::ProtocolEnum::Http));
     assert_eq!(made.matcher.unwrap().http_code, text("200-399"));
     let group = made.target_group_arn.unwrap();
-    for (key, value) in
-        [("preserve_client_ip.enabled", "false"), ("proxy_protocol_v2.enabled", "true")]
-    {
-        let error = world.set_group(&group, &[(key, value)]).await.unwrap_err();
+    for (key, default, other) in [
+        ("preserve_client_ip.enabled", "true", "false"),
+        ("proxy_protocol_v2.enabled", "false", "true"),
+        ("deregistration_delay.timeout_seconds", "300", "5"),
+        ("deregistration_delay.connection_termination.enabled", "false", "true"),
+        ("stickiness.enabled", "false", "true"),
+        ("load_balancing.cross_zone.enabled", "use_load_balancer_configuration", "true"),
+    ] {
+        let error = world.set_group(&group, &[(key, other)]).await.unwrap_err();
         assert_eq!(error.code, "InvalidConfigurationRequest", "{key}");
+        world.set_group(&group, &[(key, default)]).await.unwrap();
     }
 }
 
