@@ -87,6 +87,8 @@ pub const REPORT_PAUSE: Duration = Duration::from_millis(10);
 pub const LOG_RECORDS_MAX: usize = 65_536;
 /// Bytes of lines that are kept in memory; with more the files are closed early.
 pub const LOG_BYTES_MAX: usize = 64 << 20;
+/// Log files that are open, each of which has some hundred kilobytes to compress by; with more all are closed early.
+pub const LOG_FILES_MAX: usize = 512;
 /// How often log files are closed and begun anew.
 pub const LOG_PERIOD: Duration = Duration::from_secs(300);
 /// Bytes of a user agent that a log line repeats.

@@ -31,7 +31,9 @@ pub(crate) use flows::FlowEntry;
 
 use crate::http::body::Exchange;
 use crate::http::connection::Client;
-use crate::limits::{LOG_BYTES_MAX, LOG_PERIOD, LOG_RECORDS_MAX, LOGGED_AGENT_BYTES_MAX};
+use crate::limits::{
+    LOG_BYTES_MAX, LOG_FILES_MAX, LOG_PERIOD, LOG_RECORDS_MAX, LOGGED_AGENT_BYTES_MAX,
+};
 use crate::live::LiveListener;
 use crate::tls::TlsFacts;
 
@@ -358,10 +360,10 @@ impl LogWriter {
         self.close_all().await;
     }
 
-    /// Clients choose what lines say, and how many there are.
+    /// Clients choose what lines say, and how many there are; users choose which files there are.
     async fn take(&mut self, line: Line) {
         self.add(line);
-        if self.bytes >= LOG_BYTES_MAX {
+        if self.bytes >= LOG_BYTES_MAX || self.open.len() >= LOG_FILES_MAX {
             self.close_all().await;
         }
     }
@@ -433,25 +435,46 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn lines_are_written_before_they_fill_the_memory() {
+    fn writer() -> (tempfile::TempDir, LogWriter) {
         let dir = tempfile::tempdir().unwrap();
         let (root, region) = (dir.path().to_owned(), "eu-north-1".to_owned());
-        let (_sink, mut writer) = channel(root, region, Arc::new(SystemClock));
-        let file = FileKey {
+        let (_, writer) = channel(root, region, Arc::new(SystemClock));
+        (dir, writer)
+    }
+
+    fn file(prefix: &str) -> FileKey {
+        FileKey {
             kind: Kind::Requests,
             bucket: "logs".to_owned(),
-            prefix: String::new(),
+            prefix: prefix.to_owned(),
             account: "000000000000".to_owned(),
             balancer: "app/web/0123456789abcdef".to_owned(),
             node: "127.0.0.1".parse().unwrap(),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_are_written_before_they_fill_the_memory() {
+        let (dir, mut writer) = writer();
         let line = "x".repeat(1 << 20);
         for _ in 1..LOG_BYTES_MAX >> 20 {
-            writer.take((file.clone(), line.clone())).await;
+            writer.take((file(""), line.clone())).await;
         }
         assert!(!dir.path().join("logs").exists(), "there is room");
-        writer.take((file, line)).await;
+        writer.take((file(""), line)).await;
         assert!(dir.path().join("logs").exists() && writer.open.is_empty());
+    }
+
+    #[tokio::test]
+    async fn files_are_written_before_they_fill_the_memory() {
+        let (dir, mut writer) = writer();
+        for number in 1..LOG_FILES_MAX {
+            writer.take((file(&number.to_string()), "x".to_owned())).await;
+        }
+        assert!(!dir.path().join("logs").exists(), "there is room");
+        writer.take((file("0"), "x".to_owned())).await;
+        assert!(writer.open.is_empty());
+        let written = std::fs::read_dir(dir.path().join("logs")).unwrap();
+        assert_eq!(written.count(), LOG_FILES_MAX);
     }
 }
