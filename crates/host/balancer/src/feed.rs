@@ -178,8 +178,7 @@ impl Teller {
             if !snapshot.is_settled() {
                 continue;
             }
-            let mut own = snapshot.report(&self.node);
-            own.busy = snapshot.busy(&self.shared.at_interfaces);
+            let own = snapshot.report(&self.node, &self.shared.at_interfaces);
             let mut report = handover::with_held(own, self.before.borrow().as_ref());
             report.local = self.listeners.local();
             report.egress = self.listeners.egress();

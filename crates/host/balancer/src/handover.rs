@@ -276,7 +276,7 @@ impl Handover {
         let link = tokio::task::spawn_blocking(offer).await.map_err(io::Error::other)??;
         self.listeners.let_go();
         self.shared.phase.send_replace(Phase::HandedOver);
-        let held = self.shared.snapshot.borrow().report("");
+        let held = self.shared.snapshot.borrow().report("", &self.shared.at_interfaces);
         let held = with_held(held, self.before.borrow().as_ref());
         drop(table);
         // The sockets are the other's now: whether it still lives is seen by the link.

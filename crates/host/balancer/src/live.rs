@@ -150,15 +150,15 @@ impl Snapshot {
     }
 
     /// The interfaces that are about to go and at which something is open.
-    pub(crate) fn busy(&self, open: &Counts) -> Vec<InterfaceRef> {
+    fn busy(&self, open: &Counts) -> Vec<InterfaceRef> {
         let interfaces = self.listeners.values().flat_map(|live| &live.balancer.interfaces);
         let busy = interfaces.filter(|it| it.is_leaving && open.has(&it.eni));
         let busy: BTreeSet<InterfaceRef> = busy.map(Interface::reference).collect();
         busy.into_iter().collect()
     }
 
-    /// What the region is told.
-    pub(crate) fn report(&self, node: &str) -> Report {
+    /// What the region is told. `open`: what is open at interfaces.
+    pub(crate) fn report(&self, node: &str, open: &Counts) -> Report {
         let targets = self.groups.values().flat_map(|group| &group.targets);
         let one = |(target, _): &(Arc<LiveTarget>, TargetState)| TargetReport {
             group: target.group.clone(),
@@ -168,7 +168,8 @@ impl Snapshot {
             in_flight: target.in_flight(),
         };
         let targets = targets.map(one).collect();
-        Report { node: node.to_owned(), version: self.version, targets, ..Report::default() }
+        let (node, version, busy) = (node.to_owned(), self.version, self.busy(open));
+        Report { node, version, targets, busy, ..Report::default() }
     }
 
     pub(crate) fn targets(

@@ -16,6 +16,7 @@ use routing::introduction::{HEAD_LEN, Introduction, rest_len};
 use routing::{Endpoint, EndpointId, Interface, InterfaceRef, Scheme, Table};
 
 use super::world::*;
+use crate::live::Snapshot;
 use crate::{Doors, Interfaces, RegionDoor};
 
 /// The one network that all interfaces are in.
@@ -176,6 +177,23 @@ async fn who_came_to_an_interface_that_is_about_to_go_is_told_so_and_it_is_said_
     world.reported("nobody is there", |report| report.busy.is_empty()).await;
     world.end().await;
     umount2(&place, MntFlags::MNT_DETACH).unwrap();
+}
+
+#[tokio::test]
+async fn whoever_is_told_of_targets_is_told_who_is_at_interfaces_that_leave() {
+    let shared = super::shared();
+    let mut table = behind_an_interface();
+    balancer(&mut table).interfaces.push(interface(2, "eu-north-1b"));
+    balancer(&mut table).interfaces[0].is_leaving = true;
+    let (clock, before) = (&*shared.clock, Snapshot::default());
+    let snapshot = Snapshot::new(&table, &before, clock, &shared.changed, &shared.sockets);
+    let busy = || snapshot.report("", &shared.at_interfaces).busy;
+    let stays = shared.at_interfaces.go_on("eni-00000002");
+    assert_eq!(busy(), []);
+    let leaves = shared.at_interfaces.go_on("eni-00000001");
+    assert_eq!(busy(), [balancer(&mut table).interfaces[0].reference()]);
+    drop((stays, leaves));
+    assert_eq!(busy(), []);
 }
 
 #[tokio::test]
