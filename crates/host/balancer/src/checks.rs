@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::limits::{CHECK_ANSWER_BYTES_MAX, CHECKS_MAX};
-use crate::live;
+use crate::live::{self, Member};
 use crate::log::Checked;
 use crate::pool;
 use crate::shared::Shared;
@@ -357,7 +357,7 @@ pub(crate) async fn mitigate(shared: Arc<Shared>) {
         for group in snapshot.groups.values() {
             if group.group.avoids_outliers {
                 let now = shared.clock.now();
-                for (target, _) in &group.targets {
+                for Member { target, .. } in &group.targets {
                     target.judge_as_outlier(now);
                     // With each check, where there are any.
                     target.pool.sweep();
@@ -369,7 +369,7 @@ pub(crate) async fn mitigate(shared: Arc<Shared>) {
                 routing::Algorithm::WeightedRandom { mitigate_anomalies: true }
             );
             if is_wanted {
-                let targets: Vec<_> = group.targets.iter().map(|(target, _)| target).collect();
+                let targets: Vec<_> = group.targets.iter().map(|it| &it.target).collect();
                 let seen: Vec<_> = targets
                     .iter()
                     .map(|target| {

@@ -56,8 +56,17 @@ pub(crate) struct LiveListener {
 pub(crate) struct LiveGroup {
     /// Without its targets.
     pub(crate) group: TargetGroup,
-    pub(crate) targets: Vec<(Arc<LiveTarget>, TargetState)>,
+    pub(crate) targets: Vec<Member>,
     turn: Arc<AtomicU64>,
+}
+
+/// A target with what the table says of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) target: Arc<LiveTarget>,
+    pub(crate) state: TargetState,
+    /// None: it is of every zone.
+    pub(crate) zone: Option<String>,
 }
 
 impl Snapshot {
@@ -101,15 +110,15 @@ impl Snapshot {
     pub(crate) fn settle(&self, table: &Table, before: &Self) {
         for group in table.groups.values() {
             let live = self.groups.get(&group.id).map_or(&[][..], |live| &live.targets);
-            for (target, (live, _)) in group.targets.iter().zip(live) {
-                live.follow(target);
+            for (target, live) in group.targets.iter().zip(live) {
+                live.target.follow(target);
             }
         }
         for old in before.groups.values() {
             let new = self.groups.get(&old.group.id);
-            for (target, _) in &old.targets {
+            for Member { target, .. } in &old.targets {
                 let is_kept = new.is_some_and(|new| {
-                    new.targets.iter().any(|(kept, _)| Arc::ptr_eq(kept, target))
+                    new.targets.iter().any(|kept| Arc::ptr_eq(&kept.target, target))
                 });
                 if !is_kept {
                     // Deregistered for good: its delay is over.
@@ -160,7 +169,7 @@ impl Snapshot {
     /// What the region is told. `open`: what is open at interfaces.
     pub(crate) fn report(&self, node: &str, open: &Counts) -> Report {
         let targets = self.groups.values().flat_map(|group| &group.targets);
-        let one = |(target, _): &(Arc<LiveTarget>, TargetState)| TargetReport {
+        let one = |Member { target, .. }: &Member| TargetReport {
             group: target.group.clone(),
             target: target.key.clone(),
             registered_at: target.registered_at,
@@ -176,7 +185,7 @@ impl Snapshot {
         &self,
     ) -> impl Iterator<Item = (&LiveGroup, &Arc<LiveTarget>, TargetState)> {
         self.groups.values().flat_map(|group| {
-            group.targets.iter().map(move |(target, state)| (&**group, target, *state))
+            group.targets.iter().map(move |it| (&**group, &it.target, it.state))
         })
     }
 }
@@ -237,12 +246,12 @@ impl LiveGroup {
     ) -> Self {
         let live = |target: &routing::Target| {
             let kept = old.and_then(|old| {
-                old.targets.iter().map(|(kept, _)| kept).find(|kept| {
+                old.targets.iter().map(|kept| &kept.target).find(|kept| {
                     (&kept.key, kept.registered_at, kept.address.ip())
                         == (&target.key, target.registered_at, target.address)
                 })
             });
-            let live = match kept {
+            let live_target = match kept {
                 Some(kept) => Arc::clone(kept),
                 None => {
                     let (id, changed) = (group.id.clone(), Arc::clone(changed));
@@ -250,7 +259,7 @@ impl LiveGroup {
                     Arc::new(LiveTarget::new(id, target, now, changed, sockets.clone()))
                 }
             };
-            (live, target.state)
+            Member { target: live_target, state: target.state, zone: target.zone.clone() }
         };
         Self {
             targets: group.targets.iter().map(live).collect(),
@@ -276,13 +285,14 @@ impl LiveGroup {
 
     /// The targets that are used for somebody.
     fn used<'g>(&'g self, zones: Zones<'g>) -> impl Iterator<Item = &'g Arc<LiveTarget>> {
-        let targets = self.targets.iter().map(|(target, _)| target);
-        targets.filter(move |target| zones.has(target.zone.as_deref()))
+        let used = self.targets.iter().filter(move |it| zones.has(it.zone.as_deref()));
+        used.map(|it| &it.target)
     }
 
     /// Whether a target may be asked, among those of all zones or of its own alone.
     fn would_ask(&self, target: &Arc<LiveTarget>, crosses: bool, now: Timestamp) -> bool {
-        let zones = match target.zone.as_deref() {
+        let own = self.targets.iter().find(|it| Arc::ptr_eq(&it.target, target));
+        let zones = match own.and_then(|it| it.zone.as_deref()) {
             Some(zone) if !crosses => Zones::One(Some(zone)),
             Some(_) | None => Zones::All,
         };

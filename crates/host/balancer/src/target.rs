@@ -30,8 +30,6 @@ pub(crate) struct LiveTarget {
     pub(crate) key: TargetKey,
     pub(crate) address: SocketAddr,
     pub(crate) registered_at: Timestamp,
-    /// None: it is of every zone.
-    pub(crate) zone: Option<String>,
     pub(crate) pool: Pool,
     sockets: Sockets,
     by: Mutex<By>,
@@ -86,7 +84,6 @@ impl LiveTarget {
             key: target.key.clone(),
             address: SocketAddr::new(target.address, target.key.port),
             registered_at: target.registered_at,
-            zone: target.zone.clone(),
             pool: Pool::default(),
             sockets,
             by: Mutex::new(By { now: target.by.clone(), before: None }),

@@ -103,6 +103,18 @@ async fn a_request_goes_to_targets_of_the_zone_that_it_came_to_and_to_no_others(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_in_another_zone_from_now_on_is_used_there() {
+    let backends = backends().await;
+    let table = zonal(&backends.each_ref().map(|it| it.address));
+    let Some(it) = Zonal::of(table).await else { return };
+    assert!(it.who(A, 4).await.iter().all(|body| body.starts_with('a')));
+    it.world.change(|table| group_of(table).targets[0].zone = Some("b".to_owned())).await;
+    assert_eq!(it.who(A, 3).await, ["a2"; 3]);
+    assert!(it.who(B, 6).await.contains(&"a1".to_owned()));
+    it.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn so_do_flows() {
     let backends = backends().await;
     let mut table = zonal(&backends.each_ref().map(|it| it.address));
