@@ -4,7 +4,7 @@
 //! beginning, but the choice of a target looks at the target itself, so that none that is out is chosen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -57,7 +57,31 @@ pub(crate) struct LiveGroup {
     /// Without its targets.
     pub(crate) group: TargetGroup,
     pub(crate) targets: Vec<Member>,
-    turn: Arc<AtomicU64>,
+    turns: Arc<Turns>,
+}
+
+/// Whose turn it is, apart for each of the zones whose targets are used for themselves.
+#[derive(Debug, Default)]
+struct Turns {
+    all: AtomicU64,
+    of_zones: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Turns {
+    fn next(&self, zones: Zones<'_>) -> u64 {
+        let zone = match zones {
+            Zones::All => return self.all.fetch_add(1, Ordering::Relaxed),
+            Zones::One(zone) => zone.unwrap_or_default(),
+        };
+        let mut turns = self.of_zones.lock().unwrap_or_else(PoisonError::into_inner);
+        match turns.get_mut(zone) {
+            Some(turn) => {
+                *turn = turn.wrapping_add(1);
+                *turn
+            }
+            None => *turns.entry(zone.to_owned()).or_default(),
+        }
+    }
 }
 
 /// A target with what the table says of it.
@@ -264,7 +288,7 @@ impl LiveGroup {
         Self {
             targets: group.targets.iter().map(live).collect(),
             group: TargetGroup { targets: Vec::new(), ..group.clone() },
-            turn: old.map(|old| Arc::clone(&old.turn)).unwrap_or_default(),
+            turns: old.map(|old| Arc::clone(&old.turns)).unwrap_or_default(),
         }
     }
 
@@ -318,7 +342,7 @@ impl LiveGroup {
         for round in 0..=open.len() as u64 {
             let candidates: Vec<_> = open.iter().map(|target| target.candidate(now)).collect();
             let eligible = choose::eligible(&self.group, &candidates);
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            let turn = self.turns.next(zones);
             let seed = seed.wrapping_add(round);
             let at = choose::target(&self.group, &candidates, &eligible, turn, seed, now)?;
             if let Some(lease) = open.get(at)?.lease() {

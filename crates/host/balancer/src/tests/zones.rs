@@ -103,6 +103,19 @@ async fn a_request_goes_to_targets_of_the_zone_that_it_came_to_and_to_no_others(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_target_of_a_zone_has_its_turn_however_clients_take_turns_with_zones() {
+    let backends = backends().await;
+    let table = zonal(&backends.each_ref().map(|it| it.address));
+    let Some(it) = Zonal::of(table).await else { return };
+    for _ in 0..2 {
+        it.get(A).await.unwrap();
+        it.get(B).await.unwrap();
+    }
+    assert_eq!(backends.each_ref().map(Backend::count), [1; 4]);
+    it.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_is_in_another_zone_from_now_on_is_used_there() {
     let backends = backends().await;
     let table = zonal(&backends.each_ref().map(|it| it.address));
