@@ -111,8 +111,8 @@ fn place(
             let Ok(address) = id.parse::<Ipv4Addr>() else {
                 return invalid(format!("The IP address '{id}' is not a valid IPv4 address"));
             };
-            let is_outside = given.availability_zone.as_deref() == Some("all");
-            place_address(it, view, caller, group, address, is_outside)
+            let zone = given.availability_zone.as_deref();
+            place_address(it, view, caller, group, address, zone)
         }
         GroupTargets::Instance => {
             let row = instance(it, view, caller, id)?;
@@ -134,15 +134,15 @@ fn place(
     }
 }
 
-/// That an address is one to which balancers of the group's VPC may go, and its zone if it is in the VPC. `is_outside`:
-/// whoever names it says that it is not.
+/// That an address is one to which balancers of the group's VPC may go, and its zone: that of its subnet or, outside the VPC,
+/// the one that is `given`; none: it is of all.
 fn place_address(
     it: &Elb,
     view: &View,
     caller: &Caller,
     group: &ElbGroup,
     address: Ipv4Addr,
-    is_outside: bool,
+    given: Option<&str>,
 ) -> Result<(Ipv4Addr, Option<String>), ApiError> {
     let refused = |why: &str| -> Result<_, ApiError> {
         Err(Refusal::Target(format!("The IP address '{address}' {why}")).into())
@@ -169,10 +169,12 @@ fn place_address(
     if is_own && plan.is_some_and(|plan| plan.block.contains(address)) {
         return refused("is one of the default VPC, which no other VPC reaches");
     }
-    match (address.is_private(), is_outside) {
-        (true, true) => Ok((address, None)),
-        (true, false) => invalid(format!(
-            "The Availability Zone of the IP address '{address}', which is outside the VPC, must be 'all'"
+    let is_zone = |zone: &str| subnets.iter().any(|subnet| subnet.zone == zone);
+    match (address.is_private(), given) {
+        (true, Some("all")) => Ok((address, None)),
+        (true, Some(zone)) if is_zone(zone) => Ok((address, Some(zone.to_owned()))),
+        (true, Some(_) | None) => invalid(format!(
+            "The Availability Zone of the IP address '{address}', which is outside the VPC, must be 'all' or one of the VPC"
         )),
         (false, _) => invalid(format!(
             "The IP address '{address}' is not within a valid range of the VPC, nor of private addresses"

@@ -153,10 +153,10 @@ async fn what_needs_the_targets_of_all_zones_is_refused_without_them() {
     let sticky = [("stickiness.enabled", "true")];
     let message = "Stickiness cannot be enabled on target groups for which cross-zone load balancing is turned off";
     refused(world.set_group(&group, &sticky).await, "InvalidConfigurationRequest", message);
-    let register = async |group: &str| {
+    let register_in = async |group: &str, zone: Option<&str>| {
         let target = api::TargetDescription {
             id: text("10.1.2.3"),
-            availability_zone: text("all"),
+            availability_zone: zone.map(str::to_owned),
             ..Default::default()
         };
         let input = api::RegisterTargetsInput {
@@ -165,6 +165,7 @@ async fn what_needs_the_targets_of_all_zones_is_refused_without_them() {
         };
         world.elb.register_targets(&world.root(), input).await
     };
+    let register = async |group: &str| register_in(group, Some("all")).await;
     let message = "The target '10.1.2.3' is in the Availability Zone 'all', which needs cross-zone load balancing to be turned on for the target group";
     refused(register(&group).await, "InvalidConfigurationRequest", message);
     world.set_group(&group, &[(CROSS_ZONE, "true")]).await.unwrap();
@@ -176,4 +177,15 @@ async fn what_needs_the_targets_of_all_zones_is_refused_without_them() {
         world.group_of("flows", (api::ProtocolEnum::Tcp, 80), api::TargetTypeEnum::Ip).await;
     register(&flows).await.unwrap();
     world.set_group(&flows, &[(CROSS_ZONE, "false")]).await.unwrap();
+    // Within zones one outside the VPC is of the zone that is named.
+    let zonal = world.group("zonal").await;
+    world.set_group(&zonal, &[(CROSS_ZONE, "false")]).await.unwrap();
+    let message = "The Availability Zone of the IP address '10.1.2.3', which is outside the VPC, must be 'all' or one of the VPC";
+    for zone in [None, Some("us-east-1z")] {
+        refused(register_in(&zonal, zone).await, "ValidationError", message);
+    }
+    register_in(&zonal, Some("us-east-1b")).await.unwrap();
+    let view = world.elb.control.view();
+    let row = view.elb_targets.iter().find(|row| zonal.ends_with(&*row.id.group)).unwrap();
+    assert_eq!(row.zone.as_deref(), Some("us-east-1b"));
 }
