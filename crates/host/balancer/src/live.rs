@@ -23,7 +23,7 @@ use crate::log::{CheckLogs, FileKey, check_logs};
 use crate::shared::Counts;
 use crate::sockets::Sockets;
 use crate::target::{Lease, LiveTarget};
-use crate::tls;
+use crate::tls::{self, Shown, TlsFacts};
 
 /// What is served at one moment.
 #[derive(Debug, Default)]
@@ -45,6 +45,7 @@ pub(crate) struct LiveListener {
     pub(crate) listener: Listener,
     pub(crate) rules: Rules,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    shown: Option<Arc<Shown>>,
     /// None: the process's own.
     pub(crate) cookie_key: Option<CookieKey>,
     /// What `tls` was made of.
@@ -250,14 +251,21 @@ impl LiveListener {
                 && old.balancer.attributes.http2 == balancer.attributes.http2;
             is_alike && old.tls.is_some() && tls::is_same(table, listener, old)
         });
-        let tls = match same {
-            Some(old) => old.tls.clone(),
-            None => tls::server_config(balancer, listener, &table.certificates),
+        let (tls, shown) = match same {
+            Some(old) => (old.tls.clone(), old.shown.clone()),
+            None => tls::server_config(balancer, listener, &table.certificates).unzip(),
         };
         let certificates = tls::certificates(listener, table);
         let cookie_key = CookieKey::of(balancer);
         let balancer = Balancer { listeners: Vec::new(), ..balancer.clone() };
-        Self { balancer, listener: listener.clone(), rules, tls, cookie_key, certificates }
+        Self { balancer, listener: listener.clone(), rules, tls, shown, cookie_key, certificates }
+    }
+
+    /// As logs name the certificate that a client was shown.
+    pub(crate) fn certificate_for(&self, facts: Option<&TlsFacts>) -> String {
+        let shown = facts.zip(self.shown.as_ref());
+        let id = shown.and_then(|(facts, shown)| shown.to(facts.name.as_deref()));
+        id.map_or_else(|| "-".to_owned(), |id| id.0.clone())
     }
 }
 

@@ -175,11 +175,7 @@ impl Entry {
             tls: client.tls.clone(),
             group: None,
             trace: "-".to_owned(),
-            certificate: live
-                .listener
-                .tls
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), |tls| tls.default_certificate.0.clone()),
+            certificate: live.certificate_for(client.tls.as_ref()),
             priority: None,
             action: "-",
             redirect: "-".to_owned(),

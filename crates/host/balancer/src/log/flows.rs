@@ -57,7 +57,7 @@ impl FlowEntry {
             created: Timestamp(now.0.saturating_sub(before)),
             begun: Instant::now(),
             handshake,
-            certificate: tls.default_certificate.0.clone(),
+            certificate: live.certificate_for(Some(&facts)),
             facts,
             has_alpn: tls.alpn != Alpn::None,
             copied: Arc::default(),

@@ -108,21 +108,26 @@ async fn a_connection_by_tls_of_a_network_balancer_is_told_of_once_it_has_ended(
     owner.attributes.access_logs = to("flows");
     owner.listeners[0].tls.as_mut().unwrap().alpn = Alpn::Http1Only;
     let world = World::new(flows).await;
-    let mut stream = tls(&world, "a.example", false).await;
-    stream.write_all(b"secret").await.unwrap();
-    stream.shutdown().await.unwrap();
-    let _ = stream.read_to_end(&mut Vec::new()).await;
+    for name in ["a.example", "b.example"] {
+        let mut stream = tls(&world, name, false).await;
+        stream.write_all(b"secret").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
     let (name, log) = log_of(world, "flows").await;
     assert!(
         name.contains("_elasticloadbalancing_eu-north-1_net.flows.0123456789abcdef_2"),
         "{name}"
     );
-    let of = fields(log.lines().next().unwrap());
+    let mut lines: Vec<_> = log.lines().map(fields).collect();
+    lines.sort_by_key(|line| line[17]);
+    let of = &lines[0];
     assert_eq!(of.len(), 22, "{log}");
+    assert_eq!((lines[1][17], lines[1][12]), ("b.example", "default"), "{log}");
     assert_eq!(
         (of[0], of[1], of[3], of[4]),
         ("tls", "2.0", "net/flows/0123456789abcdef", "listener")
     );
-    assert_eq!((of[9], of[10], of[12]), ("6", "6", "default"), "{log}");
+    assert_eq!((of[9], of[10], of[12]), ("6", "6", "a"), "{log}");
     assert_eq!((of[15], of[17]), ("tlsv13", "a.example"), "{log}");
 }
