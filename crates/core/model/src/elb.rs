@@ -615,7 +615,7 @@ impl Record for ElbRule {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TargetId {
     pub group: ElbPath,
-    /// An address, or an instance's id.
+    /// An address, an instance's id, or a balancer's ARN.
     pub target: Arc<str>,
     pub port: u16,
 }
@@ -717,6 +717,10 @@ impl Record for ElbTarget {
 
     fn indexes(&self) -> Vec<Index> {
         let mut indexes = vec![Index::ElbTargets(self.scope.account, Arc::clone(&self.id.group))];
+        if self.id.target.starts_with("arn:") {
+            let target = Arc::clone(&self.id.target);
+            indexes.push(Index::ElbTargetsOf(self.scope.account, target));
+        }
         if self.is_draining() {
             indexes.push(Index::ElbDraining);
         }

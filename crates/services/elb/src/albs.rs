@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use longshore_types::AccountId;
-use model::elb::{BalancerKind, BalancerZone, ElbPath, GroupTargets, TargetId};
+use model::elb::{BalancerKind, BalancerZone, ElbPath, TargetId};
 use model::vpc::{AddressPlanId, region_account};
 use model::{ElbBalancer, ElbGroup, ElbTarget, Index, Key, View};
 use routing::{Introducers, Source};
@@ -77,12 +77,8 @@ pub(crate) fn check(
     batch.rely(Key::ElbBalancer(account, row.path()));
     batch.rely(Index::ElbListeners(account, row.path()));
     batch.rely(Index::ElbTargets(account, group.path()));
+    batch.rely(Index::ElbTargetsOf(account, arn.into()));
     Ok(())
-}
-
-/// The groups of an account whose targets are balancers.
-fn groups(view: &View, account: AccountId) -> impl Iterator<Item = &Arc<ElbGroup>> {
-    view.elb_groups.of(account).filter(|group| group.targets == GroupTargets::Alb)
 }
 
 /// What a balancer is registered as.
@@ -90,10 +86,11 @@ fn of<'v>(
     view: &'v View,
     account: AccountId,
     arn: &str,
-) -> impl Iterator<Item = &'v Arc<ElbTarget>> {
-    let targets =
-        groups(view, account).flat_map(move |group| of_group(view, account, &group.path()));
-    targets.filter(move |target| *target.id.target == *arn)
+) -> impl Iterator<Item = &'v Arc<ElbTarget>> + use<'v> {
+    view.members(&Index::ElbTargetsOf(account, arn.into())).filter_map(|key| match key {
+        Key::ElbTarget(account, id) => view.elb_targets.get(*account, id),
+        _ => None,
+    })
 }
 
 /// That a balancer that is about to be deleted is nobody's target.
@@ -106,7 +103,7 @@ pub(crate) fn check_deleted(
     if of(view, account, &arn).next().is_some() {
         return Err(Refusal::BalancerInUse(arn).into());
     }
-    rely(view, batch, account);
+    batch.rely(Index::ElbTargetsOf(account, arn.into()));
     Ok(())
 }
 
@@ -122,15 +119,8 @@ pub(crate) fn check_left(
     if of(view, account, &arn).any(|target| target.id.port == port) {
         return Err(Refusal::PortInUse(port, arn).into());
     }
-    rely(view, batch, account);
+    batch.rely(Index::ElbTargetsOf(account, arn.into()));
     Ok(())
-}
-
-/// No target may have come meanwhile.
-fn rely(view: &View, batch: &mut Batch, account: AccountId) {
-    for group in groups(view, account) {
-        batch.rely(Index::ElbTargets(account, group.path()));
-    }
 }
 
 /// Where a balancer is reached by an interface in a zone: at its own there, or at another of those that serve.
