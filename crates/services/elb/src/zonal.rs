@@ -6,27 +6,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_types::AccountId;
-use model::elb::{BalancerKind, TargetHealth, balancer_path};
+use model::elb::{BalancerKind, ElbAction, ElbPath, TargetHealth, balancer_path};
 use model::{ElbBalancer, ElbGroup, ElbTarget, Index, Key, View};
 use tracing::warn;
 
-use crate::attributes::{value_of_balancer, value_of_group};
+use crate::attributes::value_of_balancer;
+use crate::listeners::of_balancer;
 use crate::targets::of_group as of_targets;
 
 const KEY: &str = "load_balancing.cross_zone.enabled";
 
 /// Whether the targets of a group are used within their own zones alone.
 pub(crate) fn is_zonal(row: &ElbBalancer, group: &ElbGroup) -> bool {
-    match value_of_group(group, KEY) {
-        "true" => false,
-        "false" => true,
+    match said(group) {
+        Some("true") => false,
+        Some("false") => true,
         _ => value_of_balancer(row, KEY) != "true",
     }
 }
 
 /// Whether a group says so itself.
 pub(crate) fn says_so(group: &ElbGroup) -> bool {
-    value_of_group(group, KEY) == "false"
+    said(group) == Some("false")
+}
+
+/// What was set of a group, which this is asked of with each report.
+fn said(group: &ElbGroup) -> Option<&str> {
+    group.attributes.get(KEY).map(String::as_str)
 }
 
 /// Whether the health of a group's targets may say which zones of a balancer are named.
@@ -41,29 +47,24 @@ pub(crate) fn may_have_some(view: &View, account: AccountId, kind: BalancerKind)
 
 /// The groups that a balancer forwards to and whose targets are used so.
 pub(crate) fn groups_of<'v>(view: &'v View, row: &ElbBalancer) -> Vec<&'v Arc<ElbGroup>> {
-    let (account, path) = (row.scope.account, row.path());
-    let groups = view.elb_groups.of(account);
-    let groups = groups.filter(|group| may_be_zonal(group) && is_zonal(row, group));
-    let is_its = |group: &&Arc<ElbGroup>| {
-        let group = group.path();
-        let mut users = view.members(&Index::ElbUsers(account, Arc::clone(&group)));
-        users.any(|key| {
-            let (user, action) = match key {
-                Key::ElbListener(_, user) => {
-                    let row = view.elb_listeners.get(account, user);
-                    (user, row.map(|row| &row.default_action))
-                }
-                Key::ElbRule(_, user) => {
-                    (user, view.elb_rules.get(account, user).map(|row| &row.action))
-                }
-                _ => return false,
-            };
-            let mut forwards = action.iter().flat_map(|action| action.groups());
-            balancer_path(user) == &*path
-                && forwards.any(|each| each.group == group && each.weight > 0)
-        })
+    let account = row.scope.account;
+    let mut paths: BTreeSet<&ElbPath> = BTreeSet::new();
+    let mut add = |action: &'v ElbAction| {
+        let groups = action.groups().iter().filter(|each| each.weight > 0);
+        paths.extend(groups.map(|each| &each.group));
     };
-    groups.filter(is_its).collect()
+    for listener in of_balancer(view, account, &row.path()) {
+        add(&listener.default_action);
+        // Of network balancers they have none.
+        for key in view.members(&Index::ElbRules(account, listener.path())) {
+            let Key::ElbRule(account, path) = key else { continue };
+            if let Some(rule) = view.elb_rules.get(*account, path) {
+                add(&rule.action);
+            }
+        }
+    }
+    let groups = paths.into_iter().filter_map(|path| view.elb_groups.get(account, path));
+    groups.filter(|group| may_be_zonal(group) && is_zonal(row, group)).collect()
 }
 
 /// Why nobody asks a target of a group.
