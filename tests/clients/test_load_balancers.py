@@ -160,6 +160,52 @@ def test_rules_answer_redirect_and_forward_by_priority(balancers):
     assert [rule["Actions"][0]["Type"] for rule in rules] == ["fixed-response", "redirect", "forward"]
 
 
+def test_a_network_balancer_leads_to_an_application_balancer_which_knows_whose_connection_it_is(balancers):
+    elb = balancers.elb
+    default = only(balancers.ec2.describe_security_groups(Filters=[
+        {"Name": "vpc-id", "Values": [balancers.vpc]}, {"Name": "group-name", "Values": ["default"]}])["SecurityGroups"])
+    web = balancers.balancer()["LoadBalancerArn"]
+    inner, outer = free_port(), free_port()
+    says = lambda code, text: [{"Type": "fixed-response", "FixedResponseConfig": {
+        "StatusCode": code, "ContentType": "text/plain", "MessageBody": text}}]
+    listener = only(elb.create_listener(LoadBalancerArn=web, Protocol="HTTP", Port=inner,
+                                        DefaultActions=says("404", "a stranger"))["Listeners"])["ListenerArn"]
+    elb.create_rule(ListenerArn=listener, Priority=1, Actions=says("200", "known"), Conditions=[
+        {"Field": "source-ip", "SourceIpConfig": {"Values": ["127.0.0.1/32"]}}])
+    flows = balancers.balancer(Type="network", SecurityGroups=[default["GroupId"]])["LoadBalancerArn"]
+    kept = dict(HealthCheckProtocol="HTTP", Matcher={"HttpCode": "404"})
+    group = balancers.group(port=inner, Protocol="TCP", TargetType="alb", **kept)
+    refused(elb.register_targets, "ValidationError", "is not the ARN of an application load balancer",
+            TargetGroupArn=group, Targets=[{"Id": flows}])
+    elb.create_listener(LoadBalancerArn=flows, Protocol="TCP", Port=outer,
+                        DefaultActions=[{"Type": "forward", "TargetGroupArn": group}])
+    elb.register_targets(TargetGroupArn=group, Targets=[{"Id": web}])
+    wait_for("the application balancer to be healthy", lambda: balancers.states(group) == ["healthy"], 60)
+    assert fetch(outer) == (200, "known")
+    refused(elb.delete_load_balancer, "ResourceInUse", "currently associated with another service", LoadBalancerArn=web)
+    refused(elb.delete_listener, "ResourceInUse", f"Listener port '{inner}' is in use", ListenerArn=listener)
+    elb.deregister_targets(TargetGroupArn=group, Targets=[{"Id": web}])
+    wait_for("it to be no target", lambda: balancers.states(group) == [], 30)
+    elb.delete_listener(ListenerArn=listener)
+
+
+def test_logs_of_each_kind_are_asked_for_with_a_bucket(balancers):
+    elb = balancers.elb
+    application = balancers.balancer()["LoadBalancerArn"]
+    network = balancers.balancer(Type="network")["LoadBalancerArn"]
+    kinds = [(application, kind) for kind in ("access_logs", "connection_logs", "health_check_logs")]
+    for arn, kind in [*kinds, (network, "access_logs")]:
+        enabled = {"Key": f"{kind}.s3.enabled", "Value": "true"}
+        refused(elb.modify_load_balancer_attributes, "ValidationError", f"'{kind}.s3.bucket' must be specified",
+                LoadBalancerArn=arn, Attributes=[enabled])
+        set_ = [enabled, {"Key": f"{kind}.s3.bucket", "Value": "logs"}, {"Key": f"{kind}.s3.prefix", "Value": "a/b"}]
+        elb.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=set_)
+        shown = elb.describe_load_balancer_attributes(LoadBalancerArn=arn)["Attributes"]
+        assert all(each in shown for each in set_), shown
+    refused(elb.modify_load_balancer_attributes, "InvalidConfigurationRequest", "not supported on load balancers",
+            LoadBalancerArn=network, Attributes=[{"Key": "connection_logs.s3.enabled", "Value": "true"}])
+
+
 def test_tags_are_found_by_the_tagging_api(balancers, region):
     tag = unique("tag")
     balancer = balancers.balancer(Tags=[{"Key": tag, "Value": "a"}])["LoadBalancerArn"]

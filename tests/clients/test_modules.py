@@ -19,16 +19,15 @@ def attributes(shown):
     return {each["Key"]: each["Value"] for each in shown["Attributes"]}
 
 
-def test_cross_zone_may_be_asked_for_where_targets_of_all_zones_are_used_anyway(balancers):
+def test_whether_zones_are_crossed_groups_and_network_balancers_say_and_application_balancers_do_not(balancers):
     elb, key = balancers.elb, "load_balancing.cross_zone.enabled"
     group = balancers.group()
-    for value in ("true", "use_load_balancer_configuration"):
+    for value in ("true", "false", "use_load_balancer_configuration"):
         elb.modify_target_group_attributes(TargetGroupArn=group, Attributes=[{"Key": key, "Value": value}])
         assert attributes(elb.describe_target_group_attributes(TargetGroupArn=group))[key] == value
-    off = [{"Key": key, "Value": "false"}]
-    only_these = "'true' or 'use_load_balancer_configuration'"
-    refused(elb.modify_target_group_attributes, "InvalidConfigurationRequest", only_these,
-            TargetGroupArn=group, Attributes=off)
+    application = balancers.balancer()["LoadBalancerArn"]
+    refused(elb.modify_load_balancer_attributes, "InvalidConfigurationRequest", "it can only be 'true'",
+            LoadBalancerArn=application, Attributes=[{"Key": key, "Value": "false"}])
     network = balancers.balancer(Type="network")["LoadBalancerArn"]
     elb.modify_load_balancer_attributes(LoadBalancerArn=network, Attributes=[{"Key": key, "Value": "true"}])
     assert attributes(elb.describe_load_balancer_attributes(LoadBalancerArn=network))[key] == "true"

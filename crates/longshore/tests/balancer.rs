@@ -101,6 +101,7 @@ fn table(target: SocketAddr) -> Table {
         deregistration_delay_s: 300,
         cut_at_deregistration: false,
         cut_when_unhealthy: true,
+        unhealthy_draining_s: 0,
         preserve_client_ip: false,
         proxy_protocol_v2: false,
         healthy_count_min: 1,
@@ -135,6 +136,7 @@ fn table(target: SocketAddr) -> Table {
         scheme: Scheme::InternetFacing,
         interfaces: Vec::new(),
         clients: None,
+        introducers: None,
         attributes: BalancerAttributes::default(),
         cookie_key: None,
         listeners: vec![Listener {

@@ -110,6 +110,13 @@ pub enum StandState {
     Leaving { at: Timestamp },
 }
 
+impl BalancerZone {
+    /// Whether nobody is to come to it any more.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.stand.state, StandState::Leaving { .. })
+    }
+}
+
 impl Stand {
     /// On a host from now on; none: on the region's own machine.
     pub fn coming(host: Option<InstanceId>, now: Timestamp) -> Self {
@@ -143,6 +150,9 @@ pub struct ElbBalancer {
     pub vpc: VpcId,
     /// By subnet.
     pub zones: Vec<BalancerZone>,
+    /// Interfaces in subnets that were taken away, which serve those who have come for a while. No name leads there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<BalancerZone>,
     pub security_groups: Vec<SecurityGroupId>,
     /// Whether the groups of a network balancer are not to judge what comes by PrivateLink. Nothing does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -166,7 +176,12 @@ impl ElbBalancer {
 
     /// Its interfaces on a host; none: on the region's own machine.
     pub fn zones_on(&self, host: Option<InstanceId>) -> impl Iterator<Item = &BalancerZone> {
-        self.zones.iter().filter(move |zone| zone.stand.host == host)
+        self.interfaces().filter(move |zone| zone.stand.host == host)
+    }
+
+    /// All its interfaces: those that leave are the last.
+    pub fn interfaces(&self) -> impl Iterator<Item = &BalancerZone> {
+        self.zones.iter().chain(&self.leaving)
     }
 
     /// Those by whose addresses its name is answered: those that serve, or all if none does; of them those whose zones have
@@ -177,6 +192,11 @@ impl ElbBalancer {
             move || self.zones.iter().filter(move |zone| !serves || zone.stand.is_named());
         let is_one_well = serving().any(|zone| !zone.is_unwell);
         serving().filter(move |zone| !is_one_well || !zone.is_unwell)
+    }
+
+    /// Whether new clients are led to one of its interfaces by its name.
+    pub fn names(&self, zone: &BalancerZone) -> bool {
+        self.named_zones().any(|it| it.eni == zone.eni)
     }
 
     pub fn dns_name(&self) -> String {
@@ -295,6 +315,8 @@ pub enum GroupTargets {
     /// Container instances, with a port of theirs.
     Instance,
     Ip,
+    /// An application balancer, by its ARN.
+    Alb,
 }
 
 /// How a group's targets are checked.
@@ -593,7 +615,7 @@ impl Record for ElbRule {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TargetId {
     pub group: ElbPath,
-    /// An address, or an instance's id.
+    /// An address, an instance's id, or a balancer's ARN.
     pub target: Arc<str>,
     pub port: u16,
 }
@@ -659,11 +681,24 @@ pub struct ElbTarget {
     pub zone: Option<String>,
     pub registered_at: Timestamp,
     pub health: TargetHealth,
+    /// Since when it is unhealthy, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy_since: Option<Timestamp>,
     #[serde(default)]
     pub task: Option<TargetTask>,
 }
 
 impl ElbTarget {
+    /// As it is from now on.
+    #[must_use]
+    pub fn with_health(&self, health: TargetHealth, now: Timestamp) -> Self {
+        let unhealthy_since = match health {
+            TargetHealth::Unhealthy(_) => Some(self.unhealthy_since.unwrap_or(now)),
+            TargetHealth::Initial | TargetHealth::Healthy | TargetHealth::Draining { .. } => None,
+        };
+        Self { health, unhealthy_since, ..self.clone() }
+    }
+
     pub fn is_draining(&self) -> bool {
         matches!(self.health, TargetHealth::Draining { .. })
     }
@@ -682,6 +717,10 @@ impl Record for ElbTarget {
 
     fn indexes(&self) -> Vec<Index> {
         let mut indexes = vec![Index::ElbTargets(self.scope.account, Arc::clone(&self.id.group))];
+        if self.id.target.starts_with("arn:") {
+            let target = Arc::clone(&self.id.target);
+            indexes.push(Index::ElbTargetsOf(self.scope.account, target));
+        }
         if self.is_draining() {
             indexes.push(Index::ElbDraining);
         }

@@ -96,6 +96,8 @@ pub enum Index {
     ElbRules(AccountId, Arc<str>),
     /// Every target of a group, by the group's path.
     ElbTargets(AccountId, Arc<str>),
+    /// Every target that is a balancer, by the balancer's ARN.
+    ElbTargetsOf(AccountId, Arc<str>),
     /// Every target that a task is registered as.
     TaskTargets(AccountId, TaskId),
     /// Listeners and rules that forward to a group, by the group's path.

@@ -2,7 +2,8 @@
 //!
 //! Each is on a host of its zone that has joined, spread over those that there are; where there is none it is on the region's
 //! own machine. Where a host is lost, its interfaces go elsewhere at once; where it drains, or a better place has come, the
-//! balancer's name leaves their addresses out for a while first, for those who know them from before. Where an agent lives
+//! balancer's name leaves their addresses out for a while first, for those who know them from before, and what is open there
+//! goes on for some minutes at most. Where an agent lives
 //! and nobody takes connections, they go elsewhere too, and that host is passed over for a while, each time for longer.
 //!
 //! **Invariants:** an internet-facing balancer keeps one interface on the region's own machine, if there is an agent: at
@@ -22,7 +23,11 @@ const SILENCE_MS_MAX: u64 = 5_000;
 /// And after so long it goes elsewhere.
 const LOST_AFTER_MS: u64 = 15_000;
 /// How long one that is about to go serves on for those who know its address: an answer holds for a third of that.
-const LEAVE_MS: u64 = 30_000;
+pub const LEAVE_MS: u64 = 30_000;
+/// How much longer, while connections are open at it.
+const BUSY_MS_MAX: u64 = 5 * 60_000;
+/// How soon it is looked again whether they are.
+const BUSY_LOOK_MS: u64 = 2_000;
 /// After the agent of the region's own machine was silent for so long there is none. Interfaces are there without it, but no
 /// new ones, and a region that is run without an agent from now on has none any more.
 const GONE_MS: u64 = 5 * 60_000;
@@ -53,9 +58,17 @@ pub struct Moment {
     pub heard_since: Timestamp,
 }
 
+/// Whether connections are open at an interface, as far as its process says.
+pub type IsBusy<'a> = &'a dyn Fn(&BalancerZone) -> bool;
+
 /// Looks at all balancers.
-pub fn place(view: &View, is_own: impl Fn(&Instance) -> bool, at: Moment) -> Placement {
-    let mut planner = Planner::of(view, is_own, at);
+pub fn place(
+    view: &View,
+    is_own: impl Fn(&Instance) -> bool,
+    is_busy: IsBusy<'_>,
+    at: Moment,
+) -> Placement {
+    let mut planner = Planner::of(view, is_own, is_busy, at);
     for row in view.elb_balancers.iter() {
         let mut next = ElbBalancer::clone(row);
         planner.place(&mut next);
@@ -79,13 +92,19 @@ struct Planner<'v> {
     hosts: BTreeMap<InstanceId, (&'v Instance, usize)>,
     /// Those of them that some interface passes over: they are no other's first choice.
     suspects: BTreeSet<InstanceId>,
+    is_busy: IsBusy<'v>,
     now: Timestamp,
     heard_since: Timestamp,
     placement: Placement,
 }
 
 impl<'v> Planner<'v> {
-    fn of(view: &'v View, is_own: impl Fn(&Instance) -> bool, at: Moment) -> Self {
+    fn of(
+        view: &'v View,
+        is_own: impl Fn(&Instance) -> bool,
+        is_busy: IsBusy<'v>,
+        at: Moment,
+    ) -> Self {
         let home = own_machine(view, &is_own).map(Arc::as_ref);
         let silent_since = home.and_then(|row| row.agent.silent_since());
         let gone_at = silent_since.map(|it| it.max(at.heard_since).plus_ms(GONE_MS));
@@ -98,7 +117,7 @@ impl<'v> Planner<'v> {
                 && !is_own(row)
         });
         let mut hosts: BTreeMap<_, _> = hosts.map(|row| (row.id, (row, 0))).collect();
-        for zone in view.elb_balancers.iter().flat_map(|row| &row.zones) {
+        for zone in view.elb_balancers.iter().flat_map(|row| row.interfaces()) {
             if let Some((_, count)) = zone.stand.host.and_then(|host| hosts.get_mut(&host)) {
                 *count += 1;
             }
@@ -108,7 +127,7 @@ impl<'v> Planner<'v> {
         let suspects = zones.flat_map(|zone| &zone.passed_over).filter(|it| now < it.until);
         let suspects = suspects.map(|it| it.host).collect();
         let placement = Placement { again_at, ..Placement::default() };
-        Self { view, home, hosts, suspects, now, heard_since, placement }
+        Self { view, home, hosts, suspects, is_busy, now, heard_since, placement }
     }
 
     fn place(&mut self, row: &mut ElbBalancer) {
@@ -123,6 +142,38 @@ impl<'v> Planner<'v> {
                 self.count(before.host, next.host);
             }
         }
+        let lingering = row.leaving.iter().filter(|zone| self.lingers(row, zone));
+        row.leaving = lingering.cloned().collect();
+    }
+
+    /// Whether an interface whose subnet was taken away goes on.
+    fn lingers(&mut self, row: &ElbBalancer, zone: &BalancerZone) -> bool {
+        let StandState::Leaving { at } = zone.stand.state else { return false };
+        let is_lost = zone.stand.host.is_some_and(|host| {
+            let instance = self.view.instance_of_any(host);
+            let instance = instance.filter(|it| it.status < InstanceStatus::Inactive);
+            instance.is_none_or(|it| LOST_AFTER_MS <= self.silent_ms(it))
+        });
+        !is_lost && !self.is_time(row, zone, at)
+    }
+
+    fn silent_ms(&self, instance: &Instance) -> u64 {
+        instance.agent.silent_since().map_or(0, |since| self.now.since_ms(since))
+    }
+
+    /// Whether the time is over of an interface that leaves at some time, or later if connections are open at it. While its
+    /// address is named for want of another, new ones come all the time, and nothing is gained by waiting.
+    fn is_time(&mut self, row: &ElbBalancer, zone: &BalancerZone, at: Timestamp) -> bool {
+        let until = at.plus_ms(BUSY_MS_MAX);
+        if self.now < at {
+            self.look_again(at);
+            return false;
+        }
+        if until <= self.now || row.names(zone) || !(self.is_busy)(zone) {
+            return true;
+        }
+        self.look_again(until.min(self.now.plus_ms(BUSY_LOOK_MS)));
+        false
     }
 
     /// Forgets hosts at which it is served, and those of long ago; passes over the one that it is on if nobody serves there.
@@ -192,7 +243,7 @@ impl<'v> Planner<'v> {
                 Some(_) => None,
             });
             return match better {
-                Some(host) => self.leave(stand, Some(host)),
+                Some(host) => self.leave(row, zone, Some(host)),
                 None => stays(stand),
             };
         };
@@ -219,7 +270,7 @@ impl<'v> Planner<'v> {
             };
             match other {
                 Some(other) if is_lost => return self.come(other),
-                Some(other) => return self.leave(stand, other),
+                Some(other) => return self.leave(row, zone, other),
                 // Nowhere is better than there, if it comes back.
                 None if is_lost => return Stand { state: StandState::Away, ..stand },
                 None => {}
@@ -248,16 +299,23 @@ impl<'v> Planner<'v> {
     }
 
     /// Elsewhere, once those who know the address from before have had their time.
-    fn leave(&mut self, stand: Stand, host: Option<InstanceId>) -> Stand {
+    fn leave(
+        &mut self,
+        row: &ElbBalancer,
+        zone: &BalancerZone,
+        host: Option<InstanceId>,
+    ) -> Stand {
+        let stand = zone.stand;
         let at = match stand.state {
-            StandState::Coming { .. } | StandState::Away => self.now,
-            StandState::Serving => self.now.plus_ms(LEAVE_MS),
+            // Nobody serves there yet.
+            StandState::Coming { .. } => return self.come(host),
+            // Also if its agent is silent: the process serves on.
+            StandState::Serving | StandState::Away => self.now.plus_ms(LEAVE_MS),
             StandState::Leaving { at } => at,
         };
-        if at <= self.now {
+        if self.is_time(row, zone, at) {
             return self.come(host);
         }
-        self.look_again(at);
         Stand { state: StandState::Leaving { at }, ..stand }
     }
 

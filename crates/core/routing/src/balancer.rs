@@ -1,5 +1,6 @@
 //! A balancer and its listeners.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
@@ -24,6 +25,9 @@ pub struct Balancer {
     /// its interfaces the host judges.
     #[serde(default)]
     pub clients: Option<Vec<ClientRule>>,
+    /// Network balancers that may have it for a target, whether or not they do; none: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub introducers: Option<Introducers>,
     #[serde(default)]
     pub attributes: BalancerAttributes,
     /// What stickiness cookies are sealed with, so that whoever has one by one of its interfaces is known at the others;
@@ -64,6 +68,34 @@ pub enum Scheme {
 }
 
 impl Balancer {
+    /// Whether the interface to which somebody came is about to go.
+    pub fn is_leaving(&self, came_to: Option<&InterfaceRef>) -> bool {
+        let its = |it: &&Interface| came_to.is_some_and(|came_to| came_to.eni == it.eni);
+        self.interfaces.iter().find(its).is_some_and(|it| it.is_leaving)
+    }
+
+    /// Whether whoever comes from an address may introduce another as its client.
+    pub fn has_introducer(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.introducers.as_ref().is_some_and(|it| it.addresses.contains(&address))
+    }
+
+    /// Whether a client that was introduced is let in to a port. `came_to`: at which address the network balancer was
+    /// reached. An address of the VPC's ranges is one of the VPC only where that was an interface: the networks that machines
+    /// are in may have the same numbers.
+    pub fn lets_introduced_in(&self, client: IpAddr, came_to: IpAddr, port: u16) -> bool {
+        let (client, came_to) = (client.to_canonical(), came_to.to_canonical());
+        let is_inside = || {
+            let inside = self.introducers.iter().flat_map(|it| &it.inside);
+            self.has_introducer(came_to) && inside.into_iter().any(|range| range.contains(client))
+        };
+        // Whoever is on the network balancer's machine itself reaches everything there.
+        client.is_loopback()
+            || client == came_to
+            || is_inside()
+            || self.lets_in(client, port, false)
+    }
+
     /// Whether its groups let a client in to a port.
     pub fn lets_in(&self, client: IpAddr, port: u16, is_datagram: bool) -> bool {
         let Some(rules) = &self.clients else { return true };
@@ -73,6 +105,17 @@ impl Balancer {
                 && rule.from.contains(client)
         })
     }
+}
+
+/// Who may say which client it is whose connection it passes on: by the header of PROXY protocol version 2, before anything
+/// else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introducers {
+    /// The interfaces of network balancers.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The ranges of the VPC. Clients in it were judged by the network balancer's groups alone.
+    #[serde(default)]
+    pub inside: Vec<Source>,
 }
 
 /// Clients that a security group lets in.
@@ -96,6 +139,9 @@ pub struct Interface {
     pub address: IpAddr,
     pub subnet: String,
     pub zone: String,
+    /// Whether it is about to go: clients are to come by others from now on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_leaving: bool,
 }
 
 impl Interface {
@@ -140,6 +186,7 @@ pub struct BalancerAttributes {
     pub cross_zone: bool,
     pub access_logs: Option<AccessLogs>,
     pub connection_logs: Option<AccessLogs>,
+    pub health_check_logs: Option<AccessLogs>,
     /// How long a request or a connection waits for a target that takes connections; 0: not at all.
     pub patience_ms: u32,
     /// How long a request may take until the last byte of its answer; 0: as long as it takes.
@@ -162,6 +209,7 @@ impl Default for BalancerAttributes {
             cross_zone: true,
             access_logs: None,
             connection_logs: None,
+            health_check_logs: None,
             patience_ms: 0,
             request_timeout_s: 0,
         }
@@ -273,24 +321,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_the_vpc_is_who_came_to_an_interface_of_it() {
+        let mut balancer = crate::tests::some_balancer();
+        balancer.clients = Some(vec![]);
+        balancer.introducers = Some(Introducers {
+            addresses: [[10, 0, 0, 9].into()].into(),
+            inside: vec!["10.0.0.0/16".parse().unwrap()],
+        });
+        let [client, interface, machine] =
+            ["10.0.0.7", "10.0.0.9", "10.0.0.2"].map(|text| text.parse::<IpAddr>().unwrap());
+        let mapped = "::ffff:10.0.0.9".parse().unwrap();
+        for (client, came_to, is_let_in) in [
+            (client, interface, true),
+            (client, mapped, true),
+            (client, machine, false),
+            (machine, machine, true),
+            ([127, 0, 0, 1].into(), machine, true),
+            ([203, 0, 113, 7].into(), interface, false),
+        ] {
+            let found = balancer.lets_introduced_in(client, came_to, 80);
+            assert_eq!(found, is_let_in, "{client} came to {came_to}");
+        }
+    }
+
+    #[test]
     fn groups_let_in_whom_a_rule_names_at_its_ports() {
         let rule = |is_datagram, ports, from: &str| ClientRule {
             is_datagram,
             ports,
             from: from.parse().unwrap(),
         };
-        let mut balancer = Balancer {
-            id: BalancerId("balancer".to_owned()),
-            name: "app/web/0123456789abcdef".to_owned(),
-            account: "000000000000".to_owned(),
-            kind: Kind::Application,
-            scheme: Scheme::InternetFacing,
-            interfaces: vec![],
-            clients: None,
-            attributes: BalancerAttributes::default(),
-            cookie_key: None,
-            listeners: vec![],
-        };
+        let mut balancer = crate::tests::some_balancer();
         let [near, far] = ["192.0.2.7", "203.0.113.7"].map(|text| text.parse().unwrap());
         assert!(balancer.lets_in(far, 80, false), "it has no groups");
         balancer.clients = Some(vec![

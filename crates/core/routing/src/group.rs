@@ -33,10 +33,15 @@ pub struct TargetGroup {
     /// `target_health_state.unhealthy.connection_termination.enabled` (network balancers).
     #[serde(default = "yes")]
     pub cut_when_unhealthy: bool,
+    /// `target_health_state.unhealthy.draining_interval_seconds`: where flows are not cut at once, they are after so long; 0: they
+    /// are not.
+    #[serde(default)]
+    pub unhealthy_draining_s: u32,
     /// `preserve_client_ip.enabled` (network balancers).
     #[serde(default)]
     pub preserve_client_ip: bool,
-    /// `proxy_protocol_v2.enabled` (network balancers).
+    /// `proxy_protocol_v2.enabled` (network balancers), and where the target is an application balancer, which is told of
+    /// clients by that header ([`crate::Introducers`]).
     #[serde(default)]
     pub proxy_protocol_v2: bool,
     /// With fewer healthy targets than this, all are used (fail open); at least 1.

@@ -33,11 +33,12 @@ mod table;
 #[cfg(test)]
 mod tests;
 pub mod wire;
+mod zones;
 
 pub use balancer::{
     AccessLogs, Alpn, Balancer, BalancerAttributes, ClientRule, DesyncMode, ForwardedFor,
-    Interface, InterfaceRef, Kind, Listener, ListenerAttributes, ListenerProtocol, Scheme,
-    SecretKey, TlsSettings, egress_listener,
+    Interface, InterfaceRef, Introducers, Kind, Listener, ListenerAttributes, ListenerProtocol,
+    Scheme, SecretKey, TlsSettings, egress_listener,
 };
 pub use compiled::{CompiledRule, NotARegex, RewriteFailed, Rules, check_regex};
 pub use group::{
@@ -53,3 +54,4 @@ pub use rule::{
 };
 pub use source::{NotASource, Source};
 pub use table::{Certificate, Change, Endpoint, PublishedPort, Table, Update};
+pub use zones::Zones;

@@ -25,6 +25,9 @@ pub struct Report {
     /// Interfaces of balancers that are on this machine, and at which all their listeners take connections.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub serving: Vec<InterfaceRef>,
+    /// Interfaces that are about to go, and at which connections are open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub busy: Vec<InterfaceRef>,
     /// Interfaces in whose networks the socket is there that egress addresses lead to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<InterfaceRef>,

@@ -156,7 +156,23 @@ fn a_transform_cannot_make_a_second_header() {
     assert_eq!(rules.default_rule().unwrap().rewritten_host("x"), Err(RewriteFailed));
 }
 
-fn some_group() -> TargetGroup {
+pub(crate) fn some_balancer() -> Balancer {
+    Balancer {
+        id: BalancerId("balancer".to_owned()),
+        name: "app/web/0123456789abcdef".to_owned(),
+        account: "000000000000".to_owned(),
+        kind: Kind::Application,
+        scheme: Scheme::InternetFacing,
+        interfaces: vec![],
+        clients: None,
+        introducers: None,
+        attributes: BalancerAttributes::default(),
+        cookie_key: None,
+        listeners: vec![],
+    }
+}
+
+pub(crate) fn some_group() -> TargetGroup {
     TargetGroup {
         id: GroupId("group".to_owned()),
         protocol: TargetProtocol::Http,
@@ -168,6 +184,7 @@ fn some_group() -> TargetGroup {
         deregistration_delay_s: 300,
         cut_at_deregistration: false,
         cut_when_unhealthy: true,
+        unhealthy_draining_s: 0,
         preserve_client_ip: false,
         proxy_protocol_v2: false,
         healthy_count_min: 1,

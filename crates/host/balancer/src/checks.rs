@@ -10,8 +10,10 @@ use http::{Method, Request, Version};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use longshore_types::Timestamp;
 use routing::{
-    CheckPort, CheckProtocol, HealthCheck, Outcome, ProtocolVersion, TargetGroup, TargetState,
+    CheckPort, CheckProtocol, Finding, HealthCheck, Outcome, ProtocolVersion, TargetGroup,
+    TargetState,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
@@ -19,7 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::limits::{CHECK_ANSWER_BYTES_MAX, CHECKS_MAX};
-use crate::live;
+use crate::live::{self, Member};
+use crate::log::Checked;
 use crate::pool;
 use crate::shared::Shared;
 use crate::target::LiveTarget;
@@ -89,6 +92,8 @@ async fn attend(
     room: Arc<Semaphore>,
 ) {
     let mut next = Instant::now();
+    // When what is open with it ends, if it is unhealthy until then.
+    let mut cut_at: Option<Instant> = None;
     loop {
         let now = order.borrow_and_update().clone();
         let work = async {
@@ -114,27 +119,43 @@ async fn attend(
                         () = target.check_now.notified() => {}
                     }
                     let started = Instant::now();
-                    let Ok(_place) = room.acquire().await else { return started };
-                    let outcome = check(&shared, &now.group, &target).await;
+                    let Ok(_place) = room.acquire().await else { return (started, false) };
+                    let begun = (shared.clock.now(), Instant::now());
+                    let (outcome, code) = check(&shared, &now.group, &target).await;
+                    log(&shared, &now.group, &target, begun, (outcome, code));
                     let at = shared.clock.now();
-                    if target.checked(outcome, &now.group.health, at)
-                        && live::is_cut_when_unhealthy(&now.group)
-                    {
-                        target.cut();
-                    }
+                    let is_newly_unhealthy = target.checked(outcome, &now.group.health, at);
                     target.pool.sweep();
-                    started
+                    (started, is_newly_unhealthy)
                 }
             }
         };
         tokio::select! {
-            started = work => {
+            (started, is_newly_unhealthy) = work => {
                 let interval = u64::from(now.group.health.interval_s.max(1));
                 next = started + Duration::from_secs(interval);
+                if is_newly_unhealthy {
+                    let after = live::cut_after_unhealthy(&now.group);
+                    cut_at = after.map(|after| Instant::now() + after);
+                } else if target.finding() == Finding::Healthy {
+                    cut_at = None;
+                }
+            }
+            () = until(cut_at) => {
+                // For want of others it is asked all the same, and what is open with it is as good as what comes next.
+                let snapshot = Arc::clone(&shared.snapshot.borrow());
+                if !snapshot.asks(&target, shared.clock.now()) {
+                    target.cut();
+                }
+                cut_at = None;
             }
             changed = order.changed() => {
                 if changed.is_err() {
                     return;
+                }
+                // From now on the time counts that targets have which go.
+                if target.is_out() {
+                    cut_at = None;
                 }
                 // A check that was broken off is made again with the new settings.
                 next = next.min(Instant::now() + Duration::from_secs(u64::from(
@@ -145,15 +166,60 @@ async fn attend(
     }
 }
 
-/// One check.
-async fn check(shared: &Shared, group: &TargetGroup, target: &LiveTarget) -> Outcome {
-    let check = &group.health;
-    let address = match check.port {
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Where a target is checked.
+fn checked_at(group: &TargetGroup, target: &LiveTarget) -> SocketAddr {
+    match group.health.port {
         CheckPort::Traffic => target.address,
         CheckPort::Port(port) => SocketAddr::new(target.address.ip(), port),
-    };
-    let time = Duration::from_secs(u64::from(check.timeout_s.max(1)));
-    timeout(time, probe(shared, group, target, address)).await.unwrap_or(Outcome::TimedOut)
+    }
+}
+
+/// Tells of a check, where a balancer has that logged.
+fn log(
+    shared: &Shared,
+    group: &TargetGroup,
+    target: &LiveTarget,
+    (begun, since): (Timestamp, Instant),
+    (outcome, code): (Outcome, Option<u16>),
+) {
+    let snapshot = shared.snapshot.borrow();
+    let files = snapshot.check_logs(&group.id);
+    let target = checked_at(group, target);
+    let (protocol, took) = (group.health.protocol, since.elapsed());
+    Checked { protocol, begun, took, target, group: &group.id, outcome, code }
+        .log(&shared.logs, files);
+}
+
+/// One check: what it amounts to, and what the target answered.
+async fn check(
+    shared: &Shared,
+    group: &TargetGroup,
+    target: &LiveTarget,
+) -> (Outcome, Option<u16>) {
+    let time = Duration::from_secs(u64::from(group.health.timeout_s.max(1)));
+    let probed = timeout(time, probe(shared, group, target, checked_at(group, target))).await;
+    match probed {
+        Ok(Probed::Connected) => (Outcome::Passed, None),
+        Ok(Probed::Answered(code)) => (outcome(code, &group.health), code),
+        Ok(Probed::Failed) => (Outcome::Failed, None),
+        Err(_) => (Outcome::TimedOut, None),
+    }
+}
+
+/// How far a check came.
+enum Probed {
+    /// It takes connections, and nothing else is asked.
+    Connected,
+    /// With a code, or in a way that has none.
+    Answered(Option<u16>),
+    Failed,
 }
 
 async fn probe(
@@ -161,25 +227,25 @@ async fn probe(
     group: &TargetGroup,
     target: &LiveTarget,
     address: SocketAddr,
-) -> Outcome {
+) -> Probed {
     let check = &group.health;
-    let Ok(stream) = target.connect(address).await else { return Outcome::Failed };
+    let Ok(stream) = target.connect(address).await else { return Probed::Failed };
     let is_h2 = group.version != ProtocolVersion::Http1;
     match check.protocol {
-        CheckProtocol::Tcp | CheckProtocol::None => Outcome::Passed,
-        CheckProtocol::Http => http(group, address, stream, "http").await,
+        CheckProtocol::Tcp | CheckProtocol::None => Probed::Connected,
+        CheckProtocol::Http => Probed::Answered(http(group, address, stream, "http").await),
         CheckProtocol::Https => {
             let tls = &shared.to_targets;
             let tls = if is_h2 { &tls.h2 } else { &tls.h1 };
             match pool::tls(stream, tls).await {
-                Ok(stream) => http(group, address, stream, "https").await,
-                Err(_) => Outcome::Failed,
+                Ok(stream) => Probed::Answered(http(group, address, stream, "https").await),
+                Err(_) => Probed::Failed,
             }
         }
     }
 }
 
-async fn http<S>(group: &TargetGroup, address: SocketAddr, stream: S, scheme: &str) -> Outcome
+async fn http<S>(group: &TargetGroup, address: SocketAddr, stream: S, scheme: &str) -> Option<u16>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -203,7 +269,7 @@ fn path(check: &HealthCheck) -> &str {
 
 const AGENT: &str = "ELB-HealthChecker/2.0";
 
-async fn http1_check<S>(check: &HealthCheck, address: SocketAddr, stream: S) -> Outcome
+async fn http1_check<S>(check: &HealthCheck, address: SocketAddr, stream: S) -> Option<u16>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -213,10 +279,8 @@ where
         .header(http::header::USER_AGENT, AGENT)
         .header(http::header::CONNECTION, "close")
         .body(Full::<Bytes>::default());
-    let Ok(request) = request else { return Outcome::Failed };
-    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
-        return Outcome::Failed;
-    };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let request = request.ok()?;
     let answered = async {
         let answer = sender.send_request(request).await.ok()?;
         let code = answer.status().as_u16();
@@ -225,12 +289,11 @@ where
         let _ = body.collect().await;
         Some(code)
     };
-    let code = tokio::select! {
+    tokio::select! {
         code = answered => code,
         // It ends before the answer only if that never comes.
         _ = async { let _ = connection.await; std::future::pending::<()>().await } => None,
-    };
-    outcome(code, check)
+    }
 }
 
 async fn http2_check<S>(
@@ -239,7 +302,7 @@ async fn http2_check<S>(
     stream: S,
     scheme: &str,
     is_grpc: bool,
-) -> Outcome
+) -> Option<u16>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -254,9 +317,9 @@ where
     if is_grpc {
         request = request.header("content-type", "application/grpc").header("te", "trailers");
     }
-    let Ok(request) = request.body(Full::new(body)) else { return Outcome::Failed };
+    let request = request.body(Full::new(body)).ok()?;
     let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-    let Ok((mut sender, connection)) = shaken else { return Outcome::Failed };
+    let (mut sender, connection) = shaken.ok()?;
     let answered = async {
         let answer = sender.send_request(request).await.ok()?;
         let code = answer.status().as_u16();
@@ -271,11 +334,10 @@ where
         }
         in_head.or_else(|| status(body?.trailers()?))
     };
-    let code = tokio::select! {
+    tokio::select! {
         code = answered => code,
         _ = async { let _ = connection.await; std::future::pending::<()>().await } => None,
-    };
-    outcome(code, check)
+    }
 }
 
 fn outcome(code: Option<u16>, check: &HealthCheck) -> Outcome {
@@ -295,7 +357,7 @@ pub(crate) async fn mitigate(shared: Arc<Shared>) {
         for group in snapshot.groups.values() {
             if group.group.avoids_outliers {
                 let now = shared.clock.now();
-                for (target, _) in &group.targets {
+                for Member { target, .. } in &group.targets {
                     target.judge_as_outlier(now);
                     // With each check, where there are any.
                     target.pool.sweep();
@@ -307,7 +369,7 @@ pub(crate) async fn mitigate(shared: Arc<Shared>) {
                 routing::Algorithm::WeightedRandom { mitigate_anomalies: true }
             );
             if is_wanted {
-                let targets: Vec<_> = group.targets.iter().map(|(target, _)| target).collect();
+                let targets: Vec<_> = group.targets.iter().map(|it| &it.target).collect();
                 let seen: Vec<_> = targets
                     .iter()
                     .map(|target| {

@@ -133,6 +133,7 @@ fn balancer(
         scheme: Scheme::Internal,
         interfaces: vec![],
         clients: None,
+        introducers: None,
         attributes: BalancerAttributes {
             idle_timeout_s: idle_s,
             client_keep_alive_s: FOREVER_S,
@@ -184,6 +185,7 @@ fn group(client: &ConnectClient, endpoint: &ConnectEndpoint) -> TargetGroup {
         deregistration_delay_s: 0,
         cut_at_deregistration: true,
         cut_when_unhealthy: false,
+        unhealthy_draining_s: 0,
         preserve_client_ip: false,
         proxy_protocol_v2: false,
         healthy_count_min: 1,

@@ -111,7 +111,7 @@ pub(crate) async fn follow(
         }
         is_away = false;
         if update == Update::Unchanged {
-            if listeners.is_missing_some(&table) {
+            if listeners.may_change(&table) {
                 let _stays = served.stays().await;
                 let before = listeners.said();
                 listeners.follow(&table).await;
@@ -178,7 +178,7 @@ impl Teller {
             if !snapshot.is_settled() {
                 continue;
             }
-            let own = snapshot.report(&self.node);
+            let own = snapshot.report(&self.node, &self.shared.at_interfaces);
             let mut report = handover::with_held(own, self.before.borrow().as_ref());
             report.local = self.listeners.local();
             report.egress = self.listeners.egress();

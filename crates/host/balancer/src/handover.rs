@@ -172,6 +172,9 @@ pub(crate) fn with_held(mut report: Report, before: Option<&Report>) -> Report {
         }
     }
     report.targets.extend(held.into_values().cloned());
+    let others = before.busy.iter().filter(|it| !report.busy.contains(it)).cloned();
+    let others: Vec<_> = others.collect();
+    report.busy.extend(others);
     report
 }
 
@@ -273,7 +276,7 @@ impl Handover {
         let link = tokio::task::spawn_blocking(offer).await.map_err(io::Error::other)??;
         self.listeners.let_go();
         self.shared.phase.send_replace(Phase::HandedOver);
-        let held = self.shared.snapshot.borrow().report("");
+        let held = self.shared.snapshot.borrow().report("", &self.shared.at_interfaces);
         let held = with_held(held, self.before.borrow().as_ref());
         drop(table);
         // The sockets are the other's now: whether it still lives is seen by the link.

@@ -16,6 +16,7 @@ mod feed;
 mod handover;
 mod http;
 mod impatient;
+mod introduced;
 pub mod limits;
 mod listen;
 mod live;

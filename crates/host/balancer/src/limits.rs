@@ -30,6 +30,8 @@ pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const EGRESS_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Such connections from one network; more are closed as they come.
 pub const EGRESS_WAITING_MAX: usize = 256;
+/// How long a network balancer may take to say whose connection it passes on.
+pub const INTRODUCTION_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a client may take for its TLS handshake.
 pub const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Connections to one target that are kept open unused.
@@ -85,6 +87,8 @@ pub const REPORT_PAUSE: Duration = Duration::from_millis(10);
 pub const LOG_RECORDS_MAX: usize = 65_536;
 /// Bytes of lines that are kept in memory; with more the files are closed early.
 pub const LOG_BYTES_MAX: usize = 64 << 20;
+/// Log files that are open, each of which has some hundred kilobytes to compress by; with more all are closed early.
+pub const LOG_FILES_MAX: usize = 512;
 /// How often log files are closed and begun anew.
 pub const LOG_PERIOD: Duration = Duration::from_secs(300);
 /// Bytes of a user agent that a log line repeats.

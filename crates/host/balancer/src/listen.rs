@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 use crate::retries::Retries;
 use crate::shared::Shared;
 use crate::sockets::{NamespaceId, Transport};
-pub(crate) use open::{GivenSocket, Stop};
+pub(crate) use open::{GivenSocket, Stop, Users};
 pub(crate) use places::Place;
 pub(crate) use served::Door;
 
@@ -214,14 +214,8 @@ impl Listeners {
                     if let Place::Local(listener, transport, _) = &place {
                         remembered.insert(remembered_as(listener, *transport), address.port());
                     }
-                    let shared = Arc::clone(&self.shared);
-                    let (stop, stopped) = oneshot::channel();
-                    let work = work(shared, place.served(), socket.clone(), stopped);
-                    #[expect(clippy::disallowed_methods, reason = "ends when `stop` is dropped")]
-                    let work = tokio::spawn(work);
                     self.refused.done(&place);
-                    let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-                    open.insert(place, Open { address, namespace, socket, stop, work });
+                    self.serve(place, address, namespace, socket);
                 }
                 // The interface is not on this machine, at least not yet.
                 Err(error)
@@ -233,6 +227,7 @@ impl Listeners {
                 Err(error) => debug!(place = ?place, error = %Chain(&error), "still cannot listen"),
             }
         }
+        self.come_back(table, &mut remembered).await;
         let named: BTreeSet<_> =
             table.balancers.values().flat_map(|it| &it.listeners).map(|it| &it.id).collect();
         let of = |name: &ListenerId| {
@@ -244,6 +239,60 @@ impl Listeners {
         self.save(LISTENING_FILE, &self.listening(table)).await;
         let serving = self.serving_in(table);
         *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = serving;
+    }
+
+    /// Serves at a place by a socket from now on.
+    fn serve(
+        &self,
+        place: Place,
+        address: SocketAddr,
+        namespace: Option<NamespaceId>,
+        socket: Bound,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let (stop, stopped) = oneshot::channel();
+        let users = Users::default();
+        let work = work(shared, place.served(&users), socket.clone(), stopped);
+        #[expect(clippy::disallowed_methods, reason = "ends when `stop` is dropped")]
+        let work = tokio::spawn(work);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(place, Open { address, namespace, socket, users, stop, work });
+    }
+
+    /// Places of the machine at which another port was chosen, and nobody is.
+    fn strayed(&self) -> Vec<Place> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_strayed = |place: &Place, open: &Open| {
+            place.own_port().is_some_and(|own| own != open.address.port()) && !open.is_used()
+        };
+        let strayed = open.iter().filter(|(place, open)| is_strayed(place, open));
+        strayed.map(|(place, _)| place.clone()).collect()
+    }
+
+    /// Has listeners come back to their own ports that were somebody else's for a while.
+    async fn come_back(&self, table: &Table, remembered: &mut BTreeMap<ListenerId, u16>) {
+        let Some(local) = self.local else { return };
+        for place in self.strayed() {
+            let Place::Local(listener, transport, own) = &place else { continue };
+            let is_kept = KeptPorts::now(&table.published, *transport).has(*own);
+            if is_kept || self.is_awaited(&place) {
+                continue;
+            }
+            let Ok(socket) = self.bind(*transport, None, SocketAddr::new(local, *own)).await else {
+                continue;
+            };
+            let Ok(address) = socket.address() else { continue };
+            info!(place = place.name(), %address, "listening at its own port again");
+            remembered.insert(remembered_as(listener, *transport), address.port());
+            let before = {
+                let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+                open.remove(&place)
+            };
+            self.serve(place, address, None, socket);
+            if let Some(before) = before {
+                before.close().await;
+            }
+        }
     }
 
     /// The interfaces of a table's balancers that are here and listened at.
@@ -290,6 +339,11 @@ impl Listeners {
             |place: &Place| open.get(place).is_none_or(|open| self.is_elsewhere(place, open));
         let is_away = |it: InterfaceRef| self.shared.sockets.namespace(&it).is_none();
         self.places(table).iter().any(is_missing) || interfaces(table).any(is_away)
+    }
+
+    /// Whether it is worth looking again though nothing has changed.
+    pub(crate) fn may_change(&self, table: &Table) -> bool {
+        !self.is_handed_over() && (self.is_missing_some(table) || !self.strayed().is_empty())
     }
 
     fn is_elsewhere(&self, place: &Place, open: &Open) -> bool {

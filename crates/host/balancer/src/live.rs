@@ -3,23 +3,27 @@
 //! Each table makes a new snapshot; targets and turns are carried over. A request is decided by the snapshot of its
 //! beginning, but the choice of a target looks at the target itself, so that none that is out is chosen.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use longshore_types::{Clock, Timestamp};
 use routing::choose;
 use routing::{
-    Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, Listener, ListenerId,
-    Report, Rules, Table, TargetGroup, TargetProtocol, TargetReport, TargetState,
+    Action, Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, Interface,
+    InterfaceRef, Listener, ListenerId, Report, Rule, Rules, Table, TargetGroup, TargetProtocol,
+    TargetReport, TargetState, Zones,
 };
 use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::http::CookieKey;
+use crate::log::{CheckLogs, FileKey, check_logs};
+use crate::shared::Counts;
 use crate::sockets::Sockets;
 use crate::target::{Lease, LiveTarget};
-use crate::tls;
+use crate::tls::{self, Shown, TlsFacts};
 
 /// What is served at one moment.
 #[derive(Debug, Default)]
@@ -28,6 +32,7 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: BTreeMap<ListenerId, Arc<LiveListener>>,
     pub(crate) groups: BTreeMap<GroupId, Arc<LiveGroup>>,
     pub(crate) endpoints: BTreeMap<EndpointId, Endpoint>,
+    check_logs: CheckLogs,
     /// Whether its targets are as its table has them: until then nothing of it is reported.
     is_settled: AtomicBool,
 }
@@ -40,6 +45,7 @@ pub(crate) struct LiveListener {
     pub(crate) listener: Listener,
     pub(crate) rules: Rules,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    shown: Option<Arc<Shown>>,
     /// None: the process's own.
     pub(crate) cookie_key: Option<CookieKey>,
     /// What `tls` was made of.
@@ -51,8 +57,41 @@ pub(crate) struct LiveListener {
 pub(crate) struct LiveGroup {
     /// Without its targets.
     pub(crate) group: TargetGroup,
-    pub(crate) targets: Vec<(Arc<LiveTarget>, TargetState)>,
-    turn: Arc<AtomicU64>,
+    pub(crate) targets: Vec<Member>,
+    turns: Arc<Turns>,
+}
+
+/// Whose turn it is, apart for each of the zones whose targets are used for themselves.
+#[derive(Debug, Default)]
+struct Turns {
+    all: AtomicU64,
+    of_zones: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Turns {
+    fn next(&self, zones: Zones<'_>) -> u64 {
+        let zone = match zones {
+            Zones::All => return self.all.fetch_add(1, Ordering::Relaxed),
+            Zones::One(zone) => zone.unwrap_or_default(),
+        };
+        let mut turns = self.of_zones.lock().unwrap_or_else(PoisonError::into_inner);
+        match turns.get_mut(zone) {
+            Some(turn) => {
+                *turn = turn.wrapping_add(1);
+                *turn
+            }
+            None => *turns.entry(zone.to_owned()).or_default(),
+        }
+    }
+}
+
+/// A target with what the table says of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) target: Arc<LiveTarget>,
+    pub(crate) state: TargetState,
+    /// None: it is of every zone.
+    pub(crate) zone: Option<String>,
 }
 
 impl Snapshot {
@@ -86,6 +125,7 @@ impl Snapshot {
             listeners,
             groups,
             endpoints: table.endpoints.clone(),
+            check_logs: check_logs(table),
             is_settled: AtomicBool::new(false),
         }
     }
@@ -95,15 +135,15 @@ impl Snapshot {
     pub(crate) fn settle(&self, table: &Table, before: &Self) {
         for group in table.groups.values() {
             let live = self.groups.get(&group.id).map_or(&[][..], |live| &live.targets);
-            for (target, (live, _)) in group.targets.iter().zip(live) {
-                live.follow(target);
+            for (target, live) in group.targets.iter().zip(live) {
+                live.target.follow(target);
             }
         }
         for old in before.groups.values() {
             let new = self.groups.get(&old.group.id);
-            for (target, _) in &old.targets {
+            for Member { target, .. } in &old.targets {
                 let is_kept = new.is_some_and(|new| {
-                    new.targets.iter().any(|(kept, _)| Arc::ptr_eq(kept, target))
+                    new.targets.iter().any(|kept| Arc::ptr_eq(&kept.target, target))
                 });
                 if !is_kept {
                     // Deregistered for good: its delay is over.
@@ -117,14 +157,44 @@ impl Snapshot {
         self.is_settled.store(true, Ordering::SeqCst);
     }
 
+    /// Whether a target would be asked at the moment, as one that is not healthy is while too few others are (fail open): in
+    /// its own zone, or in all, as far as those that forward to its group cross them.
+    pub(crate) fn asks(&self, target: &Arc<LiveTarget>, now: Timestamp) -> bool {
+        let Some(group) = self.groups.get(&target.group) else { return false };
+        let leads_there = |rule: &Rule| match &rule.action {
+            Action::Forward { groups, .. } => {
+                groups.iter().any(|it| it.group == target.group && it.weight > 0)
+            }
+            Action::Redirect { .. } | Action::FixedResponse { .. } => false,
+        };
+        let users = self.listeners.values().filter(|it| it.listener.rules.iter().any(leads_there));
+        let mut crosses = users.map(|it| {
+            group.group.cross_zone.unwrap_or(it.balancer.attributes.cross_zone)
+        });
+        crosses.any(|crosses| group.would_ask(target, crosses, now))
+    }
+
+    /// Where checks of a group's targets are told of.
+    pub(crate) fn check_logs(&self, group: &GroupId) -> &[FileKey] {
+        self.check_logs.get(group).map_or(&[], Vec::as_slice)
+    }
+
     pub(crate) fn is_settled(&self) -> bool {
         self.is_settled.load(Ordering::SeqCst)
     }
 
-    /// What the region is told.
-    pub(crate) fn report(&self, node: &str) -> Report {
+    /// The interfaces that are about to go and at which something is open.
+    fn busy(&self, open: &Counts) -> Vec<InterfaceRef> {
+        let interfaces = self.listeners.values().flat_map(|live| &live.balancer.interfaces);
+        let busy = interfaces.filter(|it| it.is_leaving && open.has(&it.eni));
+        let busy: BTreeSet<InterfaceRef> = busy.map(Interface::reference).collect();
+        busy.into_iter().collect()
+    }
+
+    /// What the region is told. `open`: what is open at interfaces.
+    pub(crate) fn report(&self, node: &str, open: &Counts) -> Report {
         let targets = self.groups.values().flat_map(|group| &group.targets);
-        let one = |(target, _): &(Arc<LiveTarget>, TargetState)| TargetReport {
+        let one = |Member { target, .. }: &Member| TargetReport {
             group: target.group.clone(),
             target: target.key.clone(),
             registered_at: target.registered_at,
@@ -132,14 +202,15 @@ impl Snapshot {
             in_flight: target.in_flight(),
         };
         let targets = targets.map(one).collect();
-        Report { node: node.to_owned(), version: self.version, targets, ..Report::default() }
+        let (node, version, busy) = (node.to_owned(), self.version, self.busy(open));
+        Report { node, version, targets, busy, ..Report::default() }
     }
 
     pub(crate) fn targets(
         &self,
     ) -> impl Iterator<Item = (&LiveGroup, &Arc<LiveTarget>, TargetState)> {
         self.groups.values().flat_map(|group| {
-            group.targets.iter().map(move |(target, state)| (&**group, target, *state))
+            group.targets.iter().map(move |it| (&**group, &it.target, it.state))
         })
     }
 }
@@ -148,9 +219,14 @@ pub(crate) fn is_cut_at_the_end(group: &TargetGroup) -> bool {
     is_http(group) || group.cut_at_deregistration
 }
 
-/// Whether what is open with a target ends when it becomes unhealthy: flows do, requests may still be answered.
-pub(crate) fn is_cut_when_unhealthy(group: &TargetGroup) -> bool {
-    !is_http(group) && group.cut_when_unhealthy
+/// How long after a target has become unhealthy what is open with it ends; none: it goes on. Flows may end, requests may
+/// still be answered.
+pub(crate) fn cut_after_unhealthy(group: &TargetGroup) -> Option<Duration> {
+    match (is_http(group), group.cut_when_unhealthy, group.unhealthy_draining_s) {
+        (true, _, _) | (false, false, 0) => None,
+        (false, true, _) => Some(Duration::ZERO),
+        (false, false, seconds) => Some(Duration::from_secs(u64::from(seconds))),
+    }
 }
 
 fn is_http(group: &TargetGroup) -> bool {
@@ -175,14 +251,21 @@ impl LiveListener {
                 && old.balancer.attributes.http2 == balancer.attributes.http2;
             is_alike && old.tls.is_some() && tls::is_same(table, listener, old)
         });
-        let tls = match same {
-            Some(old) => old.tls.clone(),
-            None => tls::server_config(balancer, listener, &table.certificates),
+        let (tls, shown) = match same {
+            Some(old) => (old.tls.clone(), old.shown.clone()),
+            None => tls::server_config(balancer, listener, &table.certificates).unzip(),
         };
         let certificates = tls::certificates(listener, table);
         let cookie_key = CookieKey::of(balancer);
         let balancer = Balancer { listeners: Vec::new(), ..balancer.clone() };
-        Self { balancer, listener: listener.clone(), rules, tls, cookie_key, certificates }
+        Self { balancer, listener: listener.clone(), rules, tls, shown, cookie_key, certificates }
+    }
+
+    /// As logs name the certificate that a client was shown.
+    pub(crate) fn certificate_for(&self, facts: Option<&TlsFacts>) -> String {
+        let shown = facts.zip(self.shown.as_ref());
+        let id = shown.and_then(|(facts, shown)| shown.to(facts.name.as_deref()));
+        id.map_or_else(|| "-".to_owned(), |id| id.0.clone())
     }
 }
 
@@ -195,12 +278,12 @@ impl LiveGroup {
     ) -> Self {
         let live = |target: &routing::Target| {
             let kept = old.and_then(|old| {
-                old.targets.iter().map(|(kept, _)| kept).find(|kept| {
+                old.targets.iter().map(|kept| &kept.target).find(|kept| {
                     (&kept.key, kept.registered_at, kept.address.ip())
                         == (&target.key, target.registered_at, target.address)
                 })
             });
-            let live = match kept {
+            let live_target = match kept {
                 Some(kept) => Arc::clone(kept),
                 None => {
                     let (id, changed) = (group.id.clone(), Arc::clone(changed));
@@ -208,13 +291,22 @@ impl LiveGroup {
                     Arc::new(LiveTarget::new(id, target, now, changed, sockets.clone()))
                 }
             };
-            (live, target.state)
+            Member { target: live_target, state: target.state, zone: target.zone.clone() }
         };
         Self {
             targets: group.targets.iter().map(live).collect(),
             group: TargetGroup { targets: Vec::new(), ..group.clone() },
-            turn: old.map(|old| Arc::clone(&old.turn)).unwrap_or_default(),
+            turns: old.map(|old| Arc::clone(&old.turns)).unwrap_or_default(),
         }
+    }
+
+    /// Of which zones its targets are used for somebody who came to a balancer's interface; none: to the machine itself.
+    pub(crate) fn zones<'b>(
+        &self,
+        balancer: &'b Balancer,
+        came_to: Option<&InterfaceRef>,
+    ) -> Zones<'b> {
+        Zones::of(balancer, &self.group, came_to)
     }
 
     /// Whether what a deregistered target still holds is cut when its delay is over. Flows of network balancers go on
@@ -223,24 +315,42 @@ impl LiveGroup {
         is_cut_at_the_end(&self.group)
     }
 
+    /// The targets that are used for somebody.
+    fn used<'g>(&'g self, zones: Zones<'g>) -> impl Iterator<Item = &'g Arc<LiveTarget>> {
+        let used = self.targets.iter().filter(move |it| zones.has(it.zone.as_deref()));
+        used.map(|it| &it.target)
+    }
+
+    /// Whether a target may be asked, among those of all zones or of its own alone.
+    fn would_ask(&self, target: &Arc<LiveTarget>, crosses: bool, now: Timestamp) -> bool {
+        let own = self.targets.iter().find(|it| Arc::ptr_eq(&it.target, target));
+        let zones = match own.and_then(|it| it.zone.as_deref()) {
+            Some(zone) if !crosses => Zones::One(Some(zone)),
+            Some(_) | None => Zones::All,
+        };
+        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).collect();
+        let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
+        let mut eligible = choose::eligible(&self.group, &candidates).into_iter();
+        eligible.any(|at| Arc::ptr_eq(targets[at], target))
+    }
+
     /// Chooses a target by the group's algorithm, leaving out those in `tried`, and takes hold of it.
     pub(crate) fn choose(
         &self,
+        zones: Zones<'_>,
         tried: &[Arc<LiveTarget>],
         seed: u64,
         now: Timestamp,
     ) -> Option<Lease> {
         let open: Vec<&Arc<LiveTarget>> = self
-            .targets
-            .iter()
-            .map(|(target, _)| target)
+            .used(zones)
             .filter(|target| !tried.iter().any(|tried| Arc::ptr_eq(tried, target)))
             .collect();
         // A target may go out of routing between the look and the hold; then it is looked at again.
         for round in 0..=open.len() as u64 {
             let candidates: Vec<_> = open.iter().map(|target| target.candidate(now)).collect();
             let eligible = choose::eligible(&self.group, &candidates);
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            let turn = self.turns.next(zones);
             let seed = seed.wrapping_add(round);
             let at = choose::target(&self.group, &candidates, &eligible, turn, seed, now)?;
             if let Some(lease) = open.get(at)?.lease() {
@@ -253,30 +363,32 @@ impl LiveGroup {
     /// Chooses by a hash instead: the same flow comes to the same target while the targets are the same.
     pub(crate) fn choose_by_hash(
         &self,
+        zones: Zones<'_>,
         tried: &[Arc<LiveTarget>],
         hash: u64,
         now: Timestamp,
     ) -> Option<Lease> {
-        let candidates: Vec<_> =
-            self.targets.iter().map(|(target, _)| target.candidate(now)).collect();
+        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).collect();
+        let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
         let mut eligible = choose::eligible(&self.group, &candidates);
-        eligible.retain(|at| !tried.iter().any(|tried| Arc::ptr_eq(tried, &self.targets[*at].0)));
+        eligible.retain(|at| !tried.iter().any(|tried| Arc::ptr_eq(tried, targets[*at])));
         let count = u64::try_from(eligible.len()).ok()?;
         let first = usize::try_from(hash.checked_rem(count)?).ok()?;
         let (before, from) = eligible.split_at(first);
-        from.iter().chain(before).find_map(|at| self.targets[*at].0.lease())
+        from.iter().chain(before).find_map(|at| targets[*at].lease())
     }
 
     /// Takes hold of the very target that a cookie names, if it may be asked.
     pub(crate) fn hold(
         &self,
+        zones: Zones<'_>,
         is_it: impl Fn(&LiveTarget) -> bool,
         now: Timestamp,
     ) -> Option<Lease> {
-        let at = self.targets.iter().position(|(target, _)| is_it(target))?;
-        let candidates: Vec<_> =
-            self.targets.iter().map(|(target, _)| target.candidate(now)).collect();
+        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).collect();
+        let at = targets.iter().position(|target| is_it(target))?;
+        let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
         let is_eligible = choose::eligible(&self.group, &candidates).contains(&at);
-        if is_eligible { self.targets[at].0.lease() } else { None }
+        if is_eligible { targets[at].lease() } else { None }
     }
 }

@@ -1,5 +1,9 @@
-//! Access logs in AWS's format: one line a request, compressed, in files of five minutes, in a directory in place of
-//! a bucket. They are best effort, as at AWS: what is not yet written when the process is killed is lost.
+//! Logs in AWS's format: one line a request, connection or check, compressed, in files of five minutes, in a directory in
+//! place of a bucket. They are best effort, as at AWS: what is not yet written when the process is killed is lost.
+
+mod checks;
+mod connections;
+mod flows;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,26 +20,67 @@ use http::header::USER_AGENT;
 use http::{Request, Version};
 use hyper::body::Incoming;
 use longshore_types::{Chain, Clock, Timestamp};
-use routing::{AccessLogs, Action, GroupId, Rule};
+use routing::{AccessLogs, Action, Balancer, GroupId, Rule};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
+pub(crate) use checks::{CheckLogs, Checked, check_logs};
+pub(crate) use connections::{Began, Came};
+pub(crate) use flows::FlowEntry;
+
 use crate::http::body::Exchange;
 use crate::http::connection::Client;
-use crate::limits::{LOG_BYTES_MAX, LOG_PERIOD, LOG_RECORDS_MAX, LOGGED_AGENT_BYTES_MAX};
+use crate::limits::{
+    LOG_BYTES_MAX, LOG_FILES_MAX, LOG_PERIOD, LOG_RECORDS_MAX, LOGGED_AGENT_BYTES_MAX,
+};
 use crate::live::LiveListener;
 use crate::tls::TlsFacts;
 
 /// Which file a line belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct FileKey {
+pub(crate) struct FileKey {
+    kind: Kind,
     bucket: String,
     prefix: String,
     account: String,
     /// `app/name/0123456789abcdef`.
     balancer: String,
     node: IpAddr,
+}
+
+/// What lines are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Requests,
+    Connections,
+    Checks,
+    /// Connections of network balancers.
+    Flows,
+}
+
+impl Kind {
+    /// What names of files begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Requests | Self::Flows => "",
+            Self::Connections => "conn_log_",
+            Self::Checks => "health_check_log_",
+        }
+    }
+}
+
+impl FileKey {
+    fn new(kind: Kind, logs: &AccessLogs, balancer: &Balancer, node: IpAddr) -> Self {
+        Self {
+            kind,
+            bucket: logs.bucket.clone(),
+            prefix: logs.prefix.clone(),
+            account: balancer.account.clone(),
+            balancer: balancer.name.clone(),
+            node,
+        }
+    }
 }
 
 type Line = (FileKey, String);
@@ -45,6 +90,14 @@ type Line = (FileKey, String);
 pub(crate) struct LogSink {
     lines: mpsc::Sender<Line>,
     dropped: Arc<AtomicU64>,
+}
+
+impl LogSink {
+    fn write(&self, file: FileKey, line: String) {
+        if self.lines.try_send((file, line)).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
+        }
+    }
 }
 
 /// What will be one line; it is written when this is dropped, whatever became of the request.
@@ -98,13 +151,7 @@ impl Entry {
         Box::new(Self {
             sink: client.shared.logs.clone(),
             clock: Arc::clone(&client.shared.clock),
-            file: FileKey {
-                bucket: logs.bucket.clone(),
-                prefix: logs.prefix.clone(),
-                account: balancer.account.clone(),
-                balancer: balancer.name.clone(),
-                node: client.local.ip(),
-            },
+            file: FileKey::new(Kind::Requests, logs, balancer, client.local.ip()),
             created: client.shared.clock.now(),
             begun: Instant::now(),
             dispatched: None,
@@ -128,11 +175,7 @@ impl Entry {
             tls: client.tls.clone(),
             group: None,
             trace: "-".to_owned(),
-            certificate: live
-                .listener
-                .tls
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), |tls| tls.default_certificate.0.clone()),
+            certificate: live.certificate_for(client.tls.as_ref()),
             priority: None,
             action: "-",
             redirect: "-".to_owned(),
@@ -230,10 +273,7 @@ impl Drop for Entry {
         if self.is_moot {
             return;
         }
-        let line = (self.file.clone(), self.line());
-        if self.sink.lines.try_send(line).is_err() {
-            self.sink.dropped.fetch_add(1, Relaxed);
-        }
+        self.sink.write(self.file.clone(), self.line());
     }
 }
 
@@ -316,10 +356,10 @@ impl LogWriter {
         self.close_all().await;
     }
 
-    /// Clients choose what lines say, and how many there are.
+    /// Clients choose what lines say, and how many there are; users choose which files there are.
     async fn take(&mut self, line: Line) {
         self.add(line);
-        if self.bytes >= LOG_BYTES_MAX {
+        if self.bytes >= LOG_BYTES_MAX || self.open.len() >= LOG_FILES_MAX {
             self.close_all().await;
         }
     }
@@ -335,10 +375,7 @@ impl LogWriter {
     async fn close_all(&mut self) {
         let dropped = self.dropped.swap(0, Relaxed);
         if dropped > 0 {
-            warn!(
-                dropped,
-                "lines of access logs were dropped: they came faster than they are written"
-            );
+            warn!(dropped, "lines of logs were dropped: they came faster than they are written");
         }
         let now = self.clock.now();
         self.bytes = 0;
@@ -358,9 +395,14 @@ impl LogWriter {
         let day = end.civil().strftime("%Y/%m/%d").to_string();
         let stamp = end.civil().strftime("%Y%m%dT%H%M").to_string();
         let balancer = key.balancer.replace('/', ".");
-        let (node, count) = (key.node, self.count);
+        let (count, kind) = (self.count, key.kind.prefix());
+        // Amazon's network balancers do not say there at which address it was.
+        let node = match key.kind {
+            Kind::Flows => String::new(),
+            Kind::Requests | Kind::Connections | Kind::Checks => format!("{}_", key.node),
+        };
         let file = format!(
-            "{account}_elasticloadbalancing_{region}_{balancer}_{stamp}Z_{node}_{:x}{count:04x}.log.gz",
+            "{kind}{account}_elasticloadbalancing_{region}_{balancer}_{stamp}Z_{node}{:x}{count:04x}.log.gz",
             end.0 % 0x1_0000
         );
         let mut path = PathBuf::new();
@@ -389,24 +431,46 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn lines_are_written_before_they_fill_the_memory() {
+    fn writer() -> (tempfile::TempDir, LogWriter) {
         let dir = tempfile::tempdir().unwrap();
         let (root, region) = (dir.path().to_owned(), "eu-north-1".to_owned());
-        let (_sink, mut writer) = channel(root, region, Arc::new(SystemClock));
-        let file = FileKey {
+        let (_, writer) = channel(root, region, Arc::new(SystemClock));
+        (dir, writer)
+    }
+
+    fn file(prefix: &str) -> FileKey {
+        FileKey {
+            kind: Kind::Requests,
             bucket: "logs".to_owned(),
-            prefix: String::new(),
+            prefix: prefix.to_owned(),
             account: "000000000000".to_owned(),
             balancer: "app/web/0123456789abcdef".to_owned(),
             node: "127.0.0.1".parse().unwrap(),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_are_written_before_they_fill_the_memory() {
+        let (dir, mut writer) = writer();
         let line = "x".repeat(1 << 20);
         for _ in 1..LOG_BYTES_MAX >> 20 {
-            writer.take((file.clone(), line.clone())).await;
+            writer.take((file(""), line.clone())).await;
         }
         assert!(!dir.path().join("logs").exists(), "there is room");
-        writer.take((file, line)).await;
+        writer.take((file(""), line)).await;
         assert!(dir.path().join("logs").exists() && writer.open.is_empty());
+    }
+
+    #[tokio::test]
+    async fn files_are_written_before_they_fill_the_memory() {
+        let (dir, mut writer) = writer();
+        for number in 1..LOG_FILES_MAX {
+            writer.take((file(&number.to_string()), "x".to_owned())).await;
+        }
+        assert!(!dir.path().join("logs").exists(), "there is room");
+        writer.take((file("0"), "x".to_owned())).await;
+        assert!(writer.open.is_empty());
+        let written = std::fs::read_dir(dir.path().join("logs")).unwrap();
+        assert_eq!(written.count(), LOG_FILES_MAX);
     }
 }

@@ -72,7 +72,10 @@ async fn pass(shared: &Shared, endpoint: EndpointId, stream: TcpStream, client: 
     let _ = stream.set_nodelay(true);
     let Some(door) = shared.doors.region() else { return };
     match timeout(CONNECT_WAIT_MAX, open(&door, endpoint, client, interface)).await {
-        Ok(Ok(region)) => drop(tunnel::relay(stream, region, ENDPOINT_IDLE).await),
+        Ok(Ok(region)) => {
+            let copied = tunnel::Copied::default();
+            drop(tunnel::relay(stream, region, ENDPOINT_IDLE, &copied).await);
+        }
         Ok(Err(error)) => debug!(%error, "region not reached for an endpoint"),
         Err(_) => debug!("region not reached in time for an endpoint"),
     }

@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) endpoint_clients: Arc<Counts>,
     /// Connections that wait until it is known where they go, by the interface in whose network they came.
     pub(crate) waiting: Arc<Counts>,
+    /// What is open at interfaces, connections and flows alike.
+    pub(crate) at_interfaces: Arc<Counts>,
     /// Flows of datagrams.
     pub(crate) flows: Arc<Counts>,
     seeds: AtomicU64,
@@ -79,6 +81,7 @@ impl Shared {
             connections: Counts::new(CONNECTIONS_MAX, ACCOUNT_CONNECTIONS_MAX),
             endpoint_clients: Counts::new(CONNECTIONS_MAX, ENDPOINT_CONNECTIONS_MAX),
             waiting: Counts::new(usize::MAX, EGRESS_WAITING_MAX),
+            at_interfaces: Counts::new(usize::MAX, usize::MAX),
             flows: Counts::new(ALL_FLOWS_MAX, ACCOUNT_FLOWS_MAX),
             seeds: AtomicU64::new(u64::from_be_bytes(first)),
         }
@@ -111,6 +114,11 @@ impl Shared {
     /// Whether connections of clients are open. One that waits is among the open ones before it waits no more.
     pub(crate) fn has_connections(&self) -> bool {
         self.waiting.count() > 0 || self.connections.count() > 0
+    }
+
+    /// Names a connection in logs: `TID_…`.
+    pub(crate) fn trace(&self) -> String {
+        format!("TID_{:016x}{:016x}", self.seed(), self.seed())
     }
 
     /// Another number each time, spread over all of `u64`; nobody's secret depends on it.
@@ -146,6 +154,11 @@ impl Counts {
 
     pub(crate) fn count(&self) -> usize {
         self.held().0
+    }
+
+    /// Whether some are open of an account.
+    pub(crate) fn has(&self, account: &str) -> bool {
+        self.held().1.contains_key(account)
     }
 
     /// None: there are as many as there may be, of all or of the account.

@@ -8,15 +8,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use routing::{Action, Stickiness, TargetProtocol, choose};
+use routing::{Action, Stickiness, TargetProtocol, Zones, choose};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::http::tunnel;
+use crate::introduced::SIGNATURE;
 use crate::limits::{CONNECT_WAIT_MAX, PATIENCE_PAUSE, TRIES_MAX};
+use crate::listen::Door;
 use crate::live::{LiveGroup, LiveListener, Snapshot};
+use crate::log::FlowEntry;
 use crate::pool;
 use crate::shared::{Phase, Shared};
 use crate::target::{Lease, LiveTarget, until_cut};
@@ -26,17 +29,21 @@ use crate::target::{Lease, LiveTarget, until_cut};
 pub(crate) async fn pass<S>(
     shared: &Arc<Shared>,
     (snapshot, live): (Arc<Snapshot>, Arc<LiveListener>),
+    door: &Door,
     stream: S,
     (peer, local): (SocketAddr, SocketAddr),
+    entry: Option<FlowEntry>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let idle = Duration::from_secs(u64::from(live.listener.attributes.tcp_idle_timeout_s));
-    let reached = reach(shared, &snapshot, &live, peer, local).await;
+    let reached = reach(shared, &snapshot, (&live, door), peer, local).await;
     drop((snapshot, live));
     let Some((group, lease, mut to_target)) = reached else { return };
-    let (protocol, has_header) = (group.group.protocol, group.group.proxy_protocol_v2);
+    let protocol = group.group.protocol;
+    let has_header = group.group.proxy_protocol_v2;
     drop(group);
+    let copied = entry.as_ref().map(|entry| Arc::clone(&entry.copied)).unwrap_or_default();
     let cut = lease.cut();
     if has_header {
         let header = proxy_v2(peer, local);
@@ -47,14 +54,14 @@ pub(crate) async fn pass<S>(
     let joined = async {
         match protocol {
             TargetProtocol::Tls => match pool::tls(to_target, &shared.to_targets.h1).await {
-                Ok(to_target) => drop(tunnel::relay(stream, to_target, idle).await),
+                Ok(to_target) => drop(tunnel::relay(stream, to_target, idle, &copied).await),
                 Err(error) => debug!(target = %lease.target.address, %error, "flow ended"),
             },
             TargetProtocol::Tcp
             | TargetProtocol::TcpUdp
             | TargetProtocol::Udp
             | TargetProtocol::Http
-            | TargetProtocol::Https => drop(tunnel::relay(stream, to_target, idle).await),
+            | TargetProtocol::Https => drop(tunnel::relay(stream, to_target, idle, &copied).await),
         }
     };
     tokio::select! {
@@ -62,6 +69,7 @@ pub(crate) async fn pass<S>(
         () = until_cut(cut) => {}
         () = shared.until(Phase::Over) => {}
     }
+    drop(entry);
 }
 
 /// The group that the listener's default action leads a flow to.
@@ -88,12 +96,13 @@ pub(crate) fn group_for<'s>(
 async fn reach(
     shared: &Shared,
     snapshot: &Snapshot,
-    live: &LiveListener,
+    (live, door): (&LiveListener, &Door),
     peer: SocketAddr,
     local: SocketAddr,
 ) -> Option<(Arc<LiveGroup>, Lease, TcpStream)> {
     let group = Arc::clone(group_for(snapshot, live, peer, local)?);
-    if let Some((lease, stream)) = connect(shared, &group, peer, local).await {
+    let zones = group.zones(&live.balancer, door.interface.as_ref());
+    if let Some((lease, stream)) = connect(shared, &group, zones, peer, local).await {
         return Some((group, lease, stream));
     }
     let patience = Duration::from_millis(u64::from(live.balancer.attributes.patience_ms));
@@ -110,7 +119,8 @@ async fn reach(
         version = newer.version;
         let live = newer.listeners.get(&live.listener.id)?;
         let group = Arc::clone(group_for(&newer, live, peer, local)?);
-        if let Some((lease, stream)) = connect(shared, &group, peer, local).await {
+        let zones = group.zones(&live.balancer, door.interface.as_ref());
+        if let Some((lease, stream)) = connect(shared, &group, zones, peer, local).await {
             return Some((group, lease, stream));
         }
     }
@@ -120,6 +130,7 @@ async fn reach(
 async fn connect(
     shared: &Shared,
     group: &LiveGroup,
+    zones: Zones<'_>,
     peer: SocketAddr,
     local: SocketAddr,
 ) -> Option<(Lease, TcpStream)> {
@@ -127,7 +138,7 @@ async fn connect(
     let now = shared.clock.now();
     let mut tried: Vec<Arc<LiveTarget>> = Vec::new();
     for _ in 0..TRIES_MAX {
-        let lease = group.choose_by_hash(&tried, flow, now)?;
+        let lease = group.choose_by_hash(zones, &tried, flow, now)?;
         match pool::tcp(&lease.target).await {
             Ok(stream) => return Some((lease, stream)),
             Err(error) => {
@@ -158,8 +169,9 @@ fn hash(of: &impl Hash) -> u64 {
 }
 
 /// The header of PROXY protocol version 2.
-fn proxy_v2(peer: SocketAddr, local: SocketAddr) -> Vec<u8> {
-    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
+pub(crate) fn proxy_v2(peer: SocketAddr, local: SocketAddr) -> Vec<u8> {
+    let mut header = SIGNATURE.to_vec();
+    header.push(0x21);
     let canonical =
         |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
     match (canonical(peer), canonical(local)) {

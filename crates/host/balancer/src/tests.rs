@@ -4,12 +4,16 @@ mod bad_targets;
 mod connect;
 mod doors;
 mod draining;
+mod flows;
 mod handover;
 mod interfaces;
+mod introduced;
+mod logs;
 mod protocols;
 mod requests;
 mod smuggling;
 mod world;
+mod zones;
 
 use std::sync::Arc;
 

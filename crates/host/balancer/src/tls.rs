@@ -22,6 +22,8 @@ use crate::live::LiveListener;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TlsFacts {
     pub(crate) is_h2: bool,
+    /// The protocol within that was agreed on (ALPN).
+    pub(crate) protocol: Option<String>,
     /// `TLSv1.3`.
     pub(crate) version: &'static str,
     /// In OpenSSL's name.
@@ -34,6 +36,9 @@ impl TlsFacts {
     pub(crate) fn of(connection: &ServerConnection) -> Self {
         Self {
             is_h2: connection.alpn_protocol() == Some(b"h2".as_slice()),
+            protocol: connection
+                .alpn_protocol()
+                .map(|name| String::from_utf8_lossy(name).into_owned()),
             version: match connection.protocol_version() {
                 Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
                 _ => "TLSv1.2",
@@ -115,12 +120,12 @@ pub(crate) fn server_config(
     balancer: &Balancer,
     listener: &Listener,
     certificates: &BTreeMap<CertificateId, Certificate>,
-) -> Option<Arc<ServerConfig>> {
+) -> Option<(Arc<ServerConfig>, Arc<Shown>)> {
     let tls = listener.tls.as_ref()?;
-    let shown = Shown::new(tls, certificates)?;
+    let shown = Arc::new(Shown::new(tls, certificates)?);
     let builder = ServerConfig::builder_with_provider(offered());
     let builder = builder.with_protocol_versions(versions(&tls.policy)).ok()?;
-    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(shown));
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::<Shown>::clone(&shown));
     let alpn: &[&[u8]] = match (balancer.kind, balancer.attributes.http2, tls.alpn) {
         (Kind::Application, true, _) => &[b"h2", b"http/1.1"],
         (Kind::Application, false, _) => &[b"http/1.1"],
@@ -131,20 +136,22 @@ pub(crate) fn server_config(
         (Kind::Network, _, Alpn::Http2Preferred) => &[b"h2", b"http/1.1"],
     };
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    Some(Arc::new(config))
+    Some((Arc::new(config), shown))
 }
 
 /// The certificates of a listener, found by the host that a client names.
 #[derive(Debug)]
-struct Shown {
-    default: Arc<CertifiedKey>,
+pub(crate) struct Shown {
+    default: Named,
     /// By name, in lower case; a wildcard as `*.example.com`.
-    by_name: BTreeMap<String, Vec<Arc<CertifiedKey>>>,
+    by_name: BTreeMap<String, Vec<Named>>,
 }
+
+type Named = (CertificateId, Arc<CertifiedKey>);
 
 impl Shown {
     fn new(tls: &TlsSettings, certificates: &BTreeMap<CertificateId, Certificate>) -> Option<Self> {
-        let mut by_name: BTreeMap<String, Vec<Arc<CertifiedKey>>> = BTreeMap::new();
+        let mut by_name: BTreeMap<String, Vec<Named>> = BTreeMap::new();
         let mut default = None;
         for id in std::iter::once(&tls.default_certificate).chain(&tls.certificates) {
             let Some(certificate) = certificates.get(id) else {
@@ -159,14 +166,25 @@ impl Shown {
                 }
             };
             for name in names(&key) {
-                by_name.entry(name.to_ascii_lowercase()).or_default().push(Arc::clone(&key));
+                let named = (id.clone(), Arc::clone(&key));
+                by_name.entry(name.to_ascii_lowercase()).or_default().push(named);
             }
-            default.get_or_insert(key);
+            default.get_or_insert_with(|| (id.clone(), key));
         }
         Some(Self { default: default?, by_name })
     }
 
-    fn find(&self, name: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
+    /// Which certificate whoever named a host was shown; none: one of several, by what the client could make use of.
+    pub(crate) fn to(&self, name: Option<&str>) -> Option<&CertificateId> {
+        match name.and_then(|name| self.find(name)).map(Vec::as_slice) {
+            None | Some([]) => Some(&self.default.0),
+            // A client that cannot use its kind of key is shown the default, and hardly goes on.
+            Some([(id, _)]) => Some(id),
+            Some(_) => None,
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<&Vec<Named>> {
         let name = name.to_ascii_lowercase();
         self.by_name.get(&name).or_else(|| {
             // A wildcard stands for one label.
@@ -182,10 +200,10 @@ impl ResolvesServerCert for Shown {
             |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
         let named = hello.server_name().and_then(|name| self.find(name));
         let of_kind = |wanted_ecdsa: bool| {
-            let mut keys = named.into_iter().flatten();
+            let mut keys = named.into_iter().flatten().map(|(_, key)| key);
             keys.find(|key| is_ecdsa(key) == wanted_ecdsa && fits(key))
         };
-        Some(Arc::clone(of_kind(true).or_else(|| of_kind(false)).unwrap_or(&self.default)))
+        Some(Arc::clone(of_kind(true).or_else(|| of_kind(false)).unwrap_or(&self.default.1)))
     }
 }
 

@@ -68,8 +68,10 @@ pub(crate) async fn serve(
         let _ = send.try_send(rest);
         flows.insert(peer, send);
         let socket = Arc::clone(&socket);
+        let open = door.interface.as_ref().map(|it| shared.at_interfaces.go_on(&it.eni));
+        let users = door.users.clone();
         tasks.spawn(async move {
-            let _counted = counted;
+            let _held = (counted, open, users);
             if let Err(error) = flow(&socket, peer, lease, datagrams).await {
                 debug!(%peer, %error, "flow ended");
             }
@@ -96,7 +98,8 @@ fn lease(
     }
     let group = tcp::group_for(&snapshot, live, peer, local)?;
     let flow = tcp::flow_hash(group, peer, local);
-    let lease = group.choose_by_hash(&[], flow, shared.clock.now())?;
+    let zones = group.zones(&live.balancer, door.interface.as_ref());
+    let lease = group.choose_by_hash(zones, &[], flow, shared.clock.now())?;
     Some((lease, shared.flows.take(&live.balancer.account)?))
 }
 

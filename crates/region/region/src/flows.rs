@@ -114,7 +114,7 @@ impl Flows {
             zone.stand.host.map_or(is_own_machine, |host| own.contains(&host))
         };
         for row in view.elb_balancers.iter() {
-            for zone in row.zones.iter().filter(|zone| is_here(zone)) {
+            for zone in row.interfaces().filter(|zone| is_here(zone)) {
                 let interface = view.interface_at(row.scope.account, &row.vpc, zone.address);
                 found.extend(interface.map(|row| (row.eni.clone(), Arc::clone(row))));
             }

@@ -44,7 +44,7 @@ pub(crate) fn balancers_on(
     home: Option<InstanceId>,
 ) -> impl Iterator<Item = &Arc<ElbBalancer>> {
     let is_here = move |zone: &BalancerZone| zone.stand.host.or(home) == Some(id);
-    view.elb_balancers.iter().filter(move |row| row.zones.iter().any(is_here))
+    view.elb_balancers.iter().filter(move |row| row.interfaces().any(is_here))
 }
 
 /// The VPCs and subnets in which balancers or interface endpoints have interfaces on a host.
@@ -76,8 +76,8 @@ pub(crate) fn host_of(
     match &row.user {
         InterfaceUser::Task { task, .. } => view.tasks.get(account, task)?.instance,
         InterfaceUser::Balancer { balancer } => {
-            let zones = &view.elb_balancers.get(account, balancer)?.zones;
-            zones.iter().find(|zone| zone.eni == row.eni)?.stand.host.or(home)
+            let mut zones = view.elb_balancers.get(account, balancer)?.interfaces();
+            zones.find(|zone| zone.eni == row.eni)?.stand.host.or(home)
         }
         InterfaceUser::VpcEndpoint { .. } => home,
         InterfaceUser::NatGateway { .. } | InterfaceUser::Person { .. } => None,
@@ -727,6 +727,7 @@ pub(crate) mod tests {
             is_internal: true,
             vpc: vpc.parse().unwrap(),
             zones: vec![],
+            leaving: vec![],
             security_groups: vec![],
             exempts_private_links: false,
             attributes: BTreeMap::new(),

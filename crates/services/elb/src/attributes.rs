@@ -7,13 +7,14 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use elb_api as api;
-use model::elb::{Attributes, BalancerKind, ElbProtocol};
-use model::{ElbBalancer, ElbGroup, ElbListener};
+use model::elb::{Attributes, BalancerKind, ElbProtocol, GroupTargets};
+use model::{ElbBalancer, ElbGroup, ElbListener, Index};
 use store::Batch;
 
-use crate::Elb;
 use crate::errors::{Refusal, invalid};
 use crate::limits::ATTRIBUTES_AT_ONCE_MAX;
+use crate::targets::of_group as of_targets;
+use crate::{Elb, zonal};
 
 /// What an attribute may be.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +32,6 @@ enum May {
     Header(usize),
     /// A header's name, or none: of one that nothing else goes by.
     HeaderName(usize),
-    /// One of these, which come to the same here: what another value asks for is not there.
-    Alike(&'static [&'static str]),
     /// What it is by default, and nothing else: what another value asks for is not there.
     Default,
 }
@@ -44,9 +43,9 @@ const APPLICATION: &[Known] = &[
     ("access_logs.s3.enabled", "false", May::Flag),
     ("access_logs.s3.bucket", "", May::Text(255)),
     ("access_logs.s3.prefix", "", May::Text(255)),
-    ("health_check_logs.s3.enabled", "false", May::Default),
-    ("health_check_logs.s3.bucket", "", May::Default),
-    ("health_check_logs.s3.prefix", "", May::Default),
+    ("health_check_logs.s3.enabled", "false", May::Flag),
+    ("health_check_logs.s3.bucket", "", May::Text(255)),
+    ("health_check_logs.s3.prefix", "", May::Text(255)),
     ("idle_timeout.timeout_seconds", "60", May::Number(1, 4_000)),
     ("deletion_protection.enabled", "false", May::Flag),
     ("routing.http2.enabled", "true", May::Flag),
@@ -68,22 +67,24 @@ const APPLICATION: &[Known] = &[
     ("waf.fail_open.enabled", "false", May::Default),
     ("routing.http.x_amzn_tls_version_and_cipher_suite.enabled", "false", May::Flag),
     ("zonal_shift.config.enabled", "false", May::Default),
-    ("connection_logs.s3.enabled", "false", May::Default),
-    ("connection_logs.s3.bucket", "", May::Default),
-    ("connection_logs.s3.prefix", "", May::Default),
+    ("connection_logs.s3.enabled", "false", May::Flag),
+    ("connection_logs.s3.bucket", "", May::Text(255)),
+    ("connection_logs.s3.prefix", "", May::Text(255)),
 ];
 
 const NETWORK: &[Known] = &[
-    ("access_logs.s3.enabled", "false", May::Default),
-    ("access_logs.s3.bucket", "", May::Default),
-    ("access_logs.s3.prefix", "", May::Default),
+    ("access_logs.s3.enabled", "false", May::Flag),
+    ("access_logs.s3.bucket", "", May::Text(255)),
+    ("access_logs.s3.prefix", "", May::Text(255)),
     ("deletion_protection.enabled", "false", May::Flag),
-    // Targets of all zones are used.
-    ("load_balancing.cross_zone.enabled", "false", May::Alike(&["true", "false"])),
+    ("load_balancing.cross_zone.enabled", "false", May::Flag),
     ("dns_record.client_routing_policy", "any_availability_zone", May::Default),
     ("zonal_shift.config.enabled", "false", May::Default),
     ("secondary_ips.auto_assigned.per_subnet", "0", May::Default),
 ];
+
+const CUT_UNHEALTHY: &str = "target_health_state.unhealthy.connection_termination.enabled";
+const UNHEALTHY_DRAINING: &str = "target_health_state.unhealthy.draining_interval_seconds";
 
 const GROUP_ALIKE: &[Known] = &[
     ("deregistration_delay.timeout_seconds", "300", May::Number(0, 3_600)),
@@ -91,7 +92,7 @@ const GROUP_ALIKE: &[Known] = &[
     (
         "load_balancing.cross_zone.enabled",
         "use_load_balancer_configuration",
-        May::Alike(&["true", "use_load_balancer_configuration"]),
+        May::Word(&["true", "false", "use_load_balancer_configuration"]),
     ),
     ("target_group_health.dns_failover.minimum_healthy_targets.count", "1", May::Off(1, 1_000)),
     (
@@ -127,16 +128,11 @@ const GROUP_APPLICATION: &[Known] = &[
 
 const GROUP_NETWORK: &[Known] = &[
     ("stickiness.type", "source_ip", May::Word(&["source_ip"])),
-    // Flows end with the delay.
-    (
-        "deregistration_delay.connection_termination.enabled",
-        "false",
-        May::Alike(&["true", "false"]),
-    ),
+    ("deregistration_delay.connection_termination.enabled", "false", May::Flag),
     ("proxy_protocol_v2.enabled", "false", May::Flag),
     ("preserve_client_ip.enabled", "false", May::Default),
-    ("target_health_state.unhealthy.connection_termination.enabled", "true", May::Default),
-    ("target_health_state.unhealthy.draining_interval_seconds", "0", May::Default),
+    (CUT_UNHEALTHY, "true", May::Flag),
+    (UNHEALTHY_DRAINING, "0", May::Number(0, 360_000)),
 ];
 
 const LISTENER_HTTP: &[Known] = &[
@@ -199,10 +195,17 @@ fn of_group(row: &ElbGroup) -> Table {
         BalancerKind::Network => (GROUP_NETWORK, GROUP_APPLICATION),
     };
     let is_datagram = matches!(row.protocol, ElbProtocol::Udp | ElbProtocol::TcpUdp);
+    let is_alb = row.targets == GroupTargets::Alb;
     let known = GROUP_ALIKE.iter().chain(own).map(|(key, default, may)| match *key {
         "deregistration_delay.connection_termination.enabled" if is_datagram => {
-            (*key, "true", May::Default)
+            (*key, "true", *may)
         }
+        // A balancer is told of its clients.
+        "preserve_client_ip.enabled" if is_alb => (*key, "true", May::Default),
+        // Of a group whose target is a balancer Amazon has nothing set.
+        _ if is_alb => (*key, *default, May::Default),
+        // Amazon has it that flows of datagrams cannot be ended so.
+        CUT_UNHEALTHY if is_datagram => (*key, "false", May::Default),
         _ => (*key, *default, *may),
     });
     Table {
@@ -240,6 +243,14 @@ fn of_listener(row: &ElbListener) -> Result<Table, ApiError> {
 /// What a group's attribute is, set or not.
 pub(crate) fn value_of_group<'a>(row: &'a ElbGroup, key: &str) -> &'a str {
     value(&of_group(row).known, &row.attributes, key)
+}
+
+/// For how long flows to a target of a group that has become unhealthy go on before they are ended; 0: there is no such time.
+pub(crate) fn unhealthy_draining_s(row: &ElbGroup) -> u32 {
+    match row.protocol.kind() {
+        BalancerKind::Application => 0,
+        BalancerKind::Network => value_of_group(row, UNHEALTHY_DRAINING).parse().unwrap_or(0),
+    }
 }
 
 pub(crate) fn value_of_balancer<'a>(row: &'a ElbBalancer, key: &str) -> &'a str {
@@ -328,12 +339,9 @@ fn check(what: &str, key: &str, value: &str, default: &str, may: May) -> Result<
             format!("the name of a header that nothing else goes by, of at most {max} characters"),
         ),
         May::Default if value == default => (true, String::new()),
-        May::Alike(words) if words.contains(&value) => (true, String::new()),
-        May::Default | May::Alike(_) => {
-            let alike = if let May::Alike(words) = may { words } else { &[default] };
+        May::Default => {
             return Err(Refusal::Unsupported(format!(
-                "The value '{value}' of the attribute '{key}' is not available in this region: it can only be '{}'",
-                alike.join("' or '")
+                "The value '{value}' of the attribute '{key}' is not available in this region: it can only be '{default}'"
             ))
             .into());
         }
@@ -369,6 +377,13 @@ fn is_free_name(name: &str) -> bool {
         && !name.starts_with("x-forwarded-")
 }
 
+/// Targets of no zone and zones that are not crossed do not go together behind application balancers.
+pub(crate) fn outside_zones(target: &str) -> Refusal {
+    Refusal::Configuration(format!(
+        "The target '{target}' is in the Availability Zone 'all', which needs cross-zone load balancing to be turned on for the target group"
+    ))
+}
+
 /// What attributes of a group must be with each other.
 fn check_group(row: &ElbGroup, set: &Attributes) -> Result<(), ApiError> {
     let known = of_group(row).known;
@@ -378,7 +393,20 @@ fn check_group(row: &ElbGroup, set: &Attributes) -> Result<(), ApiError> {
         return invalid("You cannot enable stickiness on target groups with the TLS protocol");
     }
     if row.protocol.kind() == BalancerKind::Network {
+        if of(CUT_UNHEALTHY) == "true" && of(UNHEALTHY_DRAINING) != "0" {
+            return Err(Refusal::Configuration(format!(
+                "The attribute '{UNHEALTHY_DRAINING}' can only be other than '0' when '{CUT_UNHEALTHY}' is 'false'"
+            ))
+            .into());
+        }
         return Ok(());
+    }
+    if is_sticky && of("load_balancing.cross_zone.enabled") == "false" {
+        return Err(Refusal::Configuration(
+            "Stickiness cannot be enabled on target groups for which cross-zone load balancing is turned off"
+                .to_owned(),
+        )
+        .into());
     }
     let name = of("stickiness.app_cookie.cookie_name");
     if is_sticky && of("stickiness.type") == "app_cookie" && name.is_empty() {
@@ -414,14 +442,16 @@ fn check_group(row: &ElbGroup, set: &Attributes) -> Result<(), ApiError> {
 
 fn check_balancer(row: &ElbBalancer, set: &Attributes) -> Result<(), ApiError> {
     let known = of_balancer(row).known;
-    let of = |what: &str| value(&known, set, &format!("access_logs.s3.{what}"));
-    let (bucket, prefix) = (of("bucket"), of("prefix"));
-    if of("enabled") == "true" && bucket.is_empty() {
-        return invalid("The attribute 'access_logs.s3.bucket' must be specified");
-    }
-    let is_inner = |text: &str| !text.split('/').any(|part| part == ".." || part == ".");
-    if !is_inner(prefix) || !is_inner(bucket) || bucket.contains('/') {
-        return invalid("The attributes 'access_logs.s3' name no bucket and prefix");
+    for kind in ["access_logs", "connection_logs", "health_check_logs"] {
+        let of = |what: &str| value(&known, set, &format!("{kind}.s3.{what}"));
+        let (bucket, prefix) = (of("bucket"), of("prefix"));
+        if of("enabled") == "true" && bucket.is_empty() {
+            return invalid(format!("The attribute '{kind}.s3.bucket' must be specified"));
+        }
+        let is_inner = |text: &str| !text.split('/').any(|part| part == ".." || part == ".");
+        if !is_inner(prefix) || !is_inner(bucket) || bucket.contains('/') {
+            return invalid(format!("The attributes '{kind}.s3' name no bucket and prefix"));
+        }
     }
     Ok(())
 }
@@ -525,6 +555,14 @@ pub(crate) async fn modify_target_group_attributes(
         let pairs = all(&table, &attributes);
         let row = Arc::new(ElbGroup { attributes, ..ElbGroup::clone(known) });
         let mut batch = Batch::on(view);
+        if row != *known && known.protocol.kind() == BalancerKind::Application && zonal::says_so(&row)
+        {
+            let mut targets = of_targets(view, caller.account, &known.path());
+            if let Some(outside) = targets.find(|target| target.zone.is_none()) {
+                return Err(outside_zones(&outside.id.target).into());
+            }
+            batch.rely(Index::ElbTargets(caller.account, known.path()));
+        }
         if row != *known {
             batch.put(row);
         }

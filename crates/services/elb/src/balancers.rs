@@ -14,7 +14,7 @@ use crate::errors::{Refusal, invalid};
 use crate::limits::{APPLICATION_BALANCERS_MAX, NAME_CHARS_MAX, NAMED_MAX, NETWORK_BALANCERS_MAX};
 use crate::pages::page;
 use crate::place::{self, Asked};
-use crate::{Elb, tags};
+use crate::{Elb, albs, tags};
 
 /// The Route 53 zones in which Amazon keeps the names of balancers: region, application, network.
 const HOSTED_ZONES: &[(&str, &str, &str)] = &[
@@ -161,6 +161,7 @@ fn decide(
         is_internal,
         vpc: places.vpc.clone(),
         zones: Vec::new(),
+        leaving: Vec::new(),
         security_groups: places.groups.clone(),
         exempts_private_links: false,
         attributes: Attributes::new(),
@@ -310,6 +311,7 @@ pub(crate) async fn delete_load_balancer(
         if protection.is_some_and(|value| value == "true") {
             return Err(Refusal::Protected(arn.clone()).into());
         }
+        albs::check_deleted(view, &mut batch, row)?;
         let listeners = Index::ElbListeners(account, row.path());
         let listeners: Vec<Key> = view.members(&listeners).cloned().collect();
         for key in listeners {
@@ -317,7 +319,7 @@ pub(crate) async fn delete_load_balancer(
             delete_rules(view, &mut batch, account, path);
             batch.delete(key);
         }
-        for zone in &row.zones {
+        for zone in row.interfaces() {
             place::leave(view, &mut batch, row, zone);
         }
         batch.delete(Key::ElbBalancer(account, row.path()));

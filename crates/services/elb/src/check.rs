@@ -2,7 +2,7 @@
 
 use aws_wire::ApiError;
 use elb_api as api;
-use model::elb::{ElbProtocol, GroupCheck, GroupVersion};
+use model::elb::{ElbProtocol, GroupCheck, GroupTargets, GroupVersion};
 
 use crate::errors::{Refusal, invalid};
 use crate::listeners::read_protocol;
@@ -41,7 +41,7 @@ fn bounded(
 /// Reads a check over the one before, or over what a new group of the protocol has.
 pub(crate) fn read(
     asked: &Asked<'_>,
-    group: ElbProtocol,
+    (group, targets): (ElbProtocol, GroupTargets),
     version: Option<GroupVersion>,
     before: Option<&GroupCheck>,
 ) -> Result<GroupCheck, ApiError> {
@@ -49,17 +49,19 @@ pub(crate) fn read(
         return invalid("Health checks cannot be disabled for target groups with this target type");
     }
     let is_application = matches!(group, ElbProtocol::Http | ElbProtocol::Https);
-    let usual = if is_application { ElbProtocol::Http } else { ElbProtocol::Tcp };
+    // A balancer that takes connections may still have nobody to pass requests to.
+    let is_by_http = is_application || targets == GroupTargets::Alb;
+    let usual = if is_by_http { ElbProtocol::Http } else { ElbProtocol::Tcp };
     let protocol =
         read_protocol(asked.protocol)?.or(before.map(|before| before.protocol)).unwrap_or(usual);
     let is_tcp = match protocol {
         ElbProtocol::Http | ElbProtocol::Https => false,
-        ElbProtocol::Tcp if !is_application => true,
+        ElbProtocol::Tcp if !is_by_http => true,
         ElbProtocol::Tcp | ElbProtocol::Tls | ElbProtocol::Udp | ElbProtocol::TcpUdp => {
             let name = protocol.as_str();
             return invalid(format!(
                 "Health check protocol '{name}' must be one of '{}'",
-                if is_application { "HTTP, HTTPS" } else { "HTTP, HTTPS, TCP" }
+                if is_by_http { "HTTP, HTTPS" } else { "HTTP, HTTPS, TCP" }
             ));
         }
     };

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use longshore_types::{AccountId, InstanceId};
 use model::elb::{
-    BalancerKind, ElbAction, ElbAlpn, ElbCondition, ElbProtocol, ElbRewrite, GroupVersion,
-    ListenerTls, TargetHealth, arn,
+    BalancerKind, ElbAction, ElbAlpn, ElbCondition, ElbProtocol, ElbRewrite, GroupTargets,
+    GroupVersion, ListenerTls, TargetHealth, arn,
 };
 use model::task::{Phase, Protocol};
 use model::{
@@ -31,11 +31,13 @@ use routing::{
 };
 use traffic::{Peer, Traffic};
 
-use crate::attributes::{value_of_balancer, value_of_group};
+use crate::albs;
+use crate::attributes::{unhealthy_draining_s, value_of_balancer, value_of_group};
 use crate::listeners::of_balancer;
 use crate::rules::of_listener;
 use crate::targets::{is_anothers, is_checked_elsewhere, of_group, published};
 use crate::ways::{Way, Ways, interfaces};
+use crate::zonal::Usage;
 
 /// Opens the private key of a certificate, in PEM; none of one that does not open.
 pub type OpenKey<'a> = &'a dyn Fn(&View, &AcmCertificate) -> Option<String>;
@@ -84,6 +86,7 @@ pub fn table(view: &View, means: &Means<'_>, host: Option<InstanceId>) -> Table 
         let account = row.scope.account;
         let ports = &*ports.entry(account).or_insert_with(|| published(view, account, is_own));
         let targets = of_group(view, account, &row.path()).map(|target| &**target);
+        let usage = Usage::of(view, row);
         let is_strange = is_checked_elsewhere(row, ports);
         let targets = targets
             .filter(|target| !is_strange && !is_anothers(view, row, ways.own_vpc(), target, ports))
@@ -91,7 +94,8 @@ pub fn table(view: &View, means: &Means<'_>, host: Option<InstanceId>) -> Table 
         let targets: Vec<(&ElbTarget, Way)> = targets.collect();
         let drains = targets.iter().any(|(target, _)| target.is_draining());
         (is_used || (drains && ways.may_hold())).then(|| {
-            let group = group(row, is_used, &targets);
+            let is_asked = |target: &ElbTarget| is_used && usage.unused(target).is_none();
+            let group = group(row, &is_asked, &targets);
             (group.id.clone(), group)
         })
     });
@@ -106,20 +110,21 @@ pub fn table(view: &View, means: &Means<'_>, host: Option<InstanceId>) -> Table 
     }
 }
 
-/// The ports of a machine that are chosen for tasks there: a task that finds one taken does not start, a listener finds
+/// The ports of a machine that its agent keeps for the machine itself, and those that are chosen for tasks there: a task that finds one taken does not start, a listener finds
 /// another. Those that agents choose are found to be taken.
 fn published_ports(
     view: &View,
     is_own: IsOwn<'_>,
     host: Option<InstanceId>,
 ) -> BTreeSet<PublishedPort> {
-    let its: Vec<InstanceId> = match host {
-        Some(id) => vec![id],
-        None => view.instances.iter().filter(|row| is_own(row)).map(|row| row.id).collect(),
+    let its: Vec<&Arc<Instance>> = match host {
+        Some(id) => view.instance_of_any(id).into_iter().collect(),
+        None => view.instances.iter().filter(|row| is_own(row)).collect(),
     };
-    let tasks = its.iter().flat_map(|id| view.tasks_on_instance(*id));
+    let tasks = its.iter().flat_map(|row| view.tasks_on_instance(row.id));
     let tasks = tasks.filter(|task| task.phase < Phase::Stopped);
-    let ports = tasks.flat_map(|task| &task.need.ports);
+    let kept = its.iter().flat_map(|row| &row.reserved_ports);
+    let ports = tasks.flat_map(|task| &task.need.ports).chain(kept);
     let ports =
         ports.map(|it| PublishedPort { is_datagram: it.protocol == Protocol::Udp, port: it.port });
     ports.collect()
@@ -136,6 +141,7 @@ fn endpoints(view: &View) -> BTreeMap<EndpointId, Endpoint> {
             address: zone.address.into(),
             subnet: zone.subnet.to_string(),
             zone: zone.zone.clone(),
+            is_leaving: false,
         });
         let account = row.account.to_string();
         let endpoint = Endpoint { account, interfaces: interfaces.collect() };
@@ -193,6 +199,7 @@ fn balancer(
         scheme: if row.is_internal { Scheme::Internal } else { Scheme::InternetFacing },
         interfaces: interfaces(view, row, host),
         clients: clients(view, row),
+        introducers: albs::introducers(view, row),
         attributes: balancer_attributes(row),
         cookie_key: Some(SecretKey((means.cookie_key)(&row.arn()))),
         listeners: listeners.map(|listener| self::listener(view, listener)).collect(),
@@ -228,9 +235,6 @@ fn clients(view: &View, row: &ElbBalancer) -> Option<Vec<ClientRule>> {
 fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
     let of = |key: &str| value_of_balancer(row, key);
     let cross_zone = is_on(of("load_balancing.cross_zone.enabled"));
-    if row.kind == BalancerKind::Network {
-        return BalancerAttributes { cross_zone, ..BalancerAttributes::default() };
-    }
     let logs = |kind: &str| {
         let of = |what: &str| of(&format!("{kind}.s3.{what}"));
         is_on(of("enabled")).then(|| AccessLogs {
@@ -238,6 +242,10 @@ fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
             prefix: of("prefix").to_owned(),
         })
     };
+    if row.kind == BalancerKind::Network {
+        let access_logs = logs("access_logs");
+        return BalancerAttributes { cross_zone, access_logs, ..BalancerAttributes::default() };
+    }
     BalancerAttributes {
         idle_timeout_s: number(of("idle_timeout.timeout_seconds")),
         client_keep_alive_s: number(of("client_keep_alive.seconds")),
@@ -259,6 +267,7 @@ fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
         cross_zone,
         access_logs: logs("access_logs"),
         connection_logs: logs("connection_logs"),
+        health_check_logs: logs("health_check_logs"),
         ..BalancerAttributes::default()
     }
 }
@@ -408,7 +417,12 @@ fn condition(condition: &ElbCondition) -> Condition {
     }
 }
 
-fn group(row: &ElbGroup, is_used: bool, targets: &[(&ElbTarget, Way)]) -> TargetGroup {
+fn group(
+    row: &ElbGroup,
+    is_asked: &dyn Fn(&ElbTarget) -> bool,
+    targets: &[(&ElbTarget, Way)],
+) -> TargetGroup {
+    let target = |(row, way): &(&ElbTarget, Way)| target(row, way.clone(), is_asked(row));
     let of = |key: &str| value_of_group(row, key);
     let is_application = row.protocol.kind() == BalancerKind::Application;
     TargetGroup {
@@ -440,8 +454,11 @@ fn group(row: &ElbGroup, is_used: bool, targets: &[(&ElbTarget, Way)]) -> Target
         cut_at_deregistration: is_on(of("deregistration_delay.connection_termination.enabled")),
         cut_when_unhealthy: is_application
             || is_on(of("target_health_state.unhealthy.connection_termination.enabled")),
+        unhealthy_draining_s: unhealthy_draining_s(row),
         preserve_client_ip: is_on(of("preserve_client_ip.enabled")),
-        proxy_protocol_v2: is_on(of("proxy_protocol_v2.enabled")),
+        // An application balancer is told of clients in any case, and every release knows this word for it.
+        proxy_protocol_v2: is_on(of("proxy_protocol_v2.enabled"))
+            || row.targets == GroupTargets::Alb,
         healthy_count_min: number(of(
             "target_group_health.unhealthy_state_routing.minimum_healthy_targets.count",
         ))
@@ -457,7 +474,7 @@ fn group(row: &ElbGroup, is_used: bool, targets: &[(&ElbTarget, Way)]) -> Target
             _ => None,
         },
         avoids_outliers: false,
-        targets: targets.iter().map(|(row, way)| self::target(row, way.clone(), is_used)).collect(),
+        targets: targets.iter().map(target).collect(),
     }
 }
 
@@ -497,17 +514,17 @@ fn check(row: &ElbGroup) -> HealthCheck {
     }
 }
 
-fn target(row: &ElbTarget, by: Way, is_used: bool) -> Target {
+fn target(row: &ElbTarget, Way { by, at }: Way, is_asked: bool) -> Target {
     Target {
         key: TargetKey { id: row.id.target.to_string(), port: row.id.port },
-        address: IpAddr::V4(row.address),
+        address: IpAddr::V4(at),
         by,
         zone: row.zone.clone(),
         registered_at: row.registered_at,
         state: match row.health {
             TargetHealth::Draining { until } => TargetState::Draining { until },
             TargetHealth::Initial | TargetHealth::Healthy | TargetHealth::Unhealthy(_)
-                if !is_used =>
+                if !is_asked =>
             {
                 TargetState::Unused
             }

@@ -143,6 +143,11 @@ fn read_one(condition: &api::RuleCondition) -> Result<ElbCondition, ApiError> {
             let config = condition.path_pattern_config.as_ref();
             let config = config.map(|it| (&it.values, &it.regex_values));
             let (values, is_regex) = values(field, condition, config)?;
+            if let Some(value) = values.iter().find(|value| !is_regex && !is_path(value)) {
+                return invalid(format!(
+                    "The 'path-pattern' value '{value}' contains a character that is not valid: it can have letters and digits of ASCII and _-.$/~\"'@:+&*?"
+                ));
+            }
             Ok(ElbCondition::Path { values, is_regex })
         }
         "http-header" => read_header(condition),
@@ -155,6 +160,11 @@ fn read_one(condition: &api::RuleCondition) -> Result<ElbCondition, ApiError> {
              http-request-method, query-string, source-ip]'"
         )),
     }
+}
+
+/// Whether a pattern has those characters alone that Amazon's may.
+fn is_path(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.$/~\"'@:+&*?".contains(&byte))
 }
 
 fn read_header(condition: &api::RuleCondition) -> Result<ElbCondition, ApiError> {

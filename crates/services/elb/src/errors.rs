@@ -29,6 +29,10 @@ pub(crate) enum Refusal {
     ListenerExists(String),
     PriorityInUse,
     GroupInUse(String),
+    /// As a target.
+    BalancerInUse(String),
+    /// A listener's, by a target that is its balancer.
+    PortInUse(u16, String),
     /// By another balancer.
     GroupTaken(String),
     Protected(String),
@@ -69,7 +73,7 @@ impl Refusal {
             Self::GroupDiffers(_) => "DuplicateTargetGroupName",
             Self::ListenerExists(_) => "DuplicateListener",
             Self::PriorityInUse => "PriorityInUse",
-            Self::GroupInUse(_) => "ResourceInUse",
+            Self::GroupInUse(_) | Self::BalancerInUse(_) | Self::PortInUse(..) => "ResourceInUse",
             Self::GroupTaken(_) => "TargetGroupAssociationLimit",
             Self::Protected(_) | Self::DefaultRule | Self::DefaultCertificate => {
                 "OperationNotPermitted"
@@ -85,6 +89,7 @@ impl Refusal {
                 "Rules" => "TooManyRules",
                 "Tags" => "TooManyTags",
                 "TargetGroups" => "TooManyTargetGroups",
+                "RegistrationsForTargetId" => "TooManyRegistrationsForTargetId",
                 _ => "TooManyTargets",
             },
         }
@@ -123,6 +128,12 @@ impl Refusal {
             Self::GroupInUse(arn) => {
                 format!("Target group '{arn}' is currently in use by a listener or a rule")
             }
+            Self::BalancerInUse(arn) => format!(
+                "Load balancer '{arn}' cannot be deleted because it is currently associated with another service"
+            ),
+            Self::PortInUse(port, arn) => format!(
+                "Listener port '{port}' is in use by registered target '{arn}' and cannot be removed"
+            ),
             Self::GroupTaken(arn) => format!(
                 "The following target groups cannot be associated with more than one load balancer: {arn}"
             ),

@@ -1,22 +1,21 @@
-//! Zones that a network balancer's name leaves out, since too few targets are healthy there
+//! Zones that a balancer's name leaves out, since too few targets are healthy there
 //! (`target_group_health.dns_failover.*`).
 //!
-//! Where a balancer uses the targets of all zones, as application balancers do, they count together: then no zone is better
-//! than another, and all are named.
+//! Where a balancer uses the targets of all zones, they count together: then no zone is better than another, and all are
+//! named.
 
 use std::collections::BTreeSet;
 
 use longshore_types::SubnetId;
-use model::elb::{BalancerKind, BalancerZone, TargetHealth};
+use model::elb::{BalancerZone, TargetHealth};
 use model::{ElbBalancer, ElbGroup, View};
 
-use crate::attributes::{value_of_balancer, value_of_group};
-use crate::listeners::of_balancer;
+use crate::attributes::value_of_group;
 use crate::targets::of_group;
+use crate::zonal;
 
 const COUNT: &str = "target_group_health.dns_failover.minimum_healthy_targets.count";
 const PERCENTAGE: &str = "target_group_health.dns_failover.minimum_healthy_targets.percentage";
-const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
 
 /// What a group asks of its targets for a zone to be named. None: nothing of that kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,17 +39,12 @@ impl Least {
 
 /// The subnets of a balancer in whose zones some group that it forwards to has too few healthy targets.
 pub(crate) fn unwell_subnets(view: &View, row: &ElbBalancer) -> BTreeSet<SubnetId> {
-    if row.kind == BalancerKind::Application || row.zones.len() < 2 {
+    if row.zones.len() < 2 {
         return BTreeSet::new();
     }
-    // Network balancers have no other rules than their listeners' own.
-    let listeners = of_balancer(view, row.scope.account, &row.path());
-    let forwards = listeners.flat_map(|listener| listener.default_action.groups());
-    let used: BTreeSet<_> =
-        forwards.filter(|each| each.weight > 0).map(|each| &each.group).collect();
-    let groups = used.into_iter().filter_map(|path| view.elb_groups.get(row.scope.account, path));
-    let groups = groups.filter(|group| !uses_all_zones(row, group));
-    let checked: Vec<(&ElbGroup, Least)> = groups.map(|it| (&**it, Least::of(it))).collect();
+    let groups = zonal::groups_of(view, row);
+    let checked: Vec<(&ElbGroup, Least)> =
+        groups.iter().map(|it| (&***it, Least::of(it))).collect();
     let is_unwell = |zone: &&BalancerZone| {
         checked.iter().any(|(group, least)| {
             let (healthy, all) = targets_in(view, group, &zone.zone);
@@ -58,12 +52,6 @@ pub(crate) fn unwell_subnets(view: &View, row: &ElbBalancer) -> BTreeSet<SubnetI
         })
     };
     row.zones.iter().filter(is_unwell).map(|zone| zone.subnet.clone()).collect()
-}
-
-/// What a group says of itself counts before what its balancer does.
-fn uses_all_zones(row: &ElbBalancer, group: &ElbGroup) -> bool {
-    let is_on = |text: &str| text == "true";
-    is_on(value_of_group(group, CROSS_ZONE)) || is_on(value_of_balancer(row, CROSS_ZONE))
 }
 
 /// How many targets of a zone are healthy, and how many there are. One outside the VPC is of every zone.

@@ -49,6 +49,7 @@ pub(crate) struct Node {
     pub(crate) targets: BTreeMap<TargetName, TargetReport>,
     pub(crate) local: Vec<(routing::ListenerId, std::net::SocketAddr)>,
     pub(crate) serving: BTreeSet<String>,
+    pub(crate) busy: BTreeSet<String>,
 }
 
 /// By the hosts that they are on.
@@ -234,6 +235,7 @@ impl Feed {
             targets: targets.collect(),
             local: report.local,
             serving: report.serving.into_iter().map(|it| it.eni).collect(),
+            busy: report.busy.into_iter().map(|it| it.eni).collect(),
         };
         let mut nodes = held(&self.nodes);
         let before: BTreeSet<Host> = nodes.keys().copied().collect();
@@ -404,7 +406,7 @@ pub(crate) fn tables(
         opened.entry(row.arn()).or_insert_with(|| (means.open_key)(view, row)).clone()
     };
     let means = compile::Means { open_key: &open_key, ..means };
-    let zones = view.elb_balancers.iter().flat_map(|row| &row.zones);
+    let zones = view.elb_balancers.iter().flat_map(|row| row.interfaces());
     let is_there = |host: &Host| host.is_none_or(|id| view.instance_of_any(id).is_some());
     // Who served before is told that it does no more.
     let readers = readers.into_iter().filter(is_there);

@@ -74,11 +74,10 @@ fn read(
     let targets = match input.target_type.as_ref() {
         None | Some(api::TargetTypeEnum::Instance) => GroupTargets::Instance,
         Some(api::TargetTypeEnum::Ip) => GroupTargets::Ip,
-        Some(other @ (api::TargetTypeEnum::Lambda | api::TargetTypeEnum::Alb)) => {
-            let message = format!(
-                "The target type '{other}' is not available in this region; choose 'instance' or 'ip'"
-            );
-            return Err(Refusal::Unsupported(message).into());
+        Some(api::TargetTypeEnum::Alb) => GroupTargets::Alb,
+        Some(api::TargetTypeEnum::Lambda) => {
+            let message = "The target type 'lambda' is not available in this region; choose 'instance', 'ip' or 'alb'";
+            return Err(Refusal::Unsupported(message.to_owned()).into());
         }
         Some(other) => {
             return invalid(format!(
@@ -103,6 +102,13 @@ fn read(
     let Some(protocol) = read_protocol(input.protocol.as_ref())? else {
         return invalid("A protocol must be specified");
     };
+    if targets == GroupTargets::Alb && protocol != ElbProtocol::Tcp {
+        let name = protocol.as_str();
+        return Err(Refusal::Configuration(format!(
+            "Target groups with the target type 'alb' must have the protocol TCP; '{name}' is not supported"
+        ))
+        .into());
+    }
     let port = read_port(input.port, "port")?;
     let vpc = read_vpc(it, view, caller, input.vpc_id.as_deref())?;
     let version = read_version(protocol, input.protocol_version.as_deref())?;
@@ -126,7 +132,7 @@ fn read(
         version,
         targets,
         vpc,
-        check: check::read(&asked, protocol, version, None)?,
+        check: check::read(&asked, (protocol, targets), version, None)?,
         attributes: Attributes::new(),
         tags: tags.clone(),
         created_at: longshore_types::Timestamp(0),
@@ -206,14 +212,16 @@ pub(crate) fn render(view: &View, row: &ElbGroup) -> api::TargetGroup {
         healthy_threshold_count: number(check.healthy_count),
         unhealthy_threshold_count: number(check.unhealthy_count),
         health_check_path: check.path.clone(),
-        matcher: Some(match is_grpc {
-            true => api::Matcher { http_code: None, grpc_code: codes },
-            false => api::Matcher { http_code: codes, grpc_code: None },
+        // There is none of checks by TCP.
+        matcher: codes.map(|codes| match is_grpc {
+            true => api::Matcher { http_code: None, grpc_code: Some(codes) },
+            false => api::Matcher { http_code: Some(codes), grpc_code: None },
         }),
         load_balancer_arns: Some(balancers),
         target_type: Some(match row.targets {
             GroupTargets::Instance => api::TargetTypeEnum::Instance,
             GroupTargets::Ip => api::TargetTypeEnum::Ip,
+            GroupTargets::Alb => api::TargetTypeEnum::Alb,
         }),
         protocol_version: row.version.map(|version| version.as_str().to_owned()),
         ip_address_type: Some(api::TargetGroupIpAddressTypeEnum::Ipv4),
@@ -284,7 +292,8 @@ pub(crate) async fn modify_target_group(
             unhealthy: input.unhealthy_threshold_count,
             matcher: input.matcher.as_ref(),
         };
-        let check = check::read(&asked, known.protocol, known.version, Some(&known.check))?;
+        let kind = (known.protocol, known.targets);
+        let check = check::read(&asked, kind, known.version, Some(&known.check))?;
         let row = ElbGroup { check, ..ElbGroup::clone(known) };
         let rendered = render(view, &row);
         let mut batch = Batch::on(view);

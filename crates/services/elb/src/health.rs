@@ -23,6 +23,7 @@ use crate::Elb;
 use crate::failover::unwell_subnets;
 use crate::feed::{Feed, Host, Known, Node, TargetName, key_of};
 use crate::limits::HEALTH_ROWS_MAX;
+use crate::zonal;
 
 /// How long counts what a process said.
 pub(crate) const FRESH_MS: u64 = 3 * REPORT_INTERVAL_MS;
@@ -220,7 +221,7 @@ fn judge(view: &View, known: &Known, now: Timestamp, batch: &mut Batch) {
             .map(|it| it.finding);
         let health = judged(findings, row.health);
         if health != row.health {
-            batch.put(ElbTarget { health, ..ElbTarget::clone(row) });
+            batch.put(row.with_health(health, now));
         }
     }
 }
@@ -257,9 +258,17 @@ fn judged(findings: impl Iterator<Item = Finding>, before: TargetHealth) -> Targ
 }
 
 /// Whether the health of a group's targets says which zones of a balancer are named.
-fn is_of_network(view: &View, account: AccountId, group: &ElbPath) -> bool {
-    let row = view.elb_groups.get(account, group);
-    row.is_some_and(|row| row.protocol.kind() == BalancerKind::Network)
+fn names_zones(view: &View, account: AccountId, group: &ElbPath) -> bool {
+    view.elb_groups.get(account, group).is_some_and(|row| zonal::may_be_zonal(row))
+}
+
+/// Whether a balancer, by the path of something of it, may leave zones out of its name.
+fn may_leave_out(view: &View, account: AccountId, path: &str) -> bool {
+    let kind = match path.starts_with(BalancerKind::Network.short()) {
+        true => BalancerKind::Network,
+        false => BalancerKind::Application,
+    };
+    zonal::may_have_some(view, account, kind)
 }
 
 /// Ends what drains when its time is over, and takes interfaces out of names at which nobody serves any more.
@@ -281,15 +290,18 @@ impl Reconciler for HealthKeeper {
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<NowAndThen>) {
         let may_end = match &change.key {
             Key::ElbTarget(account, id) => {
-                is_of_network(view, *account, &id.group)
+                names_zones(view, *account, &id.group)
                     || view.elb_targets.get(*account, id).is_some_and(|row| row.is_draining())
             }
-            Key::ElbGroup(account, path) => is_of_network(view, *account, path),
-            Key::ElbListener(_, path) => path.starts_with(BalancerKind::Network.short()),
+            // Of an application balancer's it may be that zones counted for themselves until now.
+            Key::ElbGroup(..) => true,
+            Key::ElbListener(account, path) | Key::ElbRule(account, path) => {
+                may_leave_out(view, *account, path)
+            }
             Key::ElbBalancer(account, path) => {
                 let row = view.elb_balancers.get(*account, path);
                 row.is_some_and(|row| {
-                    row.kind == BalancerKind::Network
+                    zonal::may_have_some(view, *account, row.kind)
                         || row.zones.iter().any(|zone| zone.stand.host.is_some())
                 })
             }

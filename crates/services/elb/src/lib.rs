@@ -9,6 +9,7 @@
 //! balancer has confirmed that nothing is in flight to it, or its delay is over.
 
 mod actions;
+mod albs;
 mod attributes;
 mod balancers;
 mod certificates;
@@ -32,6 +33,7 @@ mod tagged;
 mod tags;
 mod targets;
 mod ways;
+mod zonal;
 
 use std::sync::Arc;
 
@@ -158,12 +160,14 @@ impl RegionService for Elb {
     }
 
     fn register(self: Arc<Self>, driver: &mut Driver) {
+        zonal::warn_of_left_out(&self.control.view());
         let (control, feed) = (Arc::clone(&self.control), Arc::clone(&self.feed));
         driver.register(feed::Publisher { control, feed });
         let (control, feed) = (Arc::clone(&self.control), Arc::clone(&self.feed));
         driver.register(health::HealthKeeper { control, feed });
-        let (control, heard_since) = (Arc::clone(&self.control), self.feed.since);
-        driver.register(standing::Standing { control, heard_since });
+        let (control, feed) = (Arc::clone(&self.control), Arc::clone(&self.feed));
+        let heard_since = self.feed.since;
+        driver.register(standing::Standing { control, feed, heard_since });
     }
 }
 

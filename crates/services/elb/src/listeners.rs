@@ -16,7 +16,7 @@ use crate::errors::{Refusal, invalid};
 use crate::limits::{LISTENERS_MAX, NAMED_MAX};
 use crate::pages::page;
 use crate::rules::of_listener;
-use crate::{Elb, actions, certificates, tags};
+use crate::{Elb, actions, albs, certificates, tags};
 
 pub(crate) fn read_protocol(
     given: Option<&api::ProtocolEnum>,
@@ -252,6 +252,9 @@ pub(crate) async fn modify_listener(
         };
         row.tls = given.read(it, view, &mut batch, account, row.protocol, known.tls.as_ref())?;
         check_free(view, balancer, row.port, row.protocol, Some(&known.path()))?;
+        if row.port != known.port {
+            albs::check_left(view, &mut batch, (account, &known.balancer), known.port)?;
+        }
         batch.rely(Index::ElbListeners(account, balancer.path()));
         if let Some(given) = input.default_actions.as_deref().filter(|given| !given.is_empty()) {
             let read = actions::read(it, view, caller, balancer, row.protocol, given)?;
@@ -285,6 +288,7 @@ pub(crate) async fn delete_listener(
     let decided = it.control.change(caller, &permission, |view, _| {
         let row = it.listener(view, caller, &arn)?;
         let mut batch = Batch::on(view);
+        albs::check_left(view, &mut batch, (account, &row.balancer), row.port)?;
         delete_rules(view, &mut batch, account, &row.path());
         batch.delete(Key::ElbListener(account, row.path()));
         Ok((batch, ()))

@@ -9,10 +9,11 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use elb_api::{self as api, EnforceSecurityGroupInboundRulesOnPrivateLinkTrafficEnum as Judges};
 use longshore_types::{EniId, SecurityGroupId, Timestamp, VpcId};
-use model::elb::{BalancerKind, BalancerZone, Stand};
+use model::elb::{BalancerKind, BalancerZone, Stand, StandState};
 use model::network::Network;
 use model::vpc::{Interface, InterfaceId, InterfaceUser, Subnet, Vpc, mac_of, region_account};
 use model::{ElbBalancer, Index, Key, Row, View};
+use plan::balancers::LEAVE_MS;
 use store::Batch;
 
 use crate::Elb;
@@ -190,7 +191,7 @@ pub(crate) fn leave(view: &View, batch: &mut Batch, row: &ElbBalancer, zone: &Ba
     }
 }
 
-/// Gives a balancer an interface in each of the subnets, and takes those in others away.
+/// Gives a balancer an interface in each of the subnets, and has those in others leave.
 pub(crate) fn set_zones(
     it: &Elb,
     view: &View,
@@ -202,10 +203,30 @@ pub(crate) fn set_zones(
     let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut row.zones)
         .into_iter()
         .partition(|zone| subnets.iter().any(|subnet| subnet.id == zone.subnet));
-    for zone in gone {
-        leave(view, batch, row, &zone);
-    }
     row.zones = kept;
+    for mut zone in gone {
+        let at = match zone.stand.state {
+            // The process of a host whose agent is silent serves on.
+            StandState::Serving | StandState::Away => now.plus_ms(LEAVE_MS),
+            StandState::Leaving { at } => at,
+            // Nobody can have come there.
+            StandState::Coming { .. } => {
+                leave(view, batch, row, &zone);
+                continue;
+            }
+        };
+        zone.stand.state = StandState::Leaving { at };
+        row.leaving.push(zone);
+    }
+    // Those that are wanted again have not gone yet.
+    let (back, leaving): (Vec<_>, Vec<_>) = std::mem::take(&mut row.leaving)
+        .into_iter()
+        .partition(|zone| subnets.iter().any(|subnet| subnet.id == zone.subnet));
+    row.leaving = leaving;
+    row.zones.extend(back.into_iter().map(|mut zone| {
+        zone.stand.state = StandState::Serving;
+        zone
+    }));
     let id = it.control.ids.id16();
     let seed = id.iter().take(8).fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
     for subnet in subnets {
@@ -383,7 +404,7 @@ pub(crate) async fn set_security_groups(
         let judges = judges_links(&row);
         if row != **known {
             rely_on_groups(&mut batch, &row);
-            for zone in &row.zones {
+            for zone in row.interfaces() {
                 let id = interface_id(view, &row, zone);
                 let interface = view.interfaces.get(region_account(), &id);
                 if let Some(interface) = interface {

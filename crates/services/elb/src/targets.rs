@@ -9,16 +9,19 @@ use control::Permission;
 use control::targets::{INSTANCE_ADDRESS, instance_name};
 use elb_api as api;
 use longshore_types::{AccountId, Timestamp, VpcId};
-use model::elb::{CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
+use model::elb::{BalancerKind, CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
 use model::instance::InstanceStatus;
 use model::vpc::{AddressPlanId, InterfaceId, region_account};
 use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
 use store::Batch;
 
 use crate::Elb;
+use crate::albs;
+use crate::attributes::{outside_zones, unhealthy_draining_s};
 use crate::compile::IsOwn;
 use crate::errors::{Refusal, invalid};
 use crate::limits::TARGETS_OF_GROUP_MAX;
+use crate::zonal::{self, Unused, Usage};
 
 /// The targets of a group, by name.
 pub(crate) fn of_group<'v>(
@@ -52,6 +55,7 @@ pub(crate) fn is_anothers(
             interface.is_some_and(|it| it.owner.account != row.scope.account || it.is_balancers())
         }
         GroupTargets::Instance => own_vpc.is_some() || !published.contains(&row.id.port),
+        GroupTargets::Alb => albs::of_target(view, row).is_none_or(|it| it.vpc != group.vpc),
     }
 }
 
@@ -87,17 +91,28 @@ fn place(
     it: &Elb,
     view: &View,
     caller: &Caller,
-    group: &ElbGroup,
+    batch: &mut Batch,
+    (group, target): (&ElbGroup, &TargetId),
     given: &api::TargetDescription,
 ) -> Result<(Ipv4Addr, Option<String>), ApiError> {
     let id = given.id.as_deref().unwrap_or_default();
     match group.targets {
+        GroupTargets::Alb => {
+            if given.availability_zone.is_some() {
+                return invalid(
+                    "An Availability Zone cannot be specified for a target that is a load balancer",
+                );
+            }
+            albs::check(it, view, caller, batch, (group, target))?;
+            // Where it is reached depends on who goes there, and when.
+            Ok((Ipv4Addr::UNSPECIFIED, None))
+        }
         GroupTargets::Ip => {
             let Ok(address) = id.parse::<Ipv4Addr>() else {
                 return invalid(format!("The IP address '{id}' is not a valid IPv4 address"));
             };
-            let is_outside = given.availability_zone.as_deref() == Some("all");
-            place_address(it, view, caller, group, address, is_outside)
+            let zone = given.availability_zone.as_deref();
+            place_address(it, view, caller, group, address, zone)
         }
         GroupTargets::Instance => {
             let row = instance(it, view, caller, id)?;
@@ -108,7 +123,7 @@ fn place(
                 );
                 return Err(Refusal::Target(message).into());
             }
-            let port = read_id(group, given)?.port;
+            let port = target.port;
             if !published_on(view, caller.account, row).contains(&port) {
                 let message =
                     format!("The port {port} of '{id}' is published by no task of this account");
@@ -119,15 +134,15 @@ fn place(
     }
 }
 
-/// That an address is one to which balancers of the group's VPC may go, and its zone if it is in the VPC. `is_outside`:
-/// whoever names it says that it is not.
+/// That an address is one to which balancers of the group's VPC may go, and its zone: that of its subnet or, outside the VPC,
+/// the one that is `given`; none: it is of all.
 fn place_address(
     it: &Elb,
     view: &View,
     caller: &Caller,
     group: &ElbGroup,
     address: Ipv4Addr,
-    is_outside: bool,
+    given: Option<&str>,
 ) -> Result<(Ipv4Addr, Option<String>), ApiError> {
     let refused = |why: &str| -> Result<_, ApiError> {
         Err(Refusal::Target(format!("The IP address '{address}' {why}")).into())
@@ -154,10 +169,12 @@ fn place_address(
     if is_own && plan.is_some_and(|plan| plan.block.contains(address)) {
         return refused("is one of the default VPC, which no other VPC reaches");
     }
-    match (address.is_private(), is_outside) {
-        (true, true) => Ok((address, None)),
-        (true, false) => invalid(format!(
-            "The Availability Zone of the IP address '{address}', which is outside the VPC, must be 'all'"
+    let is_zone = |zone: &str| subnets.iter().any(|subnet| subnet.zone == zone);
+    match (address.is_private(), given) {
+        (true, Some("all")) => Ok((address, None)),
+        (true, Some(zone)) if is_zone(zone) => Ok((address, Some(zone.to_owned()))),
+        (true, Some(_) | None) => invalid(format!(
+            "The Availability Zone of the IP address '{address}', which is outside the VPC, must be 'all' or one of the VPC"
         )),
         (false, _) => invalid(format!(
             "The IP address '{address}' is not within a valid range of the VPC, nor of private addresses"
@@ -223,7 +240,11 @@ pub(crate) async fn register_targets(
         let mut count = of_group(view, account, &group.path()).count();
         for each in &given {
             let id = read_id(group, each)?;
-            let (address, zone) = place(it, view, caller, group, each)?;
+            let (address, zone) = place(it, view, caller, &mut batch, (group, &id), each)?;
+            let is_application = group.protocol.kind() == BalancerKind::Application;
+            if zone.is_none() && is_application && zonal::says_so(group) {
+                return Err(outside_zones(&id.target).into());
+            }
             let known = view.elb_targets.get(account, &id);
             if known.is_some_and(|row| !row.is_draining()) {
                 continue;
@@ -243,6 +264,7 @@ pub(crate) async fn register_targets(
                 // One that drains goes on: registered as another, what it has in flight would be cut.
                 registered_at: known.map_or(now, |row| row.registered_at),
                 health: TargetHealth::Initial,
+                unhealthy_since: None,
                 task: None,
             });
         }
@@ -258,7 +280,7 @@ pub(crate) async fn register_targets(
 /// A target that gets no new request from now on.
 pub(crate) fn drained(group: &ElbGroup, row: &ElbTarget, now: Timestamp) -> ElbTarget {
     let until = now.plus_ms(group.deregistration_delay_ms());
-    ElbTarget { health: TargetHealth::Draining { until }, ..row.clone() }
+    row.with_health(TargetHealth::Draining { until }, now)
 }
 
 pub(crate) async fn deregister_targets(
@@ -292,19 +314,23 @@ pub(crate) async fn deregister_targets(
 /// A state, its reason and what that means.
 type Shown = (&'static str, Option<(&'static str, String)>);
 
-fn shown(it: &Elb, is_used: bool, row: &ElbTarget) -> Shown {
+fn shown(it: &Elb, group: &ElbGroup, unused: Option<Unused>, row: &ElbTarget) -> Shown {
     let because = |reason, text: &str| Some((reason, text.to_owned()));
+    if let Some(unused) = unused.filter(|_| !row.is_draining()) {
+        let why = match unused {
+            Unused::Group => {
+                "Target group is not configured to receive traffic from the load balancer"
+            }
+            Unused::Zone => {
+                "Target is in an Availability Zone that is not enabled for the load balancer"
+            }
+        };
+        return ("unused", because("Target.NotInUse", why));
+    }
     match row.health {
         TargetHealth::Draining { .. } => (
             "draining",
             because("Target.DeregistrationInProgress", "Target deregistration is in progress"),
-        ),
-        TargetHealth::Initial | TargetHealth::Healthy | TargetHealth::Unhealthy(_) if !is_used => (
-            "unused",
-            because(
-                "Target.NotInUse",
-                "Target group is not configured to receive traffic from the load balancer",
-            ),
         ),
         TargetHealth::Initial if it.feed.is_checked(row) => {
             ("initial", because("Elb.InitialHealthChecking", "Initial health checks in progress"))
@@ -313,6 +339,9 @@ fn shown(it: &Elb, is_used: bool, row: &ElbTarget) -> Shown {
             ("initial", because("Elb.RegistrationInProgress", "Target registration is in progress"))
         }
         TargetHealth::Healthy => ("healthy", None),
+        TargetHealth::Unhealthy(_) if is_keeping_flows(group, row, it.control.clock.now()) => {
+            ("unhealthy.draining", because("Target.FailedHealthChecks", "Health checks failed"))
+        }
         TargetHealth::Unhealthy(failure) => {
             let reason = match failure {
                 CheckFailure::Code(_) => "Target.ResponseCodeMismatch",
@@ -324,13 +353,19 @@ fn shown(it: &Elb, is_used: bool, row: &ElbTarget) -> Shown {
     }
 }
 
+/// Whether flows to an unhealthy target still go on for a while.
+fn is_keeping_flows(group: &ElbGroup, row: &ElbTarget, now: Timestamp) -> bool {
+    let interval_ms = u64::from(unhealthy_draining_s(group)) * 1_000;
+    row.unhealthy_since.is_some_and(|since| now.since_ms(since) < interval_ms)
+}
+
 fn render(
     it: &Elb,
     group: &ElbGroup,
-    is_used: bool,
+    usage: &Usage,
     row: &ElbTarget,
 ) -> api::TargetHealthDescription {
-    let (state, reason) = shown(it, is_used, row);
+    let (state, reason) = shown(it, group, usage.unused(row), row);
     // Also while nobody asks there: clients read where checks go before a target has been asked.
     let port = group.check.port.unwrap_or(row.id.port);
     let is_ip = group.targets == GroupTargets::Ip;
@@ -370,13 +405,13 @@ pub(crate) async fn describe_target_health(
 ) -> Result<api::DescribeTargetHealthOutput, ApiError> {
     let view = it.read(caller, "elasticloadbalancing:DescribeTargetHealth")?;
     let group = it.group(&view, caller, &input.target_group_arn.unwrap_or_default())?;
-    let (is_used, account) = (is_used(&view, group), caller.account);
+    let (usage, account) = (Usage::of(&view, group), caller.account);
     let given = input.targets.unwrap_or_default();
     let mut shown = Vec::new();
     for each in &given {
         let id = read_id(group, each)?;
         shown.push(match view.elb_targets.get(account, &id) {
-            Some(row) => render(it, group, is_used, row),
+            Some(row) => render(it, group, &usage, row),
             None => {
                 let text = "Target is not registered to the target group".to_owned();
                 describe(&id, None, None, "unused", Some(("Target.NotRegistered", text)))
@@ -385,7 +420,7 @@ pub(crate) async fn describe_target_health(
     }
     if given.is_empty() {
         let rows = of_group(&view, account, &group.path());
-        shown.extend(rows.map(|row| render(it, group, is_used, row)));
+        shown.extend(rows.map(|row| render(it, group, &usage, row)));
     }
     Ok(api::DescribeTargetHealthOutput { target_health_descriptions: Some(shown) })
 }

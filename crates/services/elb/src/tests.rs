@@ -12,12 +12,15 @@ use store::Batch;
 use crate::Elb;
 use crate::feed::Host;
 
+mod albs;
 mod certificates;
+mod flows;
 mod hosts;
 mod outside;
 mod registering;
 mod stopping;
 mod vpcs;
+mod zones;
 
 struct World {
     test: TestControl,
@@ -267,6 +270,37 @@ async fn forwards_and_conditions_are_answered_in_both_forms() {
     let rules = world.elb.describe_rules(&world.root(), input).await.unwrap().rules.unwrap();
     let priorities: Vec<_> = rules.into_iter().map(|rule| rule.priority.unwrap()).collect();
     assert_eq!(priorities, ["10", "default"]);
+}
+
+#[tokio::test]
+async fn a_path_has_the_characters_that_amazons_may_have() {
+    let world = World::new().await;
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let group = world.group("web").await;
+    let listener = world.listener(&balancer, 80, &group).await.listener_arn;
+    let create = async |priority, conditions| {
+        let input = api::CreateRuleInput {
+            listener_arn: listener.clone(),
+            priority: Some(priority),
+            conditions: Some(vec![conditions]),
+            actions: Some(vec![forward(&group)]),
+            ..Default::default()
+        };
+        world.elb.create_rule(&world.root(), input).await
+    };
+    for path in ["/a b", "/ä", "/a%20b", "/a#b", "/{id}", "/a\n"] {
+        let why = create(1, condition("path-pattern", path)).await.unwrap_err();
+        assert_eq!(why.code, "ValidationError", "{path}");
+        assert!(why.message.contains("contains a character that is not valid"), "{}", why.message);
+    }
+    let all = "/AZaz09_-.$/~\"'@:+&*?";
+    create(1, condition("path-pattern", all)).await.unwrap();
+    let regex = api::RuleCondition {
+        field: text("path-pattern"),
+        regex_values: Some(vec!["^/a{2}%[0-9]+$".to_owned()]),
+        ..Default::default()
+    };
+    create(2, regex).await.unwrap();
 }
 
 #[tokio::test]

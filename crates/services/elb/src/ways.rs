@@ -4,7 +4,7 @@
 //! tasks of the default VPC on other hosts, and whatever is in a VPC with addresses of its own, only by an interface of a
 //! balancer. On another host all interfaces of the VPC are reached by one of the balancer's, those on that very host too.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use longshore_types::{InstanceId, VpcId};
@@ -13,11 +13,17 @@ use model::vpc::{InterfaceId, region_account};
 use model::{ElbBalancer, ElbGroup, ElbTarget, Index, Key, View};
 use routing::{Interface, InterfaceRef};
 
+use crate::albs;
 use crate::compile::IsOwn;
 use crate::targets::is_used;
 
-/// None: the machine's own network.
-pub(crate) type Way = Option<InterfaceRef>;
+/// How a target is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    /// None: by the machine's own network.
+    pub(crate) by: Option<InterfaceRef>,
+    pub(crate) at: Ipv4Addr,
+}
 
 /// The interfaces of a balancer on a host, in the order of their subnets.
 pub(crate) fn interfaces(
@@ -32,6 +38,8 @@ pub(crate) fn interfaces(
         address: IpAddr::V4(zone.address),
         subnet: zone.subnet.to_string(),
         zone: zone.zone.clone(),
+        // Where all leave, whoever is sent away comes back by the same address.
+        is_leaving: zone.is_leaving() && !row.names(zone),
     });
     interfaces.collect()
 }
@@ -92,13 +100,23 @@ impl<'v> Ways<'v> {
 
     /// The way to a target; none if there is none.
     pub(crate) fn to(&self, target: &ElbTarget) -> Option<Way> {
-        match (&self.own_vpc, self.group.targets) {
+        let by = match (&self.own_vpc, self.group.targets) {
             // They are ports of the region's own machine.
-            (None, GroupTargets::Instance) => self.host.is_none().then_some(None),
-            (None, GroupTargets::Ip) if !self.is_elsewhere(target) => Some(None),
-            (None | Some(_), GroupTargets::Ip) => Some(Some(self.nearest(target)?.reference())),
-            (Some(_), GroupTargets::Instance) => None,
-        }
+            (None, GroupTargets::Instance) => self.host.is_none().then_some(None)?,
+            (None, GroupTargets::Ip) if !self.is_elsewhere(target) => None,
+            (None | Some(_), GroupTargets::Ip) => Some(self.nearest(target)?.reference()),
+            (Some(_), GroupTargets::Instance) => return None,
+            (None | Some(_), GroupTargets::Alb) => return self.to_balancer(target),
+        };
+        Some(Way { by, at: target.address })
+    }
+
+    /// The way to a target that is a balancer, which has an interface in the same zone most often.
+    fn to_balancer(&self, target: &ElbTarget) -> Option<Way> {
+        let balancer = albs::of_target(self.view, target)?;
+        let has_zone = |it: &&Interface| balancer.zones.iter().any(|zone| zone.zone == it.zone);
+        let by = self.interfaces.iter().find(has_zone).or_else(|| self.interfaces.first())?;
+        Some(Way { by: Some(by.reference()), at: albs::address_from(balancer, &by.zone)? })
     }
 
     /// Whether it is an interface of the default VPC that the host's own network does not lead to, or not as its groups say.

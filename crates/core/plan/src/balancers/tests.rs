@@ -65,6 +65,7 @@ fn balancer(name: &str, zones: &[&str], is_internal: bool) -> ElbBalancer {
         is_internal,
         vpc: "vpc-00000001".parse().unwrap(),
         zones: zones.collect(),
+        leaving: vec![],
         security_groups: vec![],
         exempts_private_links: false,
         attributes: Attributes::new(),
@@ -78,6 +79,8 @@ struct World {
     view: View,
     now: Timestamp,
     heard_since: Timestamp,
+    /// Zones at whose interfaces connections are open.
+    busy: BTreeSet<&'static str>,
 }
 
 impl World {
@@ -103,7 +106,8 @@ impl World {
 
     fn look(&self) -> Placement {
         let at = Moment { now: self.now, heard_since: self.heard_since };
-        place(&self.view, |row| row.access_key.as_deref() == Some(OWN), at)
+        let is_busy = |zone: &BalancerZone| self.busy.contains(zone.zone.as_str());
+        place(&self.view, |row| row.access_key.as_deref() == Some(OWN), &is_busy, at)
     }
 
     /// All processes say that they serve.
@@ -251,6 +255,88 @@ fn a_host_that_drains_is_left_once_its_address_is_forgotten() {
     world.now = at;
     world.place();
     assert_eq!(world.hosts("inner"), [1, 3]);
+}
+
+#[test]
+fn what_is_open_at_an_interface_that_is_to_go_elsewhere_goes_on_for_some_minutes() {
+    let mut world = World::of(&[(0, "a"), (1, "a"), (2, "b"), (3, "b")]);
+    world.put(balancer("inner", &["a", "b"], true));
+    world.place();
+    world.serve();
+    world.busy.insert("us-east-1b");
+    world.change(2, |row| row.status = InstanceStatus::Draining);
+    world.place();
+    let at = START.plus_ms(30_000);
+    world.now = at;
+    assert_eq!(world.place().again_at, Some(at.plus_ms(2_000)), "it may have ended by then");
+    assert_eq!((world.named("inner"), world.hosts("inner")), (vec!["a".to_owned()], vec![1, 2]));
+    let mut other = World { view: world.view.clone(), now: at.plus_ms(2_000), ..World::default() };
+    other.place();
+    assert_eq!(other.hosts("inner"), [1, 3], "all has ended");
+    world.now = at.plus_ms(299_000);
+    assert_eq!(world.place().again_at, Some(at.plus_ms(300_000)));
+    assert_eq!(world.hosts("inner"), [1, 2]);
+    world.now = at.plus_ms(300_000);
+    world.place();
+    assert_eq!(world.hosts("inner"), [1, 3], "however long it would take");
+}
+
+#[test]
+fn nothing_is_waited_for_where_new_clients_come_to_all_that_leave() {
+    let mut world = World::of(&[(0, "a"), (1, "a"), (2, "a")]);
+    world.put(balancer("inner", &["a"], true));
+    world.place();
+    world.serve();
+    assert_eq!(world.hosts("inner"), [1]);
+    world.busy.insert("us-east-1a");
+    world.change(1, |row| row.status = InstanceStatus::Draining);
+    let at = START.plus_ms(30_000);
+    assert_eq!(world.place().again_at, Some(at));
+    assert_eq!(world.named("inner"), ["a"], "there is no other");
+    world.now = at;
+    world.place();
+    assert_eq!(world.hosts("inner"), [2]);
+}
+
+#[test]
+fn an_interface_whose_subnet_was_taken_away_goes_once_nothing_is_open_there() {
+    let world = || {
+        let mut world = World::of(&[(0, "a"), (1, "a"), (2, "b")]);
+        let mut row = balancer("inner", &["a", "b"], true);
+        let mut zone = row.zones.pop().unwrap();
+        zone.stand.host = Some(InstanceId::from_bytes([2; 16]));
+        zone.stand.state = StandState::Leaving { at: START.plus_ms(30_000) };
+        row.leaving = vec![zone];
+        world.put(row);
+        world.place();
+        world.busy.insert("us-east-1b");
+        world
+    };
+    let is_there = |world: &World| {
+        let row = world.view.elb_balancers.iter().next().unwrap();
+        !row.leaving.is_empty()
+    };
+    let mut first = world();
+    assert_eq!(first.named("inner"), ["a"]);
+    for (after_ms, stays) in [(29_999, true), (30_000, true), (329_999, true), (330_000, false)] {
+        first.now = START.plus_ms(after_ms);
+        first.place();
+        assert_eq!(is_there(&first), stays, "{after_ms}");
+    }
+    let mut idle = world();
+    idle.busy.clear();
+    idle.now = START.plus_ms(29_999);
+    idle.place();
+    assert!(is_there(&idle), "a name may be remembered for so long");
+    idle.now = START.plus_ms(30_000);
+    idle.place();
+    assert!(!is_there(&idle));
+    // What a lost host has open is lost with it.
+    let mut lost = world();
+    lost.change(2, goes_silent(START));
+    lost.now = START.plus_ms(15_000);
+    lost.place();
+    assert!(!is_there(&lost));
 }
 
 #[test]

@@ -10,13 +10,14 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use routing::ListenerId;
+use routing::{InterfaceRef, ListenerId};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
 use super::handle;
 use crate::impatient::Impatient;
 use crate::limits::{H2_REQUESTS_MAX, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::listen::{Door, Users};
 use crate::shared::{Phase, Shared};
 use crate::tls::TlsFacts;
 
@@ -25,6 +26,9 @@ use crate::tls::TlsFacts;
 pub(crate) struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) listener: ListenerId,
+    /// None: the machine's own address.
+    pub(crate) came_to: Option<InterfaceRef>,
+    pub(crate) users: Users,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) tls: Option<TlsFacts>,
@@ -49,12 +53,12 @@ pub(crate) struct Times {
 impl Client {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        listener: ListenerId,
+        Door { listener, interface: came_to, users, .. }: Door,
         (peer, local): (SocketAddr, SocketAddr),
         tls: Option<TlsFacts>,
         times: Times,
     ) -> Self {
-        let trace = format!("TID_{:016x}{:016x}", shared.seed(), shared.seed());
+        let trace = shared.trace();
         let is_h2 = tls.as_ref().is_some_and(|tls| tls.is_h2);
         let (opened, Times { keep_alive, idle }) = (Instant::now(), times);
         let (requests, open, last_end_ms) =
@@ -62,6 +66,8 @@ impl Client {
         Self {
             shared,
             listener,
+            came_to,
+            users,
             peer,
             local,
             tls,
@@ -89,7 +95,17 @@ impl Client {
     fn is_over(&self) -> bool {
         let idle_ms = self.age_ms().saturating_sub(self.last_end_ms.load(Relaxed));
         let is_idle = self.open.load(Relaxed) == 0 && idle_ms >= ms(self.idle);
-        is_idle || self.is_last() || self.requests.load(Relaxed) >= H2_REQUESTS_MAX
+        is_idle
+            || self.is_leaving()
+            || self.is_last()
+            || self.requests.load(Relaxed) >= H2_REQUESTS_MAX
+    }
+
+    /// Whether the interface that it came to is about to go.
+    fn is_leaving(&self) -> bool {
+        let snapshot = self.shared.snapshot.borrow();
+        let live = snapshot.listeners.get(&self.listener);
+        live.is_some_and(|live| live.balancer.is_leaving(self.came_to.as_ref()))
     }
 
     /// Counts a request as open until the value is dropped.

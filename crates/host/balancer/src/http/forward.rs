@@ -65,8 +65,9 @@ pub(super) async fn forward(
         entry.group = Some(group.group.id.clone());
     }
     fits(group.group.version, &request)?;
+    let zones = turn.zones(group);
     let held = sticky(turn, group, request.headers(), now);
-    let Some(held) = held.or_else(|| group.choose(&[], shared.seed(), now)) else {
+    let Some(held) = held.or_else(|| group.choose(zones, &[], shared.seed(), now)) else {
         return Err(Unanswered::Unheld(Box::new(request)));
     };
     let upgrade = headers::is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
@@ -241,7 +242,8 @@ async fn ask(
     let mut newest: Option<Arc<LiveGroup>> = None;
     loop {
         let group = newest.as_deref().unwrap_or(group);
-        let lease = held.take().or_else(|| group.choose(&tried, shared.seed(), now));
+        let lease =
+            held.take().or_else(|| group.choose(turn.zones(group), &tried, shared.seed(), now));
         let Some(lease) = lease.filter(|_| tries < TRIES_MAX) else {
             if turn.patience_left().is_zero() {
                 return Err(last);
@@ -293,7 +295,7 @@ fn sticky(turn: &Turn<'_>, group: &LiveGroup, came: &HeaderMap, now: Timestamp) 
     };
     let cookie = names.iter().find_map(|name| cookies::value(came, name))?;
     let key = turn.opened(|key| key.open_target(&group.group.id.0, cookie, seconds, now))?;
-    group.hold(|target| target.key == key, now)
+    group.hold(turn.zones(group), |target| target.key == key, now)
 }
 
 /// One request to one target.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use routing::{Action, Head, Headers, redirect, without_port};
+use routing::{Action, Head, Headers, Zones, redirect, without_port};
 use tokio::time::Instant;
 
 use super::answers::{self, Failure};
@@ -14,7 +14,7 @@ use super::body::{AnswerBody, Exchange};
 use super::connection::Client;
 use super::{CookieKey, forward, headers};
 use crate::limits::PATIENCE_PAUSE;
-use crate::live::{LiveListener, Snapshot};
+use crate::live::{LiveGroup, LiveListener, Snapshot};
 use crate::log::Entry;
 
 /// The headers of a request, as rules ask for them.
@@ -75,7 +75,7 @@ pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Respo
             }
         };
         headers::finish_answer(answer.headers_mut(), &live.listener.attributes);
-        if client.is_last() {
+        if client.is_last() || live.balancer.is_leaving(client.came_to.as_ref()) {
             set_last(&mut answer, client);
         }
         return match turn.entry.take() {
@@ -117,6 +117,11 @@ impl Turn<'_> {
     pub(super) fn opened<T>(&self, open: impl Fn(&CookieKey) -> Option<T>) -> Option<T> {
         let told = self.live.cookie_key.as_ref().and_then(&open);
         told.or_else(|| open(&self.client.shared.cookies))
+    }
+
+    /// Of which zones a group's targets may be asked.
+    pub(super) fn zones(&self, group: &LiveGroup) -> Zones<'_> {
+        group.zones(&self.live.balancer, self.client.came_to.as_ref())
     }
 
     /// How long it may still wait for a target that takes connections.

@@ -33,23 +33,25 @@ pub(super) fn spawn(
     let snapshot = Arc::clone(&client.shared.snapshot.borrow());
     let account = snapshot.listeners.get(&client.listener).map(|it| &*it.balancer.account);
     let connection = client.shared.connections.go_on(account.unwrap_or_default());
+    let users = client.users.clone();
+    let open = client.came_to.as_ref().map(|it| client.shared.at_interfaces.go_on(&it.eni));
     let cut = lease.cut();
     let work = async move {
         let both = async { tokio::join!(to_client, to_target) };
         let Ok((Ok(a), Ok(b))) = tokio::time::timeout(HANDSHAKE_WAIT_MAX, both).await else {
             return;
         };
-        let joined = relay(TokioIo::new(a), TokioIo::new(b), idle);
-        let (sent, received) = tokio::select! {
-            ended = joined => ended.unwrap_or_default(),
-            () = until_cut(cut) => (0, 0),
-            () = shared.until(Phase::Over) => (0, 0),
-        };
+        let copied = Arc::<Copied>::default();
+        tokio::select! {
+            _ = relay(TokioIo::new(a), TokioIo::new(b), idle, &copied) => {}
+            () = until_cut(cut) => {}
+            () = shared.until(Phase::Over) => {}
+        }
         if let Some(mut entry) = entry {
-            entry.tunnelled(sent, received);
+            entry.tunnelled(copied.sent.load(Relaxed), copied.received.load(Relaxed));
         }
         drop(lease);
-        drop(connection);
+        drop((connection, open, users));
     };
     #[expect(
         clippy::disallowed_methods,
@@ -58,22 +60,31 @@ pub(super) fn spawn(
     tokio::spawn(work);
 }
 
-/// Copies both ways; bytes from `b` to `a` and from `a` to `b`. An error if one side broke or both were idle.
-pub(crate) async fn relay<A, B>(a: A, b: B, idle: Duration) -> io::Result<(u64, u64)>
+/// How much went, whatever ends it.
+#[derive(Debug, Default)]
+pub(crate) struct Copied {
+    /// To the client.
+    pub(crate) sent: AtomicU64,
+    /// From it.
+    pub(crate) received: AtomicU64,
+}
+
+/// Copies both ways between a client and a target. An error if one side broke or both were idle.
+pub(crate) async fn relay<A, B>(a: A, b: B, idle: Duration, copied: &Copied) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let activity = Arc::new(Activity { begun: Instant::now(), last_ms: AtomicU64::new(0) });
-    let mut a = Watched { inner: a, activity: Arc::clone(&activity) };
-    let mut b = Watched { inner: b, activity: Arc::clone(&activity) };
+    let mut a = Watched { inner: a, activity: Arc::clone(&activity), written: &copied.sent };
+    let mut b = Watched { inner: b, activity: Arc::clone(&activity), written: &copied.received };
     let size = TUNNEL_BUFFER_BYTES;
     let copying = copy_bidirectional_with_sizes(&mut a, &mut b, size, size);
     tokio::pin!(copying);
     loop {
         let deadline = activity.last() + idle;
         tokio::select! {
-            copied = &mut copying => return copied.map(|(from_a, from_b)| (from_b, from_a)),
+            ended = &mut copying => return ended.map(|_| ()),
             () = tokio::time::sleep_until(deadline) => {
                 if activity.last() + idle <= Instant::now() {
                     return Err(io::ErrorKind::TimedOut.into());
@@ -100,12 +111,13 @@ impl Activity {
 }
 
 /// A stream that notes when bytes went.
-struct Watched<S> {
+struct Watched<'c, S> {
     inner: S,
     activity: Arc<Activity>,
+    written: &'c AtomicU64,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -119,7 +131,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<'_, S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -128,6 +140,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
         if polled.is_ready() {
             self.activity.touch();
+        }
+        if let Poll::Ready(Ok(written)) = &polled {
+            self.written.fetch_add(u64::try_from(*written).unwrap_or(0), Relaxed);
         }
         polled
     }

@@ -69,18 +69,36 @@ pub(crate) enum Stop {
     HandedOver,
 }
 
+/// Clones are held by what is open at a socket: one by the socket's own work, one here.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Users(Arc<()>);
+
+impl Users {
+    /// Whether somebody has come and not gone yet.
+    fn are_there(&self) -> bool {
+        Arc::strong_count(&self.0) > 2
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) address: SocketAddr,
     /// Where it was opened; none: in the machine's own network.
     pub(super) namespace: Option<NamespaceId>,
     pub(super) socket: Bound,
+    /// Held by whoever has come to it.
+    pub(super) users: Users,
     /// Dropped to have it closed.
     pub(super) stop: oneshot::Sender<Stop>,
     pub(super) work: JoinHandle<()>,
 }
 
 impl Open {
+    /// Whether somebody has come to it and not gone yet.
+    pub(super) fn is_used(&self) -> bool {
+        self.users.are_there()
+    }
+
     /// Closes it, once the connections that wait in it are taken.
     pub(super) async fn close(self) {
         drop(self.stop);

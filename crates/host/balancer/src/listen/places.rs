@@ -35,6 +35,15 @@ impl Place {
 }
 
 impl Place {
+    /// The port of the machine at which it would be, were that free.
+    pub(super) fn own_port(&self) -> Option<u16> {
+        match self {
+            // Any port is as good where none is its own.
+            Self::Local(_, _, port) => (*port != 0).then_some(*port),
+            Self::Interface(..) | Self::Endpoint(..) | Self::Egress(_) => None,
+        }
+    }
+
     /// Whether what is listened at there takes a port of the machine that is a task's.
     pub(super) fn is_in_the_way(
         &self,

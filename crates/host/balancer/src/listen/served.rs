@@ -9,15 +9,17 @@ use routing::{EndpointId, InterfaceRef, ListenerId, ListenerProtocol, egress_lis
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::open::{Bound, Stop};
+use super::open::{Bound, Stop, Users};
 use super::places::Place;
 use crate::http::connection::{Client, Times, serve};
+use crate::introduced::{Introduced, introduced};
 use crate::limits::{EGRESS_WAIT_MAX, HANDSHAKE_WAIT_MAX};
 use crate::live::{LiveListener, Snapshot};
+use crate::log::{Began, Came, FlowEntry};
 use crate::relay;
 use crate::shared::{Counted, Phase, Shared};
 use crate::tcp;
@@ -38,6 +40,10 @@ pub(super) enum Served {
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     pub(crate) listener: ListenerId,
+    /// The balancer's interface, where it is at one.
+    pub(crate) interface: Option<InterfaceRef>,
+    /// Held while something is open that came so.
+    pub(crate) users: Users,
     /// At the machine's own address, where nobody but the balancer itself judges by its groups.
     is_local: bool,
     /// Which listener is meant says where the connection was going.
@@ -74,16 +80,21 @@ impl Door {
 }
 
 impl Place {
-    pub(super) fn served(&self) -> Served {
-        let door = |listener: &ListenerId, is_local| {
-            Served::Listener(Door { listener: listener.clone(), is_local, egress: None })
+    pub(super) fn served(&self, users: &Users) -> Served {
+        let door = |listener: &ListenerId, interface: Option<&InterfaceRef>| {
+            let (listener, interface) = (listener.clone(), interface.cloned());
+            let is_local = interface.is_none();
+            let users = users.clone();
+            Served::Listener(Door { listener, interface, users, is_local, egress: None })
         };
         match self {
-            Self::Interface(listener, ..) => door(listener, false),
-            Self::Local(listener, ..) => door(listener, true),
+            Self::Interface(listener, _, interface, _) => door(listener, Some(interface)),
+            Self::Local(listener, ..) => door(listener, None),
             Self::Endpoint(endpoint, ..) => Served::Endpoint(endpoint.clone()),
             Self::Egress(interface) => Served::Listener(Door {
                 listener: ListenerId(interface.eni.clone()),
+                interface: None,
+                users: users.clone(),
                 is_local: false,
                 egress: Some(Egress { interface: interface.clone() }),
             }),
@@ -176,47 +187,85 @@ fn serve_at(shared: &Arc<Shared>, door: Door, stream: TcpStream, peer: SocketAdd
     )]
     tokio::spawn(async move {
         let _connection = connection;
+        let _open = door.interface.as_ref().map(|it| shared.at_interfaces.go_on(&it.eni));
         connected(shared, door, stream, peer).await;
     });
 }
 
-async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: SocketAddr) {
+async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer: SocketAddr) {
     let Ok(local) = stream.local_addr() else { return };
     // It delays small writes only.
     let _ = stream.set_nodelay(true);
     let snapshot = Arc::clone(&shared.snapshot.borrow());
-    let id = door.listener.clone();
-    let Some(live) = snapshot.listeners.get(&id).cloned() else { return };
-    let ends = (peer, local);
+    let Some(live) = snapshot.listeners.get(&door.listener).cloned() else { return };
+    let mut ends = (peer, local);
     if !door.lets_in(&live, ends, false) {
         return;
+    }
+    // At the machine's own address whoever has an introducer's number is somebody else.
+    if door.interface.is_some() && live.balancer.has_introducer(peer.ip()) {
+        match introduced(&mut stream).await {
+            Ok(None) => {}
+            Ok(Some(Introduced { client, came_to })) => {
+                let port = live.listener.port;
+                if !live.balancer.lets_introduced_in(client.ip(), came_to.ip(), port) {
+                    return;
+                }
+                ends.0 = client;
+            }
+            Err(error) => return debug!(%peer, %error, "nobody was introduced"),
+        }
     }
     let times = times(&live);
     // What serves is large, and made once the client says something; a table that is replaced is not kept for it.
     match live.listener.protocol {
         ListenerProtocol::Http => {
             let is_h2 = live.listener.attributes.h2_prior_knowledge;
+            let came = Came::new(&live.balancer, live.listener.port, ends);
             drop((snapshot, live));
+            let trace = came.map(|came| {
+                let trace = shared.trace();
+                came.log(&shared, Began::Plain, &trace);
+                trace
+            });
             if !speaks(&shared, &stream, times.idle).await {
                 return;
             }
-            let mut client = Client::new(shared, id, ends, None, times);
+            let mut client = Client::new(shared, door, ends, None, times);
+            client.trace = trace.unwrap_or(client.trace);
             client.is_h2 = is_h2;
             Box::pin(serve(client, stream)).await;
         }
         ListenerProtocol::Https => {
+            let came = Came::new(&live.balancer, live.listener.port, ends);
+            let begun = Instant::now();
             let shaken = Box::pin(shaken(&live, stream)).await;
             drop((snapshot, live));
-            let Some(stream) = shaken else { return };
+            let trace = shared.trace();
+            let Some(stream) = shaken else {
+                if let Some(came) = came {
+                    came.log(&shared, Began::Failed, &trace);
+                }
+                return;
+            };
             let facts = TlsFacts::of(stream.get_ref().1);
-            Box::pin(serve(Client::new(shared, id, ends, Some(facts), times), stream)).await;
+            if let Some(came) = came {
+                came.log(&shared, Began::Tls(&facts, begun.elapsed()), &trace);
+            }
+            let mut client = Client::new(shared, door, ends, Some(facts), times);
+            client.trace = trace;
+            Box::pin(serve(client, stream)).await;
         }
         ListenerProtocol::Tcp | ListenerProtocol::TcpUdp => {
-            Box::pin(tcp::pass(&shared, (snapshot, live), stream, ends)).await;
+            Box::pin(tcp::pass(&shared, (snapshot, live), &door, stream, ends, None)).await;
         }
         ListenerProtocol::Tls => {
+            let begun = Instant::now();
             let Some(stream) = Box::pin(shaken(&live, stream)).await else { return };
-            Box::pin(tcp::pass(&shared, (snapshot, live), stream, ends)).await;
+            let facts = TlsFacts::of(stream.get_ref().1);
+            let by = (&shared.logs, &shared.clock);
+            let entry = FlowEntry::new(by, &live, ends, facts, begun.elapsed());
+            Box::pin(tcp::pass(&shared, (snapshot, live), &door, stream, ends, entry)).await;
         }
         // Nothing accepts for it.
         ListenerProtocol::Udp => {}

@@ -32,7 +32,7 @@ async fn a_port_that_is_a_tasks_is_left_to_it_and_what_is_open_goes_on() {
     assert_eq!(get(other).await.unwrap().body, "a");
     drop(own);
     world.change(|table| table.published.clear()).await;
-    assert_eq!(world.address().await, other, "clients were told of that one");
+    assert_eq!(world.address().await, other, "it was none of its own");
     // The next process has the same.
     let next = world.next().await;
     assert_eq!(next.address().await, other);
@@ -41,6 +41,43 @@ async fn a_port_that_is_a_tasks_is_left_to_it_and_what_is_open_goes_on() {
     let again = World::with(region, dir).await;
     assert_eq!(again.address().await, other);
     again.end().await;
+}
+
+#[tokio::test]
+async fn a_listener_comes_back_to_its_own_port_once_that_is_free_and_nobody_is_at_the_other() {
+    let a = backend(Does::Answers("a")).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = taken.local_addr().unwrap();
+    let mut served = table(&[a.address]);
+    balancer(&mut served).listeners[0].port = own.port();
+    let world = World::new(served).await;
+    let other = world.address().await;
+    assert_ne!(other, own);
+    let mut caller = Caller::new(other).await;
+    assert_eq!(caller.ask(GET).await.unwrap().body, "a");
+    drop(taken);
+    world.change(|_| {}).await;
+    assert_eq!(world.address().await, other, "somebody is there");
+    drop(caller);
+    let is_back = |report: &routing::Report| report.local.iter().any(|it| it.1 == own);
+    for _ in 0..200 {
+        world.change(|_| {}).await;
+        if world.region.report.borrow().as_ref().is_some_and(is_back) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    world.reported("its own port", is_back).await;
+    assert_eq!(get(own).await.unwrap().body, "a");
+    assert!(TcpStream::connect(other).await.is_err(), "nobody listens there any more");
+    // A task's is left to it, and stays its own.
+    let publish = PublishedPort { is_datagram: false, port: own.port() };
+    world.change(|table| table.published = [publish].into()).await;
+    let is_away = |report: &routing::Report| report.local.iter().all(|it| it.1 != own);
+    world.reported("another port", is_away).await;
+    world.change(|_| {}).await;
+    world.reported("another port still", is_away).await;
+    world.end().await;
 }
 
 #[tokio::test]

@@ -16,10 +16,12 @@ use routing::introduction::{HEAD_LEN, Introduction, rest_len};
 use routing::{Endpoint, EndpointId, Interface, InterfaceRef, Scheme, Table};
 
 use super::world::*;
+use crate::live::Snapshot;
 use crate::{Doors, Interfaces, RegionDoor};
 
+/// The one network that all interfaces are in.
 #[derive(Debug)]
-struct One(PathBuf);
+pub(super) struct One(pub(super) PathBuf);
 
 impl Interfaces for One {
     fn lead_egress(&self) -> std::io::Result<std::net::SocketAddr> {
@@ -31,7 +33,7 @@ impl Interfaces for One {
     }
 }
 
-fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> T {
+pub(super) fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> T {
     let there = || {
         setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
         work()
@@ -40,7 +42,7 @@ fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// A fresh namespace at the interface's place, with a target in it that answers `body`.
-fn appear(place: &PathBuf, body: &'static str) -> File {
+pub(super) fn appear(place: &PathBuf, body: &'static str) -> File {
     let fresh = thread::scope(|scope| {
         let make = || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -85,20 +87,45 @@ fn ask(namespace: &File) -> String {
     })
 }
 
+/// A connection to an interface's port 8080 from within its network, once it is listened at.
+pub(super) async fn come_to(namespace: &File, address: &str) -> tokio::net::TcpStream {
+    let stream = inside(namespace, || {
+        for _ in 0..400 {
+            if let Ok(stream) = TcpStream::connect((address, 8080)) {
+                return stream;
+            }
+            thread::sleep(Duration::from_millis(25));
+        }
+        panic!("nobody listens there");
+    });
+    stream.set_nonblocking(true).unwrap();
+    tokio::net::TcpStream::from_std(stream).unwrap()
+}
+
+pub(super) fn interface(number: u8, zone: &str) -> Interface {
+    Interface {
+        eni: format!("eni-0000000{number}"),
+        own_vpc: None,
+        address: [127, 0, 0, number].into(),
+        subnet: format!("subnet-0000000{number}"),
+        zone: zone.to_owned(),
+        is_leaving: false,
+    }
+}
+
+/// A table whose balancer is reached at interfaces alone.
+pub(super) fn at_interfaces(table: &mut Table, interfaces: Vec<Interface>) {
+    let balancer = balancer(table);
+    balancer.scheme = Scheme::Internal;
+    balancer.interfaces = interfaces;
+    balancer.listeners[0].port = 8080;
+}
+
 fn behind_an_interface() -> Table {
     let mut table = table(&["127.0.0.1:8081".parse().unwrap()]);
-    let interface = Interface {
-        eni: "eni-00000001".to_owned(),
-        own_vpc: None,
-        address: [127, 0, 0, 1].into(),
-        subnet: "subnet-00000001".to_owned(),
-        zone: "eu-north-1a".to_owned(),
-    };
+    let interface = interface(1, "eu-north-1a");
     group_of(&mut table).targets[0].by = Some(interface.reference());
-    let balancer = balancer(&mut table);
-    balancer.scheme = Scheme::Internal;
-    balancer.interfaces = vec![interface];
-    balancer.listeners[0].port = 8080;
+    at_interfaces(&mut table, vec![interface]);
     table
 }
 
@@ -119,6 +146,54 @@ async fn an_interface_is_listened_at_where_it_is_and_again_where_it_was_made_ane
     assert!(ask(&second).ends_with("second"));
     world.end().await;
     umount2(&place, MntFlags::MNT_DETACH).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_came_to_an_interface_that_is_about_to_go_is_told_so_and_it_is_said_who_is_there() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: needs root to make network namespaces");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("interface");
+    let world = World::on(behind_an_interface(), Arc::new(One(place.clone()))).await;
+    let there = appear(&place, "body");
+    ask(&there);
+    let mut kept = inside(&there, || TcpStream::connect("127.0.0.1:8080").unwrap());
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    kept.write_all(request).unwrap();
+    let mut answer = [0; 1024];
+    let size = kept.read(&mut answer).unwrap();
+    let head = String::from_utf8_lossy(&answer[..size]).to_ascii_lowercase();
+    assert!(!head.contains("connection: close"), "{head}");
+    world.change(|table| balancer(table).interfaces[0].is_leaving = true).await;
+    world.reported("somebody is there", |report| report.busy.len() == 1).await;
+    kept.write_all(request).unwrap();
+    let mut answer = String::new();
+    kept.read_to_string(&mut answer).unwrap();
+    assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
+    assert!(ask(&there).ends_with("body"), "who knows it from before is served");
+    world.change(|_| {}).await;
+    world.reported("nobody is there", |report| report.busy.is_empty()).await;
+    world.end().await;
+    umount2(&place, MntFlags::MNT_DETACH).unwrap();
+}
+
+#[tokio::test]
+async fn whoever_is_told_of_targets_is_told_who_is_at_interfaces_that_leave() {
+    let shared = super::shared();
+    let mut table = behind_an_interface();
+    balancer(&mut table).interfaces.push(interface(2, "eu-north-1b"));
+    balancer(&mut table).interfaces[0].is_leaving = true;
+    let (clock, before) = (&*shared.clock, Snapshot::default());
+    let snapshot = Snapshot::new(&table, &before, clock, &shared.changed, &shared.sockets);
+    let busy = || snapshot.report("", &shared.at_interfaces).busy;
+    let stays = shared.at_interfaces.go_on("eni-00000002");
+    assert_eq!(busy(), []);
+    let leaves = shared.at_interfaces.go_on("eni-00000001");
+    assert_eq!(busy(), [balancer(&mut table).interfaces[0].reference()]);
+    drop((stays, leaves));
+    assert_eq!(busy(), []);
 }
 
 #[tokio::test]

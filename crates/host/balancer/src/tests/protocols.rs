@@ -24,7 +24,7 @@ fn certificate(names: &[&str]) -> Certificate {
 }
 
 /// Gives the listener TLS; the certificates are the default's and the named hosts'.
-fn with_tls(table: &mut Table, protocol: ListenerProtocol) -> [Vec<u8>; 2] {
+pub(super) fn with_tls(table: &mut Table, protocol: ListenerProtocol) -> [Vec<u8>; 2] {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject as _;
     let all = [certificate(&["default.example"]), certificate(&["a.example", "*.wild.example"])];
@@ -41,7 +41,7 @@ fn with_tls(table: &mut Table, protocol: ListenerProtocol) -> [Vec<u8>; 2] {
     all.map(|one| CertificateDer::from_pem_slice(one.chain_pem.as_bytes()).unwrap().to_vec())
 }
 
-async fn tls(world: &World, name: &str, is_h2: bool) -> TlsStream<TcpStream> {
+pub(super) async fn tls(world: &World, name: &str, is_h2: bool) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(world.address().await).await.unwrap();
     let configs = ToTargets::new();
     let config = if is_h2 { configs.h2 } else { configs.h1 };
@@ -216,7 +216,7 @@ async fn http2_comes_to_an_http1_target_as_http1() {
         let sent = String::from_utf8(body.unwrap().to_vec()).unwrap();
         assert!(sent.starts_with("POST /"), "{sent}");
         assert!(sent.contains("cookie: a=1; b=2\r\n"), "{sent}");
-        assert!(sent.contains("host: a.example:1\r\n"), "{sent}");
+        assert!(sent.contains("host: a.example:22\r\n"), "{sent}");
         assert!(sent.ends_with("\r\n\r\nbody"), "{sent}");
     }
     drop(sender);
@@ -282,7 +282,7 @@ async fn a_websocket_is_passed_through_and_counts_as_in_flight() {
 }
 
 /// A target that says what it got until the client has ended its half.
-async fn tcp_target() -> std::net::SocketAddr {
+pub(super) async fn tcp_target() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -295,7 +295,7 @@ async fn tcp_target() -> std::net::SocketAddr {
     address
 }
 
-fn network(targets: &[std::net::SocketAddr], protocol: ListenerProtocol) -> Table {
+pub(super) fn network(targets: &[std::net::SocketAddr], protocol: ListenerProtocol) -> Table {
     let mut table = table(targets);
     balancer(&mut table).kind = Kind::Network;
     balancer(&mut table).listeners[0].protocol = protocol;

@@ -38,10 +38,10 @@ async fn a_target_is_told_who_asks_and_how() {
     let sent = answer.body.to_ascii_lowercase();
     assert!(sent.starts_with("post /p?q=1 http/1.1\r\n"), "{sent}");
     for line in [
-        "host: a.example:1\r\n",
+        "host: a.example:22\r\n",
         "x-forwarded-for: 10.0.0.9, 127.0.0.1\r\n",
         "x-forwarded-proto: http\r\n",
-        "x-forwarded-port: 1\r\n",
+        "x-forwarded-port: 22\r\n",
         "x-amzn-trace-id: root=1-",
     ] {
         assert!(sent.contains(line), "{line} in {sent}");
@@ -284,41 +284,21 @@ async fn access_logs_have_a_line_of_34_fields_for_each_request() {
     Caller::new(world.address().await).await.ask(text).await.unwrap();
     let dir = std::sync::Arc::clone(&world.dir);
     world.end().await;
-    let mut files = Vec::new();
-    find(&dir.path().join("logs"), &mut files);
+    let mut files = logged(&dir.path().join("logs"));
     assert_eq!(files.len(), 1, "{files:?}");
-    let name = files[0].to_string_lossy().into_owned();
+    let (name, log) = files.remove(0);
     assert!(
         name.contains("/logs/web/AWSLogs/000000000000/elasticloadbalancing/eu-north-1/2"),
         "{name}"
     );
-    let mut log = String::new();
-    let file = std::fs::File::open(&files[0]).unwrap();
-    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(file), &mut log).unwrap();
     let line = log.lines().next().unwrap();
-    let mut fields = Vec::new();
-    let mut rest = line;
-    while !rest.is_empty() {
-        let (field, after) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"').unwrap(),
-            None => rest.split_once(' ').map_or((rest, ""), |(field, after)| (field, after)),
-        };
-        fields.push(field);
-        rest = after.trim_start_matches(' ');
-    }
+    let fields = fields(line);
     assert_eq!(fields.len(), 34, "{line}");
     assert_eq!((fields[0], fields[2]), ("http", "app/web/0123456789abcdef"));
     assert_eq!((fields[8], fields[9], fields[11]), ("200", "200", "1"), "{line}");
-    assert_eq!(fields[12], "GET http://a.example:1/x HTTP/1.1");
+    assert_eq!(fields[12], "GET http://a.example:22/x HTTP/1.1");
     assert_eq!(fields[13], "a \\x22quoted\\x22 one");
     assert_eq!((fields[16], fields[20], fields[22]), ("group", "0", "forward"), "{line}");
-}
-
-fn find(dir: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { find(&path, files) } else { files.push(path) }
-    }
 }
 
 #[tokio::test]

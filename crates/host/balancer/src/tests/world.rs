@@ -285,6 +285,7 @@ pub(super) fn group(targets: &[SocketAddr]) -> TargetGroup {
         deregistration_delay_s: 300,
         cut_at_deregistration: false,
         cut_when_unhealthy: true,
+        unhealthy_draining_s: 0,
         preserve_client_ip: false,
         proxy_protocol_v2: false,
         healthy_count_min: 1,
@@ -313,8 +314,8 @@ pub(super) fn forward() -> Action {
 pub(super) fn table(targets: &[SocketAddr]) -> Table {
     let listener = Listener {
         id: ListenerId("listener".to_owned()),
-        // Taken on any machine or refused: another is chosen.
-        port: 1,
+        // One that machines keep for themselves: another is chosen, and stays.
+        port: 22,
         protocol: ListenerProtocol::Http,
         tls: None,
         rules: vec![rule("default", None, forward())],
@@ -328,6 +329,7 @@ pub(super) fn table(targets: &[SocketAddr]) -> Table {
         scheme: Scheme::InternetFacing,
         interfaces: Vec::new(),
         clients: None,
+        introducers: None,
         attributes: BalancerAttributes { idle_timeout_s: 2, ..BalancerAttributes::default() },
         cookie_key: None,
         listeners: vec![listener],
@@ -560,4 +562,39 @@ pub(super) const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
 /// One request on a connection of its own.
 pub(super) async fn get(address: SocketAddr) -> Option<Answered> {
     Caller::new(address).await.ask(GET).await
+}
+
+/// The names of log files below a directory, and what they say.
+pub(super) fn logged(dir: &std::path::Path) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let mut log = String::new();
+            let file = std::fs::File::open(&path).unwrap();
+            let mut text = flate2::read::GzDecoder::new(file);
+            std::io::Read::read_to_string(&mut text, &mut log).unwrap();
+            files.push((path.to_string_lossy().into_owned(), log));
+        }
+    }
+    files
+}
+
+/// The fields of a line, without quotes.
+pub(super) fn fields(line: &str) -> Vec<&str> {
+    let (mut fields, mut rest) = (Vec::new(), line);
+    while !rest.is_empty() {
+        let (field, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap(),
+            None => rest.split_once(' ').map_or((rest, ""), |(field, after)| (field, after)),
+        };
+        fields.push(field);
+        rest = after.trim_start_matches(' ');
+    }
+    fields
 }

@@ -113,6 +113,7 @@ mod tests {
                 passed_over: Vec::new(),
                 is_unwell: false,
             }],
+            leaving: vec![],
             security_groups: vec![],
             exempts_private_links: false,
             attributes: Attributes::new(),

@@ -98,8 +98,13 @@ fn read_one(
     let is_awsvpc = definition.network_mode == NetworkMode::Awsvpc;
     match (group.targets, is_awsvpc) {
         (GroupTargets::Ip, true) | (GroupTargets::Instance, false) => {}
-        (GroupTargets::Instance, true) | (GroupTargets::Ip, false) => {
-            let kind = if group.targets == GroupTargets::Ip { "ip" } else { "instance" };
+        (GroupTargets::Instance | GroupTargets::Alb, true)
+        | (GroupTargets::Ip | GroupTargets::Alb, false) => {
+            let kind = match group.targets {
+                GroupTargets::Ip => "ip",
+                GroupTargets::Instance => "instance",
+                GroupTargets::Alb => "alb",
+            };
             return refuse(format!(
                 "The provided target group {group_arn} has target type {kind}, which is incompatible with the {} \
                  network mode specified in the task definition.",

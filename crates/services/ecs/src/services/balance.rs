@@ -265,6 +265,7 @@ impl<'t> Targets<'t> {
                 zone: task.zone.as_deref().map(str::to_owned),
                 registered_at: self.now,
                 health: TargetHealth::Initial,
+                unhealthy_since: None,
                 task: Some(TargetTask { service: self.snapshot.service.key(), task: task.id }),
             });
         }
@@ -289,6 +290,9 @@ impl<'t> Targets<'t> {
         balancer: &ServiceBalancer,
     ) -> Option<(TargetId, Ipv4Addr)> {
         let path: ElbPath = group.path();
+        if group.targets == GroupTargets::Alb {
+            return None;
+        }
         if group.targets == GroupTargets::Ip {
             // An address of another VPC is somebody else's in the group's.
             let own_vpc = self.view.own_vpc(self.account, &group.vpc);
@@ -327,7 +331,7 @@ impl<'t> Targets<'t> {
             let group = self.view.elb_groups.get(self.account, &row.id.group);
             let delay_ms = group.map_or(0, |group| group.deregistration_delay_ms());
             let health = TargetHealth::Draining { until: self.now.plus_ms(delay_ms) };
-            self.draining.push(ElbTarget { health, ..row.clone() });
+            self.draining.push(row.with_health(health, self.now));
         }
         Ok(None)
     }

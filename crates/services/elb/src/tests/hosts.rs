@@ -39,7 +39,11 @@ impl World {
 
     pub(super) async fn place(&self) {
         let (control, heard_since) = (Arc::clone(&self.elb.control), self.elb.feed.since);
-        Standing { control, heard_since }.pass(&control::reconcile::NowAndThen).await.unwrap();
+        let feed = Arc::clone(&self.elb.feed);
+        Standing { control, feed, heard_since }
+            .pass(&control::reconcile::NowAndThen)
+            .await
+            .unwrap();
         self.publish();
     }
 
@@ -50,7 +54,7 @@ impl World {
     }
 
     /// What the process on a host says of all targets of its table.
-    async fn say_on(&self, host: Host, finding: Finding, in_flight: u32) {
+    pub(super) async fn say_on(&self, host: Host, finding: Finding, in_flight: u32) {
         let table = self.table_of(host);
         let targets = table.groups.values().flat_map(|group| {
             group.targets.iter().map(|target| TargetReport {
@@ -221,6 +225,72 @@ async fn a_host_whose_process_says_nothing_or_serves_no_more_is_not_named_and_th
 }
 
 #[tokio::test]
+async fn an_interface_whose_subnet_is_taken_away_serves_on_until_nobody_is_there() {
+    let (world, _) = on_two_hosts().await;
+    for number in [1, 2] {
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    let balancer = || {
+        let view = world.elb.control.view();
+        view.elb_balancers.iter().next().map(|row| ElbBalancer::clone(row)).unwrap()
+    };
+    let subnets: Vec<_> = world.vpc().subnets.iter().map(|it| it.id.to_string()).collect();
+    let set = async |at: [usize; 2]| {
+        let input = api::SetSubnetsInput {
+            load_balancer_arn: text(&balancer().arn()),
+            subnets: Some(at.map(|at| subnets[at].clone()).to_vec()),
+            ..Default::default()
+        };
+        let zones = world.elb.set_subnets(&world.root(), input).await.unwrap();
+        let zones = zones.availability_zones.unwrap().into_iter();
+        zones.map(|zone| zone.subnet_id.unwrap()).collect::<Vec<_>>()
+    };
+    let eni = balancer().zones[1].eni.clone();
+    let has = |table: &Table| {
+        let interfaces = table.balancers.values().flat_map(|it| &it.interfaces);
+        interfaces.filter(|it| it.eni == eni.as_str()).map(|it| it.is_leaving).next()
+    };
+    let mut shown = set([0, 2]).await;
+    shown.sort();
+    let mut wanted = vec![subnets[0].clone(), subnets[2].clone()];
+    wanted.sort();
+    assert_eq!(shown, wanted, "it is shown no more");
+    assert!(balancer().named_zones().all(|zone| zone.eni != eni), "nor named");
+    assert_eq!(has(&world.table_of(host(2))), Some(true));
+    assert_eq!(world.elb.control.view().interfaces.len(), 3);
+    // One that is wanted again is as it was.
+    set([0, 1]).await;
+    assert_eq!(has(&world.table_of(host(2))), Some(false));
+    assert!(balancer().named_zones().any(|zone| zone.eni == eni));
+    set([0, 2]).await;
+    let busy = async |is_busy: bool| {
+        let table = world.table_of(host(2));
+        let interfaces = table.balancers.values().flat_map(|it| &it.interfaces);
+        let its = interfaces.map(routing::Interface::reference).collect::<Vec<_>>();
+        let report = Report {
+            version: table.version,
+            busy: if is_busy { its } else { vec![] },
+            ..Report::default()
+        };
+        world.elb.take_in(host(2), report).await.unwrap();
+        world.place().await;
+    };
+    world.test.env.advance_ms(31_000);
+    busy(true).await;
+    assert_eq!(has(&world.table_of(host(2))), Some(true));
+    busy(false).await;
+    assert_eq!(has(&world.table_of(host(2))), None);
+    let enis: Vec<_> =
+        world.elb.control.view().interfaces.iter().map(|it| it.eni.clone()).collect();
+    assert!(!enis.contains(&eni) && enis.len() == 2, "{enis:?}");
+    // A balancer that is deleted leaves nothing behind.
+    set([0, 1]).await;
+    let input = api::DeleteLoadBalancerInput { load_balancer_arn: text(&balancer().arn()) };
+    world.elb.delete_load_balancer(&world.root(), input).await.unwrap();
+    assert!(world.elb.control.view().interfaces.is_empty());
+}
+
+#[tokio::test]
 async fn a_region_that_has_just_started_waits_to_be_told_who_serves() {
     let (world, _) = on_two_hosts().await;
     world.say_on(host(1), Finding::Healthy, 0).await;
@@ -236,6 +306,108 @@ async fn a_region_that_has_just_started_waits_to_be_told_who_serves() {
     again.place().await;
     assert_eq!(again.stands()[0], (host(1), StandState::Serving));
     assert_eq!(again.stands()[1].0, host(2), "nor is one left that had no time to say so");
+}
+
+#[tokio::test]
+async fn clients_are_sent_away_from_an_interface_that_leaves_where_they_come_by_another() {
+    let (world, _) = on_two_hosts().await;
+    for number in [1, 2] {
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    let leaves = |number| {
+        let table = world.table_of(host(number));
+        table.balancers.values().next().unwrap().interfaces[0].is_leaving
+    };
+    for (number, expected) in [(2, [false, true]), (1, [false, false])] {
+        world.join(number + 2, ["us-east-1a", "us-east-1b"][usize::from(number) - 1]).await;
+        world
+            .put(|view, batch| {
+                let row = view.instance_of_any(host(number).unwrap()).unwrap();
+                let mut row = model::Instance::clone(row);
+                row.status = model::instance::InstanceStatus::Draining;
+                batch.put(row);
+            })
+            .await;
+        world.place().await;
+        assert!(matches!(world.stands()[usize::from(number) - 1].1, StandState::Leaving { .. }));
+        assert_eq!([1, 2].map(leaves), expected, "after {number}");
+    }
+}
+
+#[tokio::test]
+async fn an_interface_on_a_host_whose_agent_is_silent_serves_on_too_when_its_subnet_is_taken_away() {
+    let (world, _) = on_two_hosts().await;
+    for number in [1, 2] {
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    world
+        .put(|view, batch| {
+            let row = view.instance_of_any(host(2).unwrap()).unwrap();
+            let mut row = model::Instance::clone(row);
+            row.agent.connected = false;
+            row.agent.heard_at = Some(world.test.env.now());
+            batch.put(row);
+        })
+        .await;
+    world.test.env.advance_ms(6_000);
+    world.place().await;
+    assert_eq!(world.stands()[1], (host(2), StandState::Away));
+    let view = world.elb.control.view();
+    let row = view.elb_balancers.iter().next().unwrap();
+    let subnets: Vec<_> = world.vpc().subnets.iter().map(|it| it.id.to_string()).collect();
+    let input = api::SetSubnetsInput {
+        load_balancer_arn: text(&row.arn()),
+        subnets: Some(vec![subnets[0].clone(), subnets[2].clone()]),
+        ..Default::default()
+    };
+    world.elb.set_subnets(&world.root(), input).await.unwrap();
+    let enis = || {
+        let table = world.table_of(host(2));
+        let interfaces = table.balancers.values().flat_map(|it| it.interfaces.clone());
+        interfaces.map(|it| it.eni).collect::<Vec<_>>()
+    };
+    assert_eq!(enis(), [row.zones[1].eni.to_string()]);
+    // What its host holds is lost with it.
+    world.test.env.advance_ms(10_000);
+    world.place().await;
+    assert!(enis().is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_cut_because_a_region_that_has_just_started_has_heard_of_nobody_yet() {
+    let (world, _) = on_two_hosts().await;
+    for number in [1, 2] {
+        world.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    world.join(3, "us-east-1b").await;
+    world
+        .put(|view, batch| {
+            let row = view.instance_of_any(host(2).unwrap()).unwrap();
+            let mut row = model::Instance::clone(row);
+            row.status = model::instance::InstanceStatus::Draining;
+            batch.put(row);
+        })
+        .await;
+    world.place().await;
+    assert!(matches!(world.stands()[1].1, StandState::Leaving { .. }));
+    world.test.env.advance_ms(60_000);
+    let again = World { elb: Elb::new(world.test.control.clone()), test: world.test };
+    again.place().await;
+    assert_eq!(again.stands()[1].0, host(2), "what is open there is not known yet");
+    // Who is there says so, and is not heard for a while then.
+    let table = again.table_of(host(2));
+    let interfaces = table.balancers.values().flat_map(|it| &it.interfaces);
+    let busy = interfaces.map(routing::Interface::reference).collect();
+    let report = Report { version: table.version, busy, ..Report::default() };
+    again.elb.take_in(host(2), report).await.unwrap();
+    again.test.env.advance_ms(60_000);
+    again.place().await;
+    assert_eq!(again.stands()[1].0, host(2));
+    for number in [1, 2] {
+        again.say_on(host(number), Finding::Healthy, 0).await;
+    }
+    again.place().await;
+    assert_eq!(again.stands()[1].0, host(3), "nothing is open any more");
 }
 
 #[tokio::test]

@@ -111,6 +111,7 @@ impl World {
             zone: None,
             registered_at: now,
             health: TargetHealth::Initial,
+            unhealthy_since: None,
             task: Some(TargetTask { service, task: task.id }),
         };
         self.put(|_, batch| {
