@@ -107,11 +107,13 @@ fn table(target: SocketAddr) -> Table {
         healthy_percent_min: None,
         cross_zone: None,
         avoids_outliers: false,
+        identity: None,
         targets: vec![Target {
             key: TargetKey { id: target.ip().to_string(), port: target.port() },
             address: target.ip(),
             by: None,
             zone: None,
+            shows_identity: false,
             registered_at: Timestamp(1),
             state: TargetState::Healthy,
         }],

@@ -6,6 +6,7 @@ use aws_wire::Caller;
 use longshore_types::{AccountId, Clock, IdSource, Scope};
 use model::{Instance, View};
 use store::Store;
+use trust::Authority;
 
 use crate::access::{Access, Keys};
 use crate::config::Config;
@@ -35,6 +36,9 @@ pub struct Control {
     pub connect_hosts: ConnectHosts,
     /// Which hosts have which layers of images.
     pub layers: LayerDirectory,
+    /// Opened when it first signs, and by one at a time: of two that make it at once, one's key would be beside the
+    /// other's certificate.
+    pub(crate) own_authority: Mutex<Option<Arc<Authority>>>,
     /// What those who asked lately may.
     pub(crate) standings: Standings,
     pub(crate) root_keys: RootKeys,
@@ -58,6 +62,7 @@ impl Control {
             access,
             connect_hosts,
             layers,
+            own_authority: Mutex::default(),
             standings: Standings::default(),
             root_keys,
             changing_root_key,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use longshore_types::{AccountId, IdSource, Scope, TaskId, Timestamp, VpcId};
+use longshore_types::{AccountId, IdSource, Scope, TaskId, Timestamp, Uuid, VpcId};
 use serde::{Deserialize, Serialize};
 
 use crate::rows::{Key, View};
@@ -174,6 +174,33 @@ pub struct MapService {
 pub struct MapConnect {
     pub owner: ServiceId,
     pub endpoint: ConnectEndpoint,
+    /// Where those who serve there are met with TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<EndpointCertificate>,
+}
+
+/// What those who serve at an endpoint show, signed by the region's authority.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointCertificate {
+    /// In PEM.
+    pub certificate: String,
+    /// Of who signed it, in PEM.
+    pub authority: String,
+    /// Sealed by a key of KMS, in base 64.
+    pub sealed_key: String,
+    /// The key that was asked for; none: the account's own of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_by: Option<(AccountId, Uuid)>,
+    pub issued_at: Timestamp,
+    pub not_after: Timestamp,
+}
+
+impl std::fmt::Debug for EndpointCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("EndpointCertificate");
+        shown.field("not_after", &self.not_after).finish_non_exhaustive()
+    }
 }
 
 impl MapService {

@@ -253,6 +253,18 @@ pub struct ListenerAttributes {
     pub tcp_idle_timeout_s: u32,
     /// Clients speak HTTP/2 from the first byte, without TLS.
     pub h2_prior_knowledge: bool,
+    /// It stands in front of one that listens in the network of its interface.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub front: Option<Front>,
+}
+
+/// How a listener stands in front of another. A connection is taken only while that one takes connections too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Front {
+    /// At a port of its own.
+    Beside,
+    /// At the other's very port: what comes there from elsewhere is led to a socket that has another.
+    InPlace,
 }
 
 impl Default for ListenerAttributes {
@@ -264,6 +276,7 @@ impl Default for ListenerAttributes {
             tls_cipher_name: None,
             tcp_idle_timeout_s: 350,
             h2_prior_knowledge: false,
+            front: None,
         }
     }
 }

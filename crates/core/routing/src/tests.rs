@@ -174,6 +174,7 @@ fn some_group() -> TargetGroup {
         healthy_percent_min: None,
         cross_zone: None,
         avoids_outliers: false,
+        identity: None,
         targets: Vec::new(),
     }
 }

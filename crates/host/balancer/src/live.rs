@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::http::CookieKey;
 use crate::sockets::Sockets;
 use crate::target::{Lease, LiveTarget};
-use crate::tls;
+use crate::tls::{self, Verifying};
 
 /// What is served at one moment.
 #[derive(Debug, Default)]
@@ -53,6 +53,8 @@ pub(crate) struct LiveGroup {
     pub(crate) group: TargetGroup,
     pub(crate) targets: Vec<(Arc<LiveTarget>, TargetState)>,
     turn: Arc<AtomicU64>,
+    /// How targets are met that show the group's identity; none: it has none, or one that nobody can have.
+    pub(crate) verifying: Option<Verifying>,
 }
 
 impl Snapshot {
@@ -196,8 +198,13 @@ impl LiveGroup {
         let live = |target: &routing::Target| {
             let kept = old.and_then(|old| {
                 old.targets.iter().map(|(kept, _)| kept).find(|kept| {
-                    (&kept.key, kept.registered_at, kept.address.ip())
-                        == (&target.key, target.registered_at, target.address)
+                    (&kept.key, kept.registered_at, kept.address.ip(), kept.shows_identity)
+                        == (
+                            &target.key,
+                            target.registered_at,
+                            target.address,
+                            target.shows_identity,
+                        )
                 })
             });
             let live = match kept {
@@ -210,7 +217,14 @@ impl LiveGroup {
             };
             (live, target.state)
         };
+        // Sessions can be resumed as long as it is the same value.
+        let same = old.filter(|old| old.group.identity == group.identity);
+        let verifying = match same {
+            Some(old) => old.verifying.clone(),
+            None => group.identity.as_ref().and_then(Verifying::new),
+        };
         Self {
+            verifying,
             targets: group.targets.iter().map(live).collect(),
             group: TargetGroup { targets: Vec::new(), ..group.clone() },
             turn: old.map(|old| Arc::clone(&old.turn)).unwrap_or_default(),

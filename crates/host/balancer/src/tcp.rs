@@ -4,6 +4,7 @@
 //! there. A target that refuses the connection is left for another: not a byte has reached it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,21 +13,23 @@ use routing::{Action, Stickiness, TargetProtocol, choose};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
 use crate::http::tunnel;
 use crate::limits::{CONNECT_WAIT_MAX, PATIENCE_PAUSE, TRIES_MAX};
 use crate::live::{LiveGroup, LiveListener, Snapshot};
-use crate::pool;
+use crate::pool::{self, ConnectError};
 use crate::shared::{Phase, Shared};
 use crate::target::{Lease, LiveTarget, until_cut};
+use crate::tls::Meeting;
 
 /// Passes a client's connection through to a target of the listener's default action. It may go on for as long as it likes:
 /// a table that is replaced is not kept for it.
 pub(crate) async fn pass<S>(
     shared: &Arc<Shared>,
     (snapshot, live): (Arc<Snapshot>, Arc<LiveListener>),
-    stream: S,
+    opened: impl Future<Output = Option<S>>,
     (peer, local): (SocketAddr, SocketAddr),
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -34,19 +37,33 @@ pub(crate) async fn pass<S>(
     let idle = Duration::from_secs(u64::from(live.listener.attributes.tcp_idle_timeout_s));
     let reached = reach(shared, &snapshot, &live, peer, local).await;
     drop((snapshot, live));
-    let Some((group, lease, mut to_target)) = reached else { return };
+    let Some((group, lease, to_target)) = reached else { return };
     let (protocol, has_header) = (group.group.protocol, group.group.proxy_protocol_v2);
     drop(group);
+    let Some(stream) = opened.await else { return };
     let cut = lease.cut();
+    let mut to_target = match to_target {
+        ToTarget::Plain(stream) => stream,
+        ToTarget::Verified(to_target) => {
+            tokio::select! {
+                _ = tunnel::relay(stream, *to_target, idle) => {}
+                () = until_cut(cut) => {}
+                () = shared.until(Phase::Over) => {}
+            }
+            return;
+        }
+    };
     if has_header {
         let header = proxy_v2(peer, local);
         if !matches!(timeout(CONNECT_WAIT_MAX, to_target.write_all(&header)).await, Ok(Ok(()))) {
             return;
         }
     }
+    // Whose certificate it shows does not matter.
+    let anybody = Meeting { config: &shared.to_targets.h1, name: None };
     let joined = async {
         match protocol {
-            TargetProtocol::Tls => match pool::tls(to_target, &shared.to_targets.h1).await {
+            TargetProtocol::Tls => match pool::tls(to_target, anybody).await {
                 Ok(to_target) => drop(tunnel::relay(stream, to_target, idle).await),
                 Err(error) => debug!(target = %lease.target.address, %error, "flow ended"),
             },
@@ -91,7 +108,7 @@ async fn reach(
     live: &LiveListener,
     peer: SocketAddr,
     local: SocketAddr,
-) -> Option<(Arc<LiveGroup>, Lease, TcpStream)> {
+) -> Option<(Arc<LiveGroup>, Lease, ToTarget)> {
     let group = Arc::clone(group_for(snapshot, live, peer, local)?);
     if let Some((lease, stream)) = connect(shared, &group, peer, local).await {
         return Some((group, lease, stream));
@@ -122,13 +139,13 @@ async fn connect(
     group: &LiveGroup,
     peer: SocketAddr,
     local: SocketAddr,
-) -> Option<(Lease, TcpStream)> {
+) -> Option<(Lease, ToTarget)> {
     let flow = flow_hash(group, peer, local);
     let now = shared.clock.now();
     let mut tried: Vec<Arc<LiveTarget>> = Vec::new();
     for _ in 0..TRIES_MAX {
         let lease = group.choose_by_hash(&tried, flow, now)?;
-        match pool::tcp(&lease.target).await {
+        match open(group, &lease.target).await {
             Ok(stream) => return Some((lease, stream)),
             Err(error) => {
                 debug!(target = %lease.target.address, %error, "target was left for another");
@@ -138,6 +155,24 @@ async fn connect(
         }
     }
     None
+}
+
+/// A connection to a target.
+enum ToTarget {
+    Plain(TcpStream),
+    /// It has shown who it is.
+    Verified(Box<TlsStream<TcpStream>>),
+}
+
+async fn open(group: &LiveGroup, target: &LiveTarget) -> Result<ToTarget, ConnectError> {
+    let stream = pool::tcp(target).await?;
+    if !target.shows_identity {
+        return Ok(ToTarget::Plain(stream));
+    }
+    let unknown = || ConnectError::Tls(io::ErrorKind::InvalidInput.into());
+    let verifying = group.verifying.as_ref().ok_or_else(unknown)?;
+    let shaken = pool::tls(stream, verifying.for_flows()).await?;
+    Ok(ToTarget::Verified(Box::new(shaken)))
 }
 
 /// What a flow is told by: both its ends, or the client's address alone.

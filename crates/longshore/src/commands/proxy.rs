@@ -99,6 +99,18 @@ impl Interfaces for TaskInterfaces {
         connect::lead_egress().map_err(io::Error::other)
     }
 
+    fn lead_ingress(&self, from: SocketAddr, to: SocketAddr) -> io::Result<()> {
+        match (from, to) {
+            (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+                connect::lead_ingress(from, to).map_err(io::Error::other)
+            }
+            // Tasks are found by IPv4 addresses.
+            (SocketAddr::V6(_), _) | (_, SocketAddr::V6(_)) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
+        }
+    }
+
     fn namespace(&self, interface: &InterfaceRef) -> PathBuf {
         kept::namespace(interface, |task, vpc| connect::task_namespace(&self.0, task, vpc))
     }

@@ -14,8 +14,9 @@ use acs::message::{
 };
 use futures_util::{SinkExt, StreamExt};
 use longshore_types::{AccountId, Chain, ClusterArn, TaskArn, TaskId, Timestamp};
+use model::discovery::EndpointCertificate;
 use model::task::{Desired, Input, Phase, StopCause, Task};
-use model::{Instance, Seq, View};
+use model::{Instance, MapService, Seq, View};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Bytes;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -423,7 +424,15 @@ impl Session<'_> {
         let home = self.sessions.home_of_balancers(view);
         let ids = (self.instance.id, home);
         let tunneling = self.sessions.tunneling(view, self.instance.id).await;
-        let Some(news) = self.network.due(view, region, ids, &tunneling, &next) else {
+        let control = &self.sessions.control;
+        let open = |row: &MapService, shown: &EndpointCertificate| {
+            let opened = control.endpoint_key(view, row, shown);
+            let opened = opened.inspect_err(|error| {
+                warn!(endpoint = %row.id, error = %Chain(error), "a certificate's key cannot be opened");
+            });
+            opened.ok().map(|key| key.to_string())
+        };
+        let Some(news) = self.network.due(view, region, ids, &tunneling, &next, &open) else {
             return Ok(false);
         };
         let connect_hosts = &self.sessions.control.connect_hosts;

@@ -150,7 +150,8 @@ fn read(
         Controller::Ecs => {
             let scope = &ecs.control.scope(caller);
             let ids = ecs.control.ids.as_ref();
-            let it = connect::For { view, scope, cluster, service: id, ids, now };
+            let control = ecs.control.as_ref();
+            let it = connect::For { view, scope, cluster, service: id, control, ids, now };
             let workload = read_workload(ecs, view, caller, cluster, input)?;
             Some(workload.connected(it, input.service_connect_configuration.as_ref())?)
         }

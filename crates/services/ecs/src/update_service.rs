@@ -124,7 +124,8 @@ pub(crate) fn decide(
         Some(revision) => {
             let (scope, service) = (&before.scope, &before.key());
             let ids = ecs.control.ids.as_ref();
-            let it = connect::For { view, scope, cluster, service, ids, now };
+            let control = ecs.control.as_ref();
+            let it = connect::For { view, scope, cluster, service, control, ids, now };
             next_workload(ecs, it, caller, revision, input)?
         }
     };

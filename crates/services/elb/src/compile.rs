@@ -457,6 +457,7 @@ fn group(row: &ElbGroup, is_used: bool, targets: &[(&ElbTarget, Way)]) -> Target
             _ => None,
         },
         avoids_outliers: false,
+        identity: None,
         targets: targets.iter().map(|(row, way)| self::target(row, way.clone(), is_used)).collect(),
     }
 }
@@ -503,6 +504,7 @@ fn target(row: &ElbTarget, by: Way, is_used: bool) -> Target {
         address: IpAddr::V4(row.address),
         by,
         zone: row.zone.clone(),
+        shows_identity: false,
         registered_at: row.registered_at,
         state: match row.health {
             TargetHealth::Draining { until } => TargetState::Draining { until },

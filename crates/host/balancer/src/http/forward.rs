@@ -26,6 +26,7 @@ use crate::limits::{PATIENCE_PAUSE, TRIES_MAX};
 use crate::live::LiveGroup;
 use crate::pool::{self, ConnectError, Http1};
 use crate::target::{Lease, LiveTarget};
+use crate::tls::Meeting;
 
 /// The answer of a target, with what it holds.
 struct Answered {
@@ -303,13 +304,13 @@ async fn attempt(
     lease: &Lease,
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Option<Http1>), Missed> {
-    let tls =
-        (group.group.protocol == TargetProtocol::Https).then(|| &turn.client.shared.to_targets);
-    if group.group.version != ProtocolVersion::Http1 {
-        let tls = tls.map(|tls| &tls.h2);
+    let is_h2 = group.group.version != ProtocolVersion::Http1;
+    let Ok(tls) = meeting(turn, group, &lease.target, is_h2) else {
+        return Err(Missed::Unsent(Box::new(request), Failure::BadGateway));
+    };
+    if is_h2 {
         return attempt_h2(turn, lease, tls, request).await.map(|response| (response, None));
     }
-    let tls = tls.map(|tls| &tls.h1);
     let mut request = request;
     loop {
         let kept = kept(&lease.target).await;
@@ -339,6 +340,28 @@ async fn attempt(
     }
 }
 
+/// A target that has to show who it is, of a group that does not say who that is.
+struct Unknown;
+
+/// How a target is met: in the clear, or with TLS.
+fn meeting<'a>(
+    turn: &'a Turn<'_>,
+    group: &'a LiveGroup,
+    target: &LiveTarget,
+    is_h2: bool,
+) -> Result<Option<Meeting<'a>>, Unknown> {
+    if target.shows_identity {
+        let verifying = group.verifying.as_ref().ok_or(Unknown)?;
+        return Ok(Some(verifying.for_http(is_h2)));
+    }
+    if group.group.protocol != TargetProtocol::Https {
+        return Ok(None);
+    }
+    let to_targets = &turn.client.shared.to_targets;
+    let config = if is_h2 { &to_targets.h2 } else { &to_targets.h1 };
+    Ok(Some(Meeting { config, name: None }))
+}
+
 /// A connection from the pool that is ready.
 async fn kept(target: &Arc<LiveTarget>) -> Option<Http1> {
     while let Some(mut sender) = target.pool.take() {
@@ -352,7 +375,7 @@ async fn kept(target: &Arc<LiveTarget>) -> Option<Http1> {
 async fn attempt_h2(
     turn: &Turn<'_>,
     lease: &Lease,
-    tls: Option<&Arc<rustls::ClientConfig>>,
+    tls: Option<Meeting<'_>>,
     request: Request<RequestBody>,
 ) -> Result<Response<Incoming>, Missed> {
     let mut request = request;

@@ -1,5 +1,6 @@
 //! Whoever comes to a socket, from the first byte to what serves it.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tracing::debug;
 
 use super::open::{Bound, Stop};
 use super::places::Place;
+use crate::front;
 use crate::http::connection::{Client, Times, serve};
 use crate::limits::{EGRESS_WAIT_MAX, HANDSHAKE_WAIT_MAX};
 use crate::live::{LiveListener, Snapshot};
@@ -79,7 +81,7 @@ impl Place {
             Served::Listener(Door { listener: listener.clone(), is_local, egress: None })
         };
         match self {
-            Self::Interface(listener, ..) => door(listener, false),
+            Self::Interface(listener, ..) | Self::Ingress(listener, ..) => door(listener, false),
             Self::Local(listener, ..) => door(listener, true),
             Self::Endpoint(endpoint, ..) => Served::Endpoint(endpoint.clone()),
             Self::Egress(interface) => Served::Listener(Door {
@@ -196,6 +198,9 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
     match live.listener.protocol {
         ListenerProtocol::Http => {
             let is_h2 = live.listener.attributes.h2_prior_knowledge;
+            if !front::is_there(&shared, (&snapshot, &live), ends).await {
+                return;
+            }
             drop((snapshot, live));
             if !speaks(&shared, &stream, times.idle).await {
                 return;
@@ -205,6 +210,9 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
             Box::pin(serve(client, stream)).await;
         }
         ListenerProtocol::Https => {
+            if !front::is_there(&shared, (&snapshot, &live), ends).await {
+                return;
+            }
             let shaken = Box::pin(shaken(&live, stream)).await;
             drop((snapshot, live));
             let Some(stream) = shaken else { return };
@@ -212,11 +220,17 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
             Box::pin(serve(Client::new(shared, id, ends, Some(facts), times), stream)).await;
         }
         ListenerProtocol::Tcp | ListenerProtocol::TcpUdp => {
-            Box::pin(tcp::pass(&shared, (snapshot, live), stream, ends)).await;
+            Box::pin(tcp::pass(&shared, (snapshot, live), ready(Some(stream)), ends)).await;
+        }
+        // Whoever is refused by the one behind it is refused before anything was agreed.
+        ListenerProtocol::Tls if live.listener.attributes.front.is_some() => {
+            let by = Arc::clone(&live);
+            let opened = async move { shaken(&by, stream).await };
+            Box::pin(tcp::pass(&shared, (snapshot, live), opened, ends)).await;
         }
         ListenerProtocol::Tls => {
             let Some(stream) = Box::pin(shaken(&live, stream)).await else { return };
-            Box::pin(tcp::pass(&shared, (snapshot, live), stream, ends)).await;
+            Box::pin(tcp::pass(&shared, (snapshot, live), ready(Some(stream)), ends)).await;
         }
         // Nothing accepts for it.
         ListenerProtocol::Udp => {}

@@ -259,6 +259,7 @@ pub(super) fn target(address: SocketAddr) -> Target {
         address: address.ip(),
         by: None,
         zone: None,
+        shows_identity: false,
         registered_at: Timestamp(1),
         state: TargetState::Healthy,
     }
@@ -291,6 +292,7 @@ pub(super) fn group(targets: &[SocketAddr]) -> TargetGroup {
         healthy_percent_min: None,
         cross_zone: None,
         avoids_outliers: false,
+        identity: None,
         targets: targets.iter().map(|address| target(*address)).collect(),
     }
 }
