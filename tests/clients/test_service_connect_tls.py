@@ -119,3 +119,22 @@ def test_a_port_of_the_proxy_leaves_that_of_the_container_to_others(mesh, servic
     assert services.fetch(task) == "behind"
     if tls:
         assert certificate(region, services.address(task), 9443)[1] == "TLSv1.3"
+
+
+def test_requests_are_counted_by_who_asked_and_how_they_were_answered(mesh, services, region):
+    server = mesh.serve("counted", mesh.offer(discoveryName="shop", tls=TLS))
+    services.steady(server, 1)
+    client = mesh.client(LOAD)
+    services.steady(client, 1)
+    wait_for("requests", lambda: heard(mesh, client), 60)
+
+    def row():
+        shown = json.loads(region.run("connect", "--json").stdout)["endpoints"]
+        rows = [each for each in shown if each["namespace"] == mesh.namespace and each["client"]]
+        return rows and rows[0]["counted"]["requests"] >= 50 and rows[0]
+    found = wait_for("figures", row, 30)
+    assert (found["discoveryName"], found["service"]) == ("shop", f"{services.name}/{server}")
+    assert found["client"] == f"{services.name}/{client}"
+    counted = found["counted"]
+    assert counted["answers"][0] == sum(counted["answers"]) and counted["connections"] >= 50
+    assert mesh.namespace in region.run("connect").stdout

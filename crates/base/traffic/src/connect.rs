@@ -9,6 +9,8 @@ use std::net::Ipv4Addr;
 use longshore_types::{AccountId, TaskId, Timestamp, VpcId};
 use serde::{Deserialize, Serialize};
 
+use crate::figures::Counted;
+
 /// The addresses that names of Service Connect mean: in each task its own, which lead to the host's proxy.
 pub const CONNECT_RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(127, 255, 0, 0), 16);
 /// Where in a task's network its host's proxy takes what goes to [`CONNECT_RANGE`].
@@ -32,6 +34,9 @@ pub struct ConnectClient {
     pub account: AccountId,
     /// `ns-…`
     pub namespace: String,
+    /// `cluster/service`, whose task it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     pub address: Ipv4Addr,
     /// The VPC that it is in, if that has addresses of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -272,6 +277,23 @@ pub struct ConnectReport {
     pub in_flight: BTreeMap<TaskId, u32>,
     /// Tasks of the host in whose networks the proxy takes what goes to endpoints.
     pub ready: BTreeSet<TaskId>,
+    /// What was counted since then.
+    pub counting_since: Timestamp,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<ConnectFigures>,
+}
+
+/// What a host's proxy counted of an endpoint: of what a service asked there, or of what came in to tasks of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectFigures {
+    pub account: AccountId,
+    /// `cluster/service`; none of what came in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// `srv-…`
+    pub endpoint: String,
+    pub counted: Counted,
 }
 
 #[cfg(test)]
@@ -299,6 +321,7 @@ mod tests {
             task: task(*number),
             account: "000000000000".parse().unwrap(),
             namespace: "ns-1".to_owned(),
+            service: None,
             address: Ipv4Addr::new(172, 31, 0, *number),
             vpc: None,
         };

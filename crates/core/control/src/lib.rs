@@ -14,6 +14,7 @@ mod authorize;
 pub mod certificates;
 pub mod config;
 mod connect;
+pub mod connect_figures;
 mod decide;
 pub mod denied;
 mod documents;

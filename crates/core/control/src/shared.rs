@@ -11,6 +11,7 @@ use trust::Authority;
 use crate::access::{Access, Keys};
 use crate::config::Config;
 use crate::connect::ConnectHosts;
+use crate::connect_figures::ConnectFigures;
 use crate::iam::Standings;
 use crate::keyring::RootKeys;
 use crate::layers::LayerDirectory;
@@ -34,6 +35,8 @@ pub struct Control {
     pub ids: Arc<dyn IdSource>,
     pub access: Access,
     pub connect_hosts: ConnectHosts,
+    /// What their proxies counted.
+    pub connect_figures: ConnectFigures,
     /// Which hosts have which layers of images.
     pub layers: LayerDirectory,
     /// Opened when it first signs, and by one at a time: of two that make it at once, one's key would be beside the
@@ -61,6 +64,7 @@ impl Control {
             ids,
             access,
             connect_hosts,
+            connect_figures: ConnectFigures::default(),
             layers,
             own_authority: Mutex::default(),
             standings: Standings::default(),

@@ -144,6 +144,9 @@ pub struct BalancerAttributes {
     pub patience_ms: u32,
     /// How long a request may take until the last byte of its answer; 0: as long as it takes.
     pub request_timeout_s: u32,
+    /// The name under which its requests and connections are counted; none: they are not. Several may have the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub figures: Option<String>,
 }
 
 impl Default for BalancerAttributes {
@@ -164,6 +167,7 @@ impl Default for BalancerAttributes {
             connection_logs: None,
             patience_ms: 0,
             request_timeout_s: 0,
+            figures: None,
         }
     }
 }

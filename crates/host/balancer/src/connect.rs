@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use longshore_types::{Timestamp, VpcId};
+use longshore_types::{AccountId, Timestamp, VpcId};
 use routing::{
     Action, Alpn, Balancer, BalancerAttributes, BalancerId, Certificate, CertificateId, CheckPort,
     CheckProtocol, Front, GroupId, HealthCheck, Interface, InterfaceRef, Kind, Listener,
@@ -18,9 +18,10 @@ use routing::{
     TargetProtocol, TargetState, TlsSettings, Transforms, WeightedGroup, egress_listener,
 };
 use traffic::connect::{
-    ConnectClient, ConnectEndpoint, ConnectInstance, ConnectProtocol, ConnectReport, ConnectServer,
-    ConnectTable,
+    ConnectClient, ConnectEndpoint, ConnectFigures, ConnectInstance, ConnectProtocol,
+    ConnectReport, ConnectServer, ConnectTable,
 };
+use traffic::figures::Counted;
 
 use crate::limits::{CONNECT_PATIENCE_MS, FOREVER_S};
 
@@ -53,6 +54,22 @@ pub fn table(connect: &ConnectTable) -> Table {
     table
 }
 
+/// The name under which is counted what a service asks at an endpoint, or what comes in to those who serve there.
+fn counted_as(account: AccountId, client: Option<&str>, endpoint: &str) -> String {
+    format!("{account}|{}|{endpoint}", client.unwrap_or_default())
+}
+
+fn figures((name, counted): (&String, &Counted)) -> Option<ConnectFigures> {
+    let mut parts = name.split('|');
+    let (account, client, endpoint) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(ConnectFigures {
+        account: account.parse().ok()?,
+        client: Some(client.to_owned()).filter(|client| !client.is_empty()),
+        endpoint: endpoint.to_owned(),
+        counted: counted.clone(),
+    })
+}
+
 /// What a proxy's report says of those that serve.
 pub fn report(report: &Report) -> ConnectReport {
     let mut told = ConnectReport { version: report.version, ..ConnectReport::default() };
@@ -61,6 +78,8 @@ pub fn report(report: &Report) -> ConnectReport {
             *told.in_flight.entry(task).or_default() += target.in_flight;
         }
     }
+    told.counting_since = report.counting_since;
+    told.figures = report.figures.iter().filter_map(figures).collect();
     told.ready = report.egress.iter().filter_map(|it| it.eni.parse().ok()).collect();
     told
 }
@@ -148,6 +167,10 @@ fn balancer(
             describes_client: false,
             patience_ms: CONNECT_PATIENCE_MS,
             request_timeout_s: endpoint.request_s,
+            figures: client
+                .service
+                .as_ref()
+                .map(|service| counted_as(client.account, Some(service), id)),
             ..BalancerAttributes::default()
         },
         // Endpoints have no cookies.
@@ -216,6 +239,7 @@ fn balancer_before(server: &ConnectServer, group: &GroupId) -> Balancer {
             describes_client: false,
             // Connections are another task's to take if this one takes none; requests on one that is open are its own.
             patience_ms: if is_tcp { 0 } else { CONNECT_PATIENCE_MS },
+            figures: Some(counted_as(server.account, None, &server.endpoint)),
             ..BalancerAttributes::default()
         },
         cookie_key: None,
@@ -350,6 +374,7 @@ mod tests {
             task: task(number),
             account: "000000000000".parse().unwrap(),
             namespace: namespace.to_owned(),
+            service: Some("default/web".to_owned()),
             address: Ipv4Addr::new(172, 31, 0, number),
             vpc: vpc.map(|id| id.parse().unwrap()),
         }

@@ -13,6 +13,7 @@
 mod checks;
 pub mod connect;
 mod feed;
+mod figures;
 mod front;
 mod handover;
 mod http;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use longshore_types::{Clock, Timestamp};
+use longshore_types::Timestamp;
 use routing::choose;
 use routing::{
     Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, Listener, ListenerId,
@@ -16,7 +16,9 @@ use routing::{
 use tokio::sync::Notify;
 use tracing::warn;
 
+use crate::figures::Figures;
 use crate::http::CookieKey;
+use crate::shared::Shared;
 use crate::sockets::Sockets;
 use crate::target::{Lease, LiveTarget};
 use crate::tls::{self, Verifying};
@@ -42,6 +44,8 @@ pub(crate) struct LiveListener {
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// None: the process's own.
     pub(crate) cookie_key: Option<CookieKey>,
+    /// Where its requests are counted, if they are.
+    pub(crate) figures: Option<Arc<Figures>>,
     /// What `tls` was made of.
     pub(crate) certificates: BTreeMap<CertificateId, Certificate>,
 }
@@ -59,14 +63,9 @@ pub(crate) struct LiveGroup {
 
 impl Snapshot {
     /// What a table is served as, after `before`. Targets are as they were until [`Snapshot::settle`].
-    pub(crate) fn new(
-        table: &Table,
-        before: &Self,
-        clock: &dyn Clock,
-        changed: &Arc<Notify>,
-        sockets: &Sockets,
-    ) -> Self {
-        let now = clock.now();
+    pub(crate) fn new(table: &Table, before: &Self, shared: &Shared) -> Self {
+        let Shared { changed, sockets, .. } = shared;
+        let now = shared.clock.now();
         let groups: BTreeMap<_, _> = table
             .groups
             .values()
@@ -79,7 +78,9 @@ impl Snapshot {
         for balancer in table.balancers.values() {
             for listener in &balancer.listeners {
                 let old = before.listeners.get(&listener.id);
-                let live = LiveListener::new(balancer, listener, table, old.map(Arc::as_ref));
+                let mut live = LiveListener::new(balancer, listener, table, old.map(Arc::as_ref));
+                let counted_as = balancer.attributes.figures.as_deref();
+                live.figures = counted_as.and_then(|name| shared.figures.named(name));
                 listeners.insert(listener.id.clone(), Arc::new(live));
             }
         }
@@ -184,7 +185,8 @@ impl LiveListener {
         let certificates = tls::certificates(listener, table);
         let cookie_key = CookieKey::of(balancer);
         let balancer = Balancer { listeners: Vec::new(), ..balancer.clone() };
-        Self { balancer, listener: listener.clone(), rules, tls, cookie_key, certificates }
+        let (listener, figures) = (listener.clone(), None);
+        Self { balancer, listener, rules, tls, cookie_key, certificates, figures }
     }
 }
 

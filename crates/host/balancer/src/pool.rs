@@ -93,6 +93,16 @@ pub(crate) enum ConnectError {
     Http(#[source] hyper::Error),
 }
 
+impl ConnectError {
+    /// Whether the target was there, and no TLS was agreed with it.
+    pub(crate) fn is_of_tls(&self) -> bool {
+        match self {
+            Self::Tls(_) | Self::TlsTimedOut => true,
+            Self::Refused(_) | Self::TimedOut | Self::Http(_) => false,
+        }
+    }
+}
+
 pub(crate) async fn tcp(target: &LiveTarget) -> Result<TcpStream, ConnectError> {
     let stream = timeout(CONNECT_WAIT_MAX, target.connect(target.address)).await;
     let stream = stream.map_err(|_| ConnectError::TimedOut)?.map_err(ConnectError::Refused)?;

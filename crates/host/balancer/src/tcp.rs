@@ -110,7 +110,7 @@ async fn reach(
     local: SocketAddr,
 ) -> Option<(Arc<LiveGroup>, Lease, ToTarget)> {
     let group = Arc::clone(group_for(snapshot, live, peer, local)?);
-    if let Some((lease, stream)) = connect(shared, &group, peer, local).await {
+    if let Some((lease, stream)) = connect(shared, (live, &group), peer, local).await {
         return Some((group, lease, stream));
     }
     let patience = Duration::from_millis(u64::from(live.balancer.attributes.patience_ms));
@@ -127,7 +127,7 @@ async fn reach(
         version = newer.version;
         let live = newer.listeners.get(&live.listener.id)?;
         let group = Arc::clone(group_for(&newer, live, peer, local)?);
-        if let Some((lease, stream)) = connect(shared, &group, peer, local).await {
+        if let Some((lease, stream)) = connect(shared, (live, &group), peer, local).await {
             return Some((group, lease, stream));
         }
     }
@@ -136,7 +136,7 @@ async fn reach(
 /// A connection to a target of a group, and the hold on it.
 async fn connect(
     shared: &Shared,
-    group: &LiveGroup,
+    (live, group): (&LiveListener, &LiveGroup),
     peer: SocketAddr,
     local: SocketAddr,
 ) -> Option<(Lease, ToTarget)> {
@@ -149,6 +149,9 @@ async fn connect(
             Ok(stream) => return Some((lease, stream)),
             Err(error) => {
                 debug!(target = %lease.target.address, %error, "target was left for another");
+                if let (true, Some(figures)) = (error.is_of_tls(), &live.figures) {
+                    figures.target_tls_failed();
+                }
                 lease.target.suspect(now);
                 tried.push(Arc::clone(&lease.target));
             }

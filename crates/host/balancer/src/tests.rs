@@ -4,6 +4,7 @@ mod bad_targets;
 mod connect;
 mod doors;
 mod draining;
+mod figures;
 mod handover;
 mod identity;
 mod interfaces;

@@ -200,6 +200,7 @@ mod tests {
             task: format!("{number:032x}").parse().unwrap(),
             account: "000000000000".parse().unwrap(),
             namespace: namespace.to_owned(),
+            service: None,
             address: Ipv4Addr::new(172, 31, 0, number),
             vpc: vpc.map(|id| id.parse().unwrap()),
         }

@@ -106,6 +106,7 @@ fn client(view: &View, task: &Task) -> Option<ConnectClient> {
         task: task.id,
         account: task.scope.account,
         namespace: connect.namespace.to_string(),
+        service: task.service.as_ref().map(|of| format!("{}/{}", task.cluster, of.name)),
         address: interface.address,
         vpc: interface.own_vpc.clone(),
     })

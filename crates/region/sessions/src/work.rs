@@ -567,9 +567,17 @@ impl Session<'_> {
             Ok(FromAgent::StopVerification(StopVerification { message_id, stop_candidates })) => {
                 self.verify_stops(socket, message_id, stop_candidates).await?;
             }
-            Ok(FromAgent::Connect(ConnectReport { version, in_flight, ready: _ })) => {
-                let connect_hosts = &self.sessions.control.connect_hosts;
-                connect_hosts.heard(self.instance.id, Seq(version), in_flight);
+            Ok(FromAgent::Connect(report)) => {
+                let ConnectReport { version, in_flight, ready: _, counting_since, figures } = report;
+                let control = &self.sessions.control;
+                control.connect_hosts.heard(self.instance.id, Seq(version), in_flight);
+                // A host speaks for the tasks that are on it, and for no other account.
+                let view = control.store.latest();
+                let figures = figures
+                    .into_iter()
+                    .filter(|it| is_on(&view, self.instance, it.account))
+                    .collect();
+                control.connect_figures.heard(self.instance.id, counting_since, figures);
             }
             Ok(FromAgent::Layers(report)) => self.hear_of_layers(socket, report).await?,
             Ok(FromAgent::Other { kind }) => debug!(%kind, "message passed over"),
@@ -631,6 +639,12 @@ impl Session<'_> {
         };
         self.send(socket, &ToAgent::StopVerificationAck(answer)).await
     }
+}
+
+/// Whether an instance may say something of an account's.
+fn is_on(view: &View, instance: &Instance, account: AccountId) -> bool {
+    instance.scope.account == account
+        || view.tasks_on_instance(instance.id).any(|task| task.scope.account == account)
 }
 
 /// What a task had before and is given anew. Who may not have it any more keeps the last until they end.

@@ -262,6 +262,9 @@ async fn ask(
             Ok((response, sender)) => {
                 let code = response.status();
                 target.note(code.is_server_error());
+                if let Some(figures) = &turn.live.figures {
+                    figures.answered(code.as_u16(), turn.begun.elapsed());
+                }
                 if let Some(entry) = &mut turn.entry {
                     entry.answered(code.as_u16());
                 }
@@ -319,7 +322,7 @@ async fn attempt(
             Some(sender) => sender,
             None => match pool::http1(lease, tls).await {
                 Ok(sender) => sender,
-                Err(error) => return Err(unconnected(request, &error)),
+                Err(error) => return Err(unconnected(turn, request, &error)),
             },
         };
         let spare = if is_kept { repeatable(&request) } else { None };
@@ -389,7 +392,7 @@ async fn attempt_h2(
                     lease.target.pool.share(sender.clone());
                     sender
                 }
-                Err(error) => return Err(unconnected(request, &error)),
+                Err(error) => return Err(unconnected(turn, request, &error)),
             },
         };
         match turn.exchange.within(idle(turn), sender.try_send_request(request)).await {
@@ -404,7 +407,10 @@ async fn attempt_h2(
     }
 }
 
-fn unconnected(request: Request<RequestBody>, error: &ConnectError) -> Missed {
+fn unconnected(turn: &Turn<'_>, request: Request<RequestBody>, error: &ConnectError) -> Missed {
+    if let (true, Some(figures)) = (error.is_of_tls(), &turn.live.figures) {
+        figures.target_tls_failed();
+    }
     let why = match error {
         ConnectError::Refused(_) | ConnectError::Tls(_) | ConnectError::Http(_) => {
             Failure::BadGateway

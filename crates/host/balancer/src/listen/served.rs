@@ -16,6 +16,7 @@ use tracing::debug;
 
 use super::open::{Bound, Stop};
 use super::places::Place;
+use crate::figures::Metered;
 use crate::front;
 use crate::http::connection::{Client, Times, serve};
 use crate::limits::{EGRESS_WAIT_MAX, HANDSHAKE_WAIT_MAX};
@@ -194,6 +195,7 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
         return;
     }
     let times = times(&live);
+    let figures = live.figures.clone();
     // What serves is large, and made once the client says something; a table that is replaced is not kept for it.
     match live.listener.protocol {
         ListenerProtocol::Http => {
@@ -207,7 +209,7 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
             }
             let mut client = Client::new(shared, id, ends, None, times);
             client.is_h2 = is_h2;
-            Box::pin(serve(client, stream)).await;
+            Box::pin(serve(client, Metered::new(stream, figures))).await;
         }
         ListenerProtocol::Https => {
             if !front::is_there(&shared, (&snapshot, &live), ends).await {
@@ -217,20 +219,24 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
             drop((snapshot, live));
             let Some(stream) = shaken else { return };
             let facts = TlsFacts::of(stream.get_ref().1);
-            Box::pin(serve(Client::new(shared, id, ends, Some(facts), times), stream)).await;
+            let client = Client::new(shared, id, ends, Some(facts), times);
+            Box::pin(serve(client, Metered::new(stream, figures))).await;
         }
         ListenerProtocol::Tcp | ListenerProtocol::TcpUdp => {
-            Box::pin(tcp::pass(&shared, (snapshot, live), ready(Some(stream)), ends)).await;
+            let opened = ready(Some(Metered::new(stream, figures)));
+            Box::pin(tcp::pass(&shared, (snapshot, live), opened, ends)).await;
         }
         // Whoever is refused by the one behind it is refused before anything was agreed.
         ListenerProtocol::Tls if live.listener.attributes.front.is_some() => {
             let by = Arc::clone(&live);
-            let opened = async move { shaken(&by, stream).await };
+            let opened =
+                async move { Some(Metered::new(shaken(&by, stream).await?, figures)) };
             Box::pin(tcp::pass(&shared, (snapshot, live), opened, ends)).await;
         }
         ListenerProtocol::Tls => {
             let Some(stream) = Box::pin(shaken(&live, stream)).await else { return };
-            Box::pin(tcp::pass(&shared, (snapshot, live), ready(Some(stream)), ends)).await;
+            let opened = ready(Some(Metered::new(stream, figures)));
+            Box::pin(tcp::pass(&shared, (snapshot, live), opened, ends)).await;
         }
         // Nothing accepts for it.
         ListenerProtocol::Udp => {}
@@ -260,7 +266,11 @@ async fn shaken(
 ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
     let config = live.tls.clone()?;
     let shaken = TlsAcceptor::from(config).accept(stream);
-    timeout(HANDSHAKE_WAIT_MAX, shaken).await.ok()?.ok()
+    let shaken = timeout(HANDSHAKE_WAIT_MAX, shaken).await.ok().and_then(Result::ok);
+    if let (None, Some(figures)) = (&shaken, &live.figures) {
+        figures.client_tls_failed();
+    }
+    shaken
 }
 
 fn times(live: &LiveListener) -> Times {

@@ -36,6 +36,7 @@ fn client(number: u8, namespace: &str) -> ConnectClient {
         task: TASKS[usize::from(number - 1)].parse().unwrap(),
         account: "000000000000".parse().unwrap(),
         namespace: namespace.to_owned(),
+        service: None,
         address: Ipv4Addr::new(172, 31, 0, 10 + number),
         vpc: None,
     }
