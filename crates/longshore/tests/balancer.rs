@@ -113,13 +113,14 @@ fn table(target: SocketAddr) -> Table {
             address: target.ip(),
             by: None,
             zone: None,
+            part: 0,
             shows_identity: false,
             registered_at: Timestamp(1),
             state: TargetState::Healthy,
         }],
     };
     let action = Action::Forward {
-        groups: vec![WeightedGroup { group: group.id.clone(), weight: 1 }],
+        groups: vec![WeightedGroup { group: group.id.clone(), weight: 1, part: None }],
         sticky_s: None,
     };
     let rule = Rule {

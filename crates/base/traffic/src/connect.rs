@@ -61,10 +61,51 @@ pub struct ConnectEndpoint {
     pub idle_s: u32,
     /// How long a request may take; 0: as long as it takes.
     pub request_s: u32,
+    /// How requests are parted between those that serve; none: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<ConnectSplit>,
     /// What those that are met with TLS have to show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<ConnectIdentity>,
     pub instances: Vec<ConnectInstance>,
+}
+
+/// How requests go to those of one deployment and of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectSplit {
+    /// Of all requests those that go to green, in thousandths.
+    pub green: u16,
+    /// Requests that go to green whatever its share is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestHeader>,
+}
+
+/// The header that tells a test from other requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TestHeader {
+    pub name: String,
+    /// The very value; none: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// To which part of those that serve a task belongs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ConnectPart {
+    #[default]
+    Production,
+    Green,
+    /// What it holds goes on, and nothing new is led to it.
+    Off,
+}
+
+impl ConnectPart {
+    fn is_production(&self) -> bool {
+        *self == Self::Production
+    }
 }
 
 /// Who serves at an endpoint, as its certificate says.
@@ -87,6 +128,8 @@ pub struct ConnectInstance {
     /// Of its container, where its host's proxy takes what comes to `port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_port: Option<u16>,
+    #[serde(default, skip_serializing_if = "ConnectPart::is_production")]
+    pub part: ConnectPart,
     /// It is met with TLS, and shows the endpoint's identity.
     #[serde(default, skip_serializing_if = "is_not")]
     pub has_tls: bool,
@@ -314,6 +357,7 @@ mod tests {
             protocol: ConnectProtocol::Http,
             idle_s: 300,
             request_s: 15,
+            split: None,
             identity: None,
             instances: vec![],
         };
@@ -342,6 +386,7 @@ mod tests {
             address: Ipv4Addr::new(172, 31, 0, number),
             port: 80,
             container_port: None,
+            part: ConnectPart::Production,
             has_tls: false,
             vpc: None,
             since: Timestamp(1),

@@ -115,7 +115,10 @@ mod tests {
         all.add(&of(100, 98));
         all.add(&of(6_400, 2));
         assert_eq!((all.requests, all.answered(), all.answers), (100, 100, [100, 0, 0, 2]));
-        assert_eq!([50, 98, 99].map(|it| all.percentile_us(it)), [Some(100), Some(100), Some(6_400)]);
+        assert_eq!(
+            [50, 98, 99].map(|it| all.percentile_us(it)),
+            [Some(100), Some(100), Some(6_400)]
+        );
         let text = serde_json::to_string(&all).unwrap();
         assert_eq!(serde_json::from_str::<Counted>(&text).unwrap(), all);
     }

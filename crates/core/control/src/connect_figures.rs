@@ -139,10 +139,7 @@ fn key(it: &EndpointFigures) -> (&str, &str, Option<&str>) {
 }
 
 /// Dimensions of what a service's endpoint is, by itself and with the service.
-fn dimensions(
-    of: (&'static str, &str),
-    service: &str,
-) -> [Vec<(&'static str, String)>; 2] {
+fn dimensions(of: (&'static str, &str), service: &str) -> [Vec<(&'static str, String)>; 2] {
     let (cluster, name) = service.split_once('/').unwrap_or_default();
     let alone = vec![(of.0, of.1.to_owned())];
     let of_service = [
@@ -161,10 +158,8 @@ pub fn metrics(all: &[EndpointFigures]) -> Vec<Metric> {
         // What came in by the server's proxy was counted by the client's already, but for what clients did not agree on.
         let mut incoming = it.counted.clone();
         if it.client.is_none() {
-            incoming = Counted {
-                client_tls_errors: it.counted.client_tls_errors,
-                ..Counted::default()
-            };
+            incoming =
+                Counted { client_tls_errors: it.counted.client_tls_errors, ..Counted::default() };
         }
         for dimensions in dimensions(("DiscoveryName", endpoint), &it.service) {
             sums.entry(("in", dimensions)).or_default().add(&incoming);

@@ -34,7 +34,7 @@ use crate::view::Index;
 
 pub use connect::{
     ConnectEndpoint, ConnectOffer, ConnectProtocol, EGRESS_PORT, OfferTls, ServiceConnect,
-    VIP_NUMBER_MAX,
+    TEST_HEADER, TestHeader, VIP_NUMBER_MAX,
 };
 pub use deployment::{
     Deployment, DeploymentKey, Rank, Rollback, RollbackCause, Shortage, SourceRevision, WaitReason,

@@ -75,6 +75,10 @@ fn is_not(it: &bool) -> bool {
     !it
 }
 
+fn is_first(part: &u8) -> bool {
+    *part == 0
+}
+
 fn one() -> u32 {
     1
 }
@@ -131,6 +135,9 @@ pub struct Target {
     pub by: Option<InterfaceRef>,
     #[serde(default)]
     pub zone: Option<String>,
+    /// Which part of the group's targets it is of: see [`crate::WeightedGroup`].
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub part: u8,
     /// It is met with TLS 1.3, whatever the group's protocol, and has to show the group's identity.
     #[serde(default, skip_serializing_if = "is_not")]
     pub shows_identity: bool,

@@ -227,6 +227,7 @@ fn weighted(weights: &[u32]) -> Vec<WeightedGroup> {
     let one = |(at, weight): (usize, &u32)| WeightedGroup {
         group: GroupId(at.to_string()),
         weight: *weight,
+        part: None,
     };
     weights.iter().enumerate().map(one).collect()
 }

@@ -12,14 +12,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use longshore_types::{AccountId, Timestamp, VpcId};
 use routing::{
     Action, Alpn, Balancer, BalancerAttributes, BalancerId, Certificate, CertificateId, CheckPort,
-    CheckProtocol, Front, GroupId, HealthCheck, Interface, InterfaceRef, Kind, Listener,
-    ListenerAttributes, ListenerId, ListenerProtocol, Matcher, ProtocolVersion, Report, Rule,
-    RuleId, Scheme, Stickiness, Table, Target, TargetGroup, TargetIdentity, TargetKey,
+    CheckProtocol, Condition, Front, GroupId, HealthCheck, Interface, InterfaceRef, Kind, Listener,
+    ListenerAttributes, ListenerId, ListenerProtocol, Matcher, Pattern, ProtocolVersion, Report,
+    Rule, RuleId, Scheme, Stickiness, Table, Target, TargetGroup, TargetIdentity, TargetKey,
     TargetProtocol, TargetState, TlsSettings, Transforms, WeightedGroup, egress_listener,
 };
 use traffic::connect::{
-    ConnectClient, ConnectEndpoint, ConnectFigures, ConnectInstance, ConnectProtocol,
-    ConnectReport, ConnectServer, ConnectTable,
+    ConnectClient, ConnectEndpoint, ConnectFigures, ConnectInstance, ConnectPart, ConnectProtocol,
+    ConnectReport, ConnectServer, ConnectSplit, ConnectTable,
 };
 use traffic::figures::Counted;
 
@@ -138,13 +138,17 @@ fn balancer(
     let going_to = SocketAddr::new(IpAddr::V4(address), endpoint.port);
     let is_tcp = endpoint.protocol == ConnectProtocol::Tcp;
     let idle_s = if endpoint.idle_s == 0 { FOREVER_S } else { endpoint.idle_s };
-    let rule = forward_all(RuleId(format!("{}/{id}", client.task)), group);
+    let id_of = |which: &str| RuleId(format!("{}/{id}{which}", client.task));
+    let rules = match &endpoint.split {
+        None => vec![forward_all(id_of(""), group)],
+        Some(split) => parted((id_of(""), id_of("/test")), group, split, is_tcp),
+    };
     let listener = Listener {
         id: egress_listener(&interface(client), going_to),
         port: endpoint.port,
         protocol: if is_tcp { ListenerProtocol::Tcp } else { ListenerProtocol::Http },
         tls: None,
-        rules: vec![rule],
+        rules,
         attributes: ListenerAttributes {
             tcp_idle_timeout_s: idle_s,
             h2_prior_knowledge: is_h2(endpoint.protocol),
@@ -177,6 +181,51 @@ fn balancer(
         cookie_key: None,
         listeners: vec![listener],
     }
+}
+
+/// The number of a part of an endpoint's group.
+fn part_of(part: ConnectPart) -> u8 {
+    match part {
+        ConnectPart::Production => 0,
+        ConnectPart::Green => 1,
+        ConnectPart::Off => 2,
+    }
+}
+
+/// Production's requests by weights, and tests to green. Of bytes nobody knows what is a test.
+fn parted(
+    (id, test_id): (RuleId, RuleId),
+    group: &GroupId,
+    split: &ConnectSplit,
+    is_tcp: bool,
+) -> Vec<Rule> {
+    const ALL: u16 = 1_000;
+    let green = split.green.min(ALL);
+    let weighted = |part: ConnectPart, weight: u16| WeightedGroup {
+        group: group.clone(),
+        weight: u32::from(weight),
+        part: Some(part_of(part)),
+    };
+    let forward = |groups| Action::Forward { groups, sticky_s: None };
+    let production =
+        vec![weighted(ConnectPart::Production, ALL - green), weighted(ConnectPart::Green, green)];
+    let mut rules = vec![Rule { action: forward(production), ..forward_all(id, group) }];
+    if let Some(test) = split.test.as_ref().filter(|_| !is_tcp) {
+        let value = match &test.value {
+            Some(value) => Pattern::Exact(value.clone()),
+            None => Pattern::Wildcard("*".to_owned()),
+        };
+        rules.push(Rule {
+            priority: Some(1),
+            conditions: vec![Condition::HttpHeader {
+                name: test.name.clone(),
+                values: vec![value],
+            }],
+            action: forward(vec![weighted(ConnectPart::Green, 1)]),
+            ..forward_all(test_id, group)
+        });
+    }
+    rules
 }
 
 /// The policy of listeners that take nothing before TLS 1.3.
@@ -258,6 +307,7 @@ fn group_behind(server: &ConnectServer) -> TargetGroup {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         by: Some(by),
         zone: None,
+        part: 0,
         shows_identity: false,
         registered_at: Timestamp(0),
         // Whether it is led anything is for the clients' proxies to know.
@@ -274,7 +324,7 @@ fn forward_all(id: RuleId, group: &GroupId) -> Rule {
         conditions: vec![],
         transforms: Transforms::default(),
         action: Action::Forward {
-            groups: vec![WeightedGroup { group: group.clone(), weight: 1 }],
+            groups: vec![WeightedGroup { group: group.clone(), weight: 1, part: None }],
             sticky_s: None,
         },
     }
@@ -349,6 +399,7 @@ fn target(client: &ConnectClient, instance: &ConnectInstance) -> Target {
         address: IpAddr::V4(address),
         by: Some(interface(client)),
         zone: None,
+        part: part_of(instance.part),
         shows_identity: instance.has_tls && !is_itself,
         registered_at: instance.since,
         state: match instance.drains_until {
@@ -361,7 +412,7 @@ fn target(client: &ConnectClient, instance: &ConnectInstance) -> Target {
 #[cfg(test)]
 mod tests {
     use longshore_types::TaskId;
-    use traffic::connect::{ConnectCertificate, ConnectIdentity, HostConnect};
+    use traffic::connect::{ConnectCertificate, ConnectIdentity, HostConnect, TestHeader};
 
     use super::*;
 
@@ -386,6 +437,7 @@ mod tests {
             address: Ipv4Addr::new(172, 31, 0, *number),
             port: 8080,
             container_port: None,
+            part: ConnectPart::Production,
             has_tls: false,
             vpc: vpc.map(|id| id.parse().unwrap()),
             since: Timestamp(1),
@@ -400,6 +452,7 @@ mod tests {
             protocol: ConnectProtocol::Http,
             idle_s: 0,
             request_s: 15,
+            split: None,
             identity: None,
             instances: servers.iter().map(instance).collect(),
         }
@@ -430,6 +483,34 @@ mod tests {
         let [own, other, leaving] = ["127.0.0.1", "172.31.0.5", "172.31.0.9"].map(str::to_owned);
         assert_eq!(found, [(own, healthy), (other, healthy), (leaving, drains)]);
         assert!(targets.iter().all(|it| it.by.as_ref().unwrap().eni == task(1).to_string()));
+    }
+
+    #[test]
+    fn production_is_parted_by_shares_and_tests_go_to_green() {
+        let mut endpoint = endpoint("ns-1", 1, &[(5, None), (6, None), (7, None)]);
+        let test = Some(TestHeader { name: "x-test".to_owned(), value: Some("Yes".to_owned()) });
+        endpoint.split = Some(ConnectSplit { green: 250, test });
+        let parts = [ConnectPart::Production, ConnectPart::Green, ConnectPart::Off];
+        for (instance, part) in endpoint.instances.iter_mut().zip(parts) {
+            instance.part = part;
+        }
+        let mut plain = endpoint.clone();
+        (plain.protocol, plain.id, plain.port) = (ConnectProtocol::Tcp, "srv-tcp".to_owned(), 81);
+        let table = table_of(vec![client(1, "ns-1", None)], vec![endpoint, plain]);
+        let group = &table.groups[&GroupId(format!("connect/{}/srv-ns-1-1", task(1)))];
+        assert_eq!(group.targets.iter().map(|it| it.part).collect::<Vec<_>>(), [0, 1, 2]);
+        for balancer in table.balancers.values() {
+            let listener = &balancer.listeners[0];
+            let is_tcp = listener.protocol == ListenerProtocol::Tcp;
+            assert_eq!(listener.rules.len(), if is_tcp { 1 } else { 2 });
+            let rules = routing::Rules::new(listener);
+            assert!(rules.faults.is_empty());
+            let Action::Forward { groups, .. } = &rules.default_rule().unwrap().rule.action else {
+                panic!("it forwards");
+            };
+            let weights = groups.iter().map(|it| (it.part, it.weight));
+            assert_eq!(weights.collect::<Vec<_>>(), [(Some(0), 750), (Some(1), 250)]);
+        }
     }
 
     #[test]

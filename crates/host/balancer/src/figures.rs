@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use traffic::figures::{Counted, TIME_BUCKETS, bucket_of};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use traffic::figures::{Counted, TIME_BUCKETS, bucket_of};
 
 use crate::limits::FIGURES_MAX;
 
@@ -62,7 +62,9 @@ impl Figures {
 
     /// A target answered, so long after the request came.
     pub(crate) fn answered(&self, status: u16, after: Duration) {
-        if let Some(count) = usize::from(status / 100).checked_sub(2).and_then(|at| self.answers.get(at)) {
+        if let Some(count) =
+            usize::from(status / 100).checked_sub(2).and_then(|at| self.answers.get(at))
+        {
             count.fetch_add(1, Relaxed);
         }
         let us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);

@@ -20,9 +20,9 @@ pub(crate) async fn is_there(
     if live.listener.attributes.front.is_none() {
         return true;
     }
-    let Some(group) = tcp::group_for(snapshot, live, peer, local) else { return false };
+    let Some((group, part)) = tcp::group_for(snapshot, live, peer, local) else { return false };
     let now = shared.clock.now();
-    let Some(lease) = group.choose(&[], shared.seed(), now) else { return false };
+    let Some(lease) = group.choose(part, &[], shared.seed(), now) else { return false };
     let kept = &lease.target.pool;
     if group.group.version != ProtocolVersion::Http1 {
         if kept.shared().is_some() {

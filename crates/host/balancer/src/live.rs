@@ -56,6 +56,8 @@ pub(crate) struct LiveGroup {
     /// Without its targets.
     pub(crate) group: TargetGroup,
     pub(crate) targets: Vec<(Arc<LiveTarget>, TargetState)>,
+    /// Of which part each of them is.
+    parts: Vec<u8>,
     turn: Arc<AtomicU64>,
     /// How targets are met that show the group's identity; none: it has none, or one that nobody can have.
     pub(crate) verifying: Option<Verifying>,
@@ -227,6 +229,7 @@ impl LiveGroup {
         };
         Self {
             verifying,
+            parts: group.targets.iter().map(|target| target.part).collect(),
             targets: group.targets.iter().map(live).collect(),
             group: TargetGroup { targets: Vec::new(), ..group.clone() },
             turn: old.map(|old| Arc::clone(&old.turn)).unwrap_or_default(),
@@ -239,19 +242,23 @@ impl LiveGroup {
         is_cut_at_the_end(&self.group)
     }
 
-    /// Chooses a target by the group's algorithm, leaving out those in `tried`, and takes hold of it.
+    /// The targets of a part, or all, but those in `tried`.
+    fn open(&self, part: Option<u8>, tried: &[Arc<LiveTarget>]) -> Vec<&Arc<LiveTarget>> {
+        let of_part = self.targets.iter().zip(&self.parts);
+        let of_part = of_part.filter(|(_, its)| part.is_none_or(|part| part == **its));
+        let targets = of_part.map(|((target, _), _)| target);
+        targets.filter(|target| !tried.iter().any(|it| Arc::ptr_eq(it, target))).collect()
+    }
+
+    /// Chooses a target of a part by the group's algorithm, leaving out those in `tried`, and takes hold of it.
     pub(crate) fn choose(
         &self,
+        part: Option<u8>,
         tried: &[Arc<LiveTarget>],
         seed: u64,
         now: Timestamp,
     ) -> Option<Lease> {
-        let open: Vec<&Arc<LiveTarget>> = self
-            .targets
-            .iter()
-            .map(|(target, _)| target)
-            .filter(|target| !tried.iter().any(|tried| Arc::ptr_eq(tried, target)))
-            .collect();
+        let open = self.open(part, tried);
         // A target may go out of routing between the look and the hold; then it is looked at again.
         for round in 0..=open.len() as u64 {
             let candidates: Vec<_> = open.iter().map(|target| target.candidate(now)).collect();
@@ -269,18 +276,19 @@ impl LiveGroup {
     /// Chooses by a hash instead: the same flow comes to the same target while the targets are the same.
     pub(crate) fn choose_by_hash(
         &self,
+        part: Option<u8>,
         tried: &[Arc<LiveTarget>],
         hash: u64,
         now: Timestamp,
     ) -> Option<Lease> {
-        let candidates: Vec<_> =
-            self.targets.iter().map(|(target, _)| target.candidate(now)).collect();
+        let open = self.open(part, &[]);
+        let candidates: Vec<_> = open.iter().map(|target| target.candidate(now)).collect();
         let mut eligible = choose::eligible(&self.group, &candidates);
-        eligible.retain(|at| !tried.iter().any(|tried| Arc::ptr_eq(tried, &self.targets[*at].0)));
+        eligible.retain(|at| !tried.iter().any(|tried| Arc::ptr_eq(tried, open[*at])));
         let count = u64::try_from(eligible.len()).ok()?;
         let first = usize::try_from(hash.checked_rem(count)?).ok()?;
         let (before, from) = eligible.split_at(first);
-        from.iter().chain(before).find_map(|at| self.targets[*at].0.lease())
+        from.iter().chain(before).find_map(|at| open[*at].lease())
     }
 
     /// Takes hold of the very target that a cookie names, if it may be asked.

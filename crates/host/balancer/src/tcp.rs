@@ -87,13 +87,14 @@ pub(crate) fn group_for<'s>(
     live: &LiveListener,
     peer: SocketAddr,
     local: SocketAddr,
-) -> Option<&'s Arc<LiveGroup>> {
+) -> Option<(&'s Arc<LiveGroup>, Option<u8>)> {
     let rule = live.rules.default_rule()?;
     match &rule.rule.action {
         Action::Forward { groups, sticky_s } => {
             // With stickiness all flows of a client go to the same group.
             let seed = if sticky_s.is_some() { hash(&peer.ip()) } else { hash(&(peer, local)) };
-            snapshot.groups.get(&choose::group(groups, seed)?.group)
+            let chosen = choose::group(groups, seed)?;
+            Some((snapshot.groups.get(&chosen.group)?, chosen.part))
         }
         // The API takes neither for a network balancer.
         Action::Redirect { .. } | Action::FixedResponse { .. } => None,
@@ -109,9 +110,9 @@ async fn reach(
     peer: SocketAddr,
     local: SocketAddr,
 ) -> Option<(Arc<LiveGroup>, Lease, ToTarget)> {
-    let group = Arc::clone(group_for(snapshot, live, peer, local)?);
-    if let Some((lease, stream)) = connect(shared, (live, &group), peer, local).await {
-        return Some((group, lease, stream));
+    let (group, part) = group_for(snapshot, live, peer, local)?;
+    if let Some((lease, stream)) = connect(shared, (live, group, part), peer, local).await {
+        return Some((Arc::clone(group), lease, stream));
     }
     let patience = Duration::from_millis(u64::from(live.balancer.attributes.patience_ms));
     let (begun, mut version) = (Instant::now(), snapshot.version);
@@ -126,9 +127,9 @@ async fn reach(
         }
         version = newer.version;
         let live = newer.listeners.get(&live.listener.id)?;
-        let group = Arc::clone(group_for(&newer, live, peer, local)?);
-        if let Some((lease, stream)) = connect(shared, (live, &group), peer, local).await {
-            return Some((group, lease, stream));
+        let (group, part) = group_for(&newer, live, peer, local)?;
+        if let Some((lease, stream)) = connect(shared, (live, group, part), peer, local).await {
+            return Some((Arc::clone(group), lease, stream));
         }
     }
 }
@@ -136,7 +137,7 @@ async fn reach(
 /// A connection to a target of a group, and the hold on it.
 async fn connect(
     shared: &Shared,
-    (live, group): (&LiveListener, &LiveGroup),
+    (live, group, part): (&LiveListener, &LiveGroup, Option<u8>),
     peer: SocketAddr,
     local: SocketAddr,
 ) -> Option<(Lease, ToTarget)> {
@@ -144,7 +145,7 @@ async fn connect(
     let now = shared.clock.now();
     let mut tried: Vec<Arc<LiveTarget>> = Vec::new();
     for _ in 0..TRIES_MAX {
-        let lease = group.choose_by_hash(&tried, flow, now)?;
+        let lease = group.choose_by_hash(part, &tried, flow, now)?;
         match open(group, &lease.target).await {
             Ok(stream) => return Some((lease, stream)),
             Err(error) => {

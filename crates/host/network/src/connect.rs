@@ -190,6 +190,7 @@ mod tests {
             protocol: ConnectProtocol::Tcp,
             idle_s: 1,
             request_s: 0,
+            split: None,
             identity: None,
             instances: vec![],
         }

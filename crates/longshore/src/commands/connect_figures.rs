@@ -26,8 +26,21 @@ fn render(listed: &ListedConnectFigures) -> String {
             .to_owned();
     }
     let header = [
-        "NAMESPACE", "ENDPOINT", "SERVICE", "CLIENT", "REQUESTS", "2XX", "3XX", "4XX", "5XX", "P50", "P99", "OPEN",
-        "CONNECTIONS", "BYTES", "TLS ERRORS",
+        "NAMESPACE",
+        "ENDPOINT",
+        "SERVICE",
+        "CLIENT",
+        "REQUESTS",
+        "2XX",
+        "3XX",
+        "4XX",
+        "5XX",
+        "P50",
+        "P99",
+        "OPEN",
+        "CONNECTIONS",
+        "BYTES",
+        "TLS ERRORS",
     ];
     let rows: Vec<Vec<String>> = listed.endpoints.iter().map(row).collect();
     let mut text = table::render(&header, &rows);
@@ -77,7 +90,8 @@ mod tests {
     fn a_row_says_who_asked_where_and_how_it_went() {
         let mut times = vec![0; TIME_BUCKETS];
         (times[bucket_of(400)], times[bucket_of(6_400)]) = (95, 5);
-        let counted = Counted { requests: 101, answers: [98, 0, 1, 1], times, ..Counted::default() };
+        let counted =
+            Counted { requests: 101, answers: [98, 0, 1, 1], times, ..Counted::default() };
         let row = ConnectRow {
             namespace: "mesh".to_owned(),
             discovery_name: "shop".to_owned(),

@@ -35,7 +35,8 @@ pub struct ConnectRow {
 
 impl From<EndpointFigures> for ConnectRow {
     fn from(it: EndpointFigures) -> Self {
-        let EndpointFigures { account: _, namespace, discovery_name, service, client, counted } = it;
+        let EndpointFigures { account: _, namespace, discovery_name, service, client, counted } =
+            it;
         Self { namespace, discovery_name, service, client, counted }
     }
 }

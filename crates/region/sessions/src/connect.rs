@@ -13,7 +13,7 @@ use model::task::{Phase, Task};
 use model::{Dep, Index, MapInstance, MapService, Seq, View};
 use traffic::connect::{
     ConnectCertificate, ConnectClient, ConnectEndpoint, ConnectIdentity, ConnectInstance,
-    ConnectServer, ConnectTable, HostConnect,
+    ConnectPart, ConnectServer, ConnectSplit, ConnectTable, HostConnect,
 };
 
 /// Instances in one message, of which each is some 150 bytes: a frame stays well below its limit.
@@ -163,6 +163,13 @@ fn endpoint(view: &View, service: &MapService, made: &MapConnect) -> ConnectEndp
         protocol: endpoint.protocol,
         idle_s: endpoint.idle_s,
         request_s: endpoint.request_s,
+        split: made.split.as_ref().map(|split| {
+            let green = split.green.as_ref();
+            ConnectSplit {
+                green: green.map_or(0, |green| green.production.0),
+                test: green.and_then(|green| green.test.clone()),
+            }
+        }),
         identity: made.certificate.as_ref().map(|certificate| ConnectIdentity {
             name: identity_of(service),
             authority: certificate.authority.clone(),
@@ -183,11 +190,20 @@ fn instance(view: &View, row: &MapInstance) -> Option<ConnectInstance> {
         address: row.ipv4()?,
         port: row.port()?,
         container_port: fronted.map(|offer| offer.container_port),
+        part: part(view, row, task),
         has_tls: fronted.is_some_and(|offer| offer.tls.is_some()),
         vpc: task.interface.as_ref()?.own_vpc.clone(),
         since: connect.since,
         drains_until: connect.drains_until,
     })
+}
+
+/// To which part of those that serve a task belongs.
+fn part(view: &View, row: &MapInstance, task: &Task) -> ConnectPart {
+    let service = view.map_services.get(row.scope.account, &row.service);
+    let split = service.and_then(|service| service.connect.as_ref()?.split.as_ref());
+    let parted = split.zip(task.service.as_ref());
+    parted.map_or(ConnectPart::Production, |(split, of)| split.part(of.deployment))
 }
 
 /// In parts that fit a message each; none if there is nothing.

@@ -568,7 +568,8 @@ impl Session<'_> {
                 self.verify_stops(socket, message_id, stop_candidates).await?;
             }
             Ok(FromAgent::Connect(report)) => {
-                let ConnectReport { version, in_flight, ready: _, counting_since, figures } = report;
+                let ConnectReport { version, in_flight, ready: _, counting_since, figures } =
+                    report;
                 let control = &self.sessions.control;
                 control.connect_hosts.heard(self.instance.id, Seq(version), in_flight);
                 // A host speaks for the tasks that are on it, and for no other account.

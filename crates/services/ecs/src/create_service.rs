@@ -184,7 +184,6 @@ fn read(
         &deployment,
         workload.as_ref().map_or(&[][..], |workload| &workload.load_balancers),
     )?;
-    spec::check_connect(&deployment, workload.as_ref().and_then(Workload::connect))?;
     let mut service = Service {
         scope: ecs.control.scope(caller),
         cluster: id.cluster.clone(),

@@ -357,6 +357,7 @@ fn action(scope: &longshore_types::Scope, action: &ElbAction) -> Action {
                 .map(|each| WeightedGroup {
                     group: GroupId(arn(scope, "targetgroup", &each.group)),
                     weight: each.weight,
+                    part: None,
                 })
                 .collect(),
             sticky_s: *sticky_s,
@@ -504,6 +505,7 @@ fn target(row: &ElbTarget, by: Way, is_used: bool) -> Target {
         address: IpAddr::V4(row.address),
         by,
         zone: row.zone.clone(),
+        part: 0,
         shows_identity: false,
         registered_at: row.registered_at,
         state: match row.health {

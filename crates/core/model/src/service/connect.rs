@@ -9,13 +9,16 @@ use std::net::Ipv4Addr;
 use longshore_types::{AccountId, Uuid};
 use serde::{Deserialize, Serialize};
 use traffic::connect::CONNECT_RANGE;
-pub use traffic::connect::{CONNECT_PORT as EGRESS_PORT, ConnectProtocol};
+pub use traffic::connect::{CONNECT_PORT as EGRESS_PORT, ConnectProtocol, TestHeader};
 
 use crate::discovery::MapId;
 use crate::document::Document;
 
 /// The last number of an address that a name may have.
 pub const VIP_NUMBER_MAX: u16 = 0xfe_ff;
+
+/// The header that tells tests from other requests where nothing is said, as at Amazon.
+pub const TEST_HEADER: &str = "x-amzn-ecs-blue-green-test";
 
 /// `serviceConnectConfiguration` of a revision, enabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,9 @@ pub struct ConnectOffer {
     /// The port at which they are met, if that is not the container's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress_port: Option<u16>,
+    /// What tells tests from other requests, while deployments shift traffic; none: [`TEST_HEADER`], whatever its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestHeader>,
 }
 
 impl ConnectOffer {

@@ -67,7 +67,8 @@ pub(super) async fn forward(
     }
     fits(group.group.version, &request)?;
     let held = sticky(turn, group, request.headers(), now);
-    let Some(held) = held.or_else(|| group.choose(&[], shared.seed(), now)) else {
+    let part = chosen.part;
+    let Some(held) = held.or_else(|| group.choose(part, &[], shared.seed(), now)) else {
         return Err(Unanswered::Unheld(Box::new(request)));
     };
     let upgrade = headers::is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
@@ -80,7 +81,7 @@ pub(super) async fn forward(
         RequestBody::new(body, &turn.exchange),
         upgrade.is_some(),
     )?;
-    let answered = ask(turn, group, request, held, now).await?;
+    let answered = ask(turn, (group, part), request, held, now).await?;
     let mut set = group_cookies(turn, rule_id, group, sticky_s, now);
     set.extend(target_cookies(turn, group, &answered, now));
     let mut answer = finish(turn, answered, upgrade).await?;
@@ -229,7 +230,7 @@ fn describe_tls(turn: &Turn<'_>, map: &mut HeaderMap) {
 /// Offers the request to targets, first to the one that is held, until one answers or may have begun.
 async fn ask(
     turn: &mut Turn<'_>,
-    group: &LiveGroup,
+    (group, part): (&LiveGroup, Option<u8>),
     mut request: Request<RequestBody>,
     first: Lease,
     now: Timestamp,
@@ -242,7 +243,7 @@ async fn ask(
     let mut newest: Option<Arc<LiveGroup>> = None;
     loop {
         let group = newest.as_deref().unwrap_or(group);
-        let lease = held.take().or_else(|| group.choose(&tried, shared.seed(), now));
+        let lease = held.take().or_else(|| group.choose(part, &tried, shared.seed(), now));
         let Some(lease) = lease.filter(|_| tries < TRIES_MAX) else {
             if turn.patience_left().is_zero() {
                 return Err(last);

@@ -229,8 +229,7 @@ async fn connected(shared: Arc<Shared>, door: Door, stream: TcpStream, peer: Soc
         // Whoever is refused by the one behind it is refused before anything was agreed.
         ListenerProtocol::Tls if live.listener.attributes.front.is_some() => {
             let by = Arc::clone(&live);
-            let opened =
-                async move { Some(Metered::new(shaken(&by, stream).await?, figures)) };
+            let opened = async move { Some(Metered::new(shaken(&by, stream).await?, figures)) };
             Box::pin(tcp::pass(&shared, (snapshot, live), opened, ends)).await;
         }
         ListenerProtocol::Tls => {

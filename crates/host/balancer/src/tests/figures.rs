@@ -1,8 +1,8 @@
 //! What is counted of requests and connections, and that it outlives the balancers that it is counted for.
 
+use routing::{CheckProtocol, Kind, ListenerProtocol, TargetProtocol, TargetState};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use routing::{CheckProtocol, Kind, ListenerProtocol, TargetProtocol, TargetState};
 use traffic::figures::Counted;
 
 use super::world::*;

@@ -259,6 +259,7 @@ pub(super) fn target(address: SocketAddr) -> Target {
         address: address.ip(),
         by: None,
         zone: None,
+        part: 0,
         shows_identity: false,
         registered_at: Timestamp(1),
         state: TargetState::Healthy,
@@ -308,7 +309,10 @@ pub(super) fn rule(id: &str, priority: Option<u32>, action: Action) -> Rule {
 }
 
 pub(super) fn forward() -> Action {
-    Action::Forward { groups: vec![WeightedGroup { group: group_id(), weight: 1 }], sticky_s: None }
+    Action::Forward {
+        groups: vec![WeightedGroup { group: group_id(), weight: 1, part: None }],
+        sticky_s: None,
+    }
 }
 
 /// One balancer with one HTTP listener that forwards to one group.

@@ -26,6 +26,7 @@ fn endpoint(namespace: &str, last: u8) -> ConnectEndpoint {
         protocol: ConnectProtocol::Tcp,
         idle_s: 60,
         request_s: 0,
+        split: None,
         identity: None,
         instances: vec![],
     }

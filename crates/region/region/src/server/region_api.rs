@@ -24,9 +24,9 @@ use traffic::flows::REPORT_FLOWS;
 use super::answer::REQUEST_ID;
 use super::watched::Watched;
 use super::{
-    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, LIST_BETWEEN_HOSTS, LIST_LISTENING,
-    LIST_CONNECT_FIGURES, LIST_TASK_FIGURES, OWN_SERVICE, ROTATE_ROOT_KEY, RegionApi, RequestBody, SIGN_IN, limits,
-    serve,
+    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, LIST_BETWEEN_HOSTS,
+    LIST_CONNECT_FIGURES, LIST_LISTENING, LIST_TASK_FIGURES, OWN_SERVICE, ROTATE_ROOT_KEY,
+    RegionApi, RequestBody, SIGN_IN, limits, serve,
 };
 use crate::audit::{Entry, Outcome};
 use crate::nodes;

@@ -17,7 +17,7 @@ use longshore_types::{IdSource, Scope, Timestamp};
 use model::discovery::{MapConnect, MapId, id_of, new_id};
 use model::service::{
     ConnectEndpoint, ConnectOffer, ConnectProtocol, OfferTls, Rank, ServiceConnect, ServiceStatus,
-    VIP_NUMBER_MAX,
+    TestHeader, VIP_NUMBER_MAX,
 };
 use model::{
     Cluster, Document, MapNamespace, MapService, NetworkMode, ServiceId, TaskDefinition, View,
@@ -39,6 +39,8 @@ const DISCOVERY_NAME_MAX: usize = 64;
 /// What one service may offer: each task is an instance of all of it, in one commit.
 const OFFERS_MAX: usize = 100;
 const ALIAS_NAME_MAX: usize = 127;
+const TEST_HEADER_MAX: usize = 127;
+const TEST_VALUE_MAX: usize = 1_024;
 
 /// A configuration that was read, with the services of Cloud Map that it makes or takes over.
 #[derive(Clone, Debug)]
@@ -142,15 +144,6 @@ fn check_members(given: &api::ServiceConnectConfiguration) -> Result<(), ApiErro
         return refuse(format!(
             "serviceConnectConfiguration.services can have at most {OFFERS_MAX} items."
         ));
-    }
-    for each in given.services.iter().flatten() {
-        let mut aliases = each.client_aliases.iter().flatten();
-        if aliases.any(|alias| alias.test_traffic_rules.is_some()) {
-            return unsupported(
-                "serviceConnectConfiguration.services.clientAliases.testTrafficRules",
-                "deployments of services with Service Connect are rolling",
-            );
-        }
     }
     Ok(())
 }
@@ -335,9 +328,45 @@ fn offer(
     let tls = given.tls.as_ref().map(|given| tls(it, given)).transpose()?;
     let ingress_port = given.ingress_port_override.map(|port| ingress(port, taken)).transpose()?;
     let (service, row) = map_service(it, namespace, &discovery_name, &endpoint)?;
+    let test = test(given, protocol)?;
     let offer =
-        ConnectOffer { service, discovery_name, container_port, endpoint, tls, ingress_port };
+        ConnectOffer { service, discovery_name, container_port, endpoint, tls, ingress_port, test };
     Ok((offer, row))
+}
+
+/// What tells tests from other requests to an endpoint.
+fn test(
+    given: &api::ServiceConnectService,
+    protocol: ConnectProtocol,
+) -> Result<Option<TestHeader>, ApiError> {
+    let mut aliases = given.client_aliases.iter().flatten();
+    let Some(rules) = aliases.find_map(|alias| alias.test_traffic_rules.as_ref()) else {
+        return Ok(None);
+    };
+    if protocol == ConnectProtocol::Tcp {
+        return refuse(
+            "testTrafficRules can only be set if the appProtocol of the port mapping is http, http2 or grpc.",
+        );
+    }
+    let header = rules.header.as_ref();
+    let name = header.and_then(|header| header.name.clone()).unwrap_or_default();
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || TEST_HEADER_MAX < name.len() || !name.bytes().all(is_token) {
+        return refuse(format!(
+            "testTrafficRules.header.name '{name}' is not the name of an HTTP header: it has up to {TEST_HEADER_MAX} \
+             letters, numbers and hyphens."
+        ));
+    }
+    let value = header.and_then(|header| header.value.as_ref()).map(|value| &value.exact);
+    match value {
+        None => Ok(Some(TestHeader { name, value: None })),
+        Some(Some(exact)) if !exact.is_empty() && exact.len() <= TEST_VALUE_MAX => {
+            Ok(Some(TestHeader { name, value: Some(exact.clone()) }))
+        }
+        Some(_) => refuse(format!(
+            "testTrafficRules.header.value.exact must have between 1 and {TEST_VALUE_MAX} characters."
+        )),
+    }
 }
 
 /// The TCP ports that the containers of a definition have.
@@ -488,8 +517,12 @@ fn map_service(
     endpoint: &ConnectEndpoint,
 ) -> Result<(MapId, Option<MapService>), ApiError> {
     let account = it.scope.account;
-    let mut made =
-        MapConnect { owner: it.service.clone(), endpoint: endpoint.clone(), certificate: None };
+    let mut made = MapConnect {
+        owner: it.service.clone(),
+        endpoint: endpoint.clone(),
+        certificate: None,
+        split: None,
+    };
     let mut known = it.view.map_services_in(account, &namespace.id);
     let Some(row) = known.find(|row| row.name.eq_ignore_ascii_case(name)) else {
         let id = new_id("srv-", it.ids);
@@ -531,7 +564,9 @@ fn map_service(
     }
     // Whether there is to be one is looked at with the revisions that offer it.
     let before = row.connect.as_ref().filter(|known| known.owner == *it.service);
-    made.certificate = before.and_then(|known| known.certificate.clone());
+    if let Some(known) = before {
+        (made.certificate, made.split) = (known.certificate.clone(), known.split.clone());
+    }
     let next = MapService { connect: Some(made), ..MapService::clone(row) };
     Ok((Arc::clone(&row.id), (next != **row).then_some(next)))
 }

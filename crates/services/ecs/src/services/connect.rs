@@ -17,12 +17,16 @@ use control::kms::{KeyUse, NamedKey};
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
 use control::{Control, Permission};
 use longshore_types::{AccountId, Chain, Scope, ServiceArn, Timestamp};
-use model::discovery::{ConnectInstance, EndpointCertificate, MapId};
+use model::discovery::{
+    ConnectInstance, EndpointCertificate, EndpointGreen, EndpointSplit, MapConnect, MapId,
+};
 use model::service::{
-    ConnectOffer, ConnectProtocol, OfferTls, Rank, ServiceConnect, ServiceStatus,
+    ConnectOffer, ConnectProtocol, Deployment, OfferTls, Rank, Service, ServiceConnect,
+    ServiceStatus, TEST_HEADER, TestHeader,
 };
 use model::task::{Desired, Health, Phase, Task};
 use model::{Index, Key, MapInstance, MapService, ServiceId, View};
+use plan::service::split::{Green, split};
 use store::{Batch, Change};
 use tracing::{info, warn};
 
@@ -233,6 +237,46 @@ fn certificate(
             (known.cloned(), Some(now.plus_ms(SIGN_PAUSE_MS)))
         }
     }
+}
+
+/// The services behind a service's endpoints whose traffic is to be parted otherwise, as its deployments are.
+pub(super) fn parted(view: &View, service: &Service, rows: &[&Deployment]) -> Vec<MapService> {
+    let (account, id) = (service.scope.account, service.key());
+    let split = split(rows);
+    let members = view.members(&Index::MapConnectsOf(account, id.clone()));
+    let known = members.filter_map(|key| match key {
+        Key::MapService(account, id) => view.map_services.get(*account, id),
+        _ => None,
+    });
+    let parted = known.filter_map(|row| {
+        let made = row.connect.as_ref()?;
+        let next = split.as_ref().map(|split| EndpointSplit {
+            green: split.green.map(|green| EndpointGreen {
+                deployment: green.deployment,
+                production: green.production,
+                test: test_of(view, (account, &id), rows, green, &row.id),
+            }),
+            off: split.off.clone(),
+        });
+        let connect = MapConnect { split: next, ..made.clone() };
+        (connect != *made).then(|| MapService { connect: Some(connect), ..MapService::clone(row) })
+    });
+    parted.collect()
+}
+
+/// What tells tests of green at an endpoint, while they go there.
+fn test_of(
+    view: &View,
+    (account, service): (AccountId, &ServiceId),
+    rows: &[&Deployment],
+    green: Green,
+    endpoint: &MapId,
+) -> Option<TestHeader> {
+    let row = rows.iter().find(|row| row.id == green.deployment).filter(|_| green.is_tested)?;
+    let connect = view.revision_of(account, service, row.revision)?.connect.as_ref()?;
+    let offer = connect.offers.iter().find(|offer| offer.service == *endpoint)?;
+    let usual = || TestHeader { name: TEST_HEADER.to_owned(), value: None };
+    Some(offer.test.clone().unwrap_or_else(usual))
 }
 
 fn reconcile(
