@@ -113,9 +113,6 @@ def test_what_can_not_be_is_refused(mesh, services):
     refuse("InvalidParameterException", "portName", mesh.offer(name="other"))
     refuse("InvalidParameterException", "discoveryName", mesh.offer(discoveryName="Not-A-Name"))
     refuse("InvalidParameterException", "at most 1", {"portName": "web", "clientAliases": [{"port": 1}, {"port": 2}]})
-    authority = {"awsPcaAuthorityArn": "arn:aws:acm-pca:eu-north-1:000000000000:certificate-authority/x"}
-    for offer in [mesh.offer(ingressPortOverride=81), mesh.offer(tls={"issuerCertificateAuthority": authority})]:
-        refuse("UnsupportedFeatureException", "is not supported by this region", offer)
     refuse("UnsupportedFeatureException", "logConfiguration", logConfiguration={"logDriver": "awslogs"})
     mesh.serve("first")
     refuse("InvalidParameterException", "SC service is already used by", mesh.offer("another"))

@@ -32,7 +32,7 @@ pub(crate) use objects::{ACCESS_KEY, ObjectStoreArgs, S3Addressing, SECRET_KEY};
 pub(crate) use region::{AddressArgs, RegionAlone, RegionArgs};
 pub(crate) use secrets::{RootKeyArgs, RotateRoot, Secrets};
 pub(crate) use simulate::Simulate;
-pub(crate) use tasks::{Task, TaskRun, TaskStop, Top, TopSort};
+pub(crate) use tasks::{Connect, Task, TaskRun, TaskStop, Top, TopSort};
 
 /// An Amazon ECS that you run yourself.
 #[derive(Debug, Parser)]
@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Ps(Ps),
     /// Show what the tasks of all hosts use: CPU, memory and network
     Top(Top),
+    /// Show what was asked at endpoints of Service Connect, by which service, and how it was answered
+    Connect(Connect),
     /// Show what the region does by itself: each reconciler's passes, queue and failures
     Status,
     /// Show who asked for what, what was decided, and what decided it

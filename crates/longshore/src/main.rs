@@ -179,6 +179,7 @@ async fn run(command: Command, data: &DataDir, environment: &Environment) -> Res
         Command::Login(args) => commands::login::run(data, environment, &args).await,
         Command::Ps(args) => commands::ps::run(data, &args).await,
         Command::Top(args) => commands::top::run(data, &args).await,
+        Command::Connect(args) => commands::connect_figures::run(data, &args).await,
         Command::Audit(args) => commands::audit::run(data, args).await,
         Command::WhyDenied(args) => commands::audit::why_denied(data, args),
         Command::Status => commands::status::run(data).await,

@@ -108,17 +108,20 @@ fn table(target: SocketAddr) -> Table {
         healthy_percent_min: None,
         cross_zone: None,
         avoids_outliers: false,
+        identity: None,
         targets: vec![Target {
             key: TargetKey { id: target.ip().to_string(), port: target.port() },
             address: target.ip(),
             by: None,
             zone: None,
+            part: 0,
+            shows_identity: false,
             registered_at: Timestamp(1),
             state: TargetState::Healthy,
         }],
     };
     let action = Action::Forward {
-        groups: vec![WeightedGroup { group: group.id.clone(), weight: 1 }],
+        groups: vec![WeightedGroup { group: group.id.clone(), weight: 1, part: None }],
         sticky_s: None,
     };
     let rule = Rule {

@@ -9,6 +9,8 @@ use std::net::Ipv4Addr;
 use longshore_types::{AccountId, TaskId, Timestamp, VpcId};
 use serde::{Deserialize, Serialize};
 
+use crate::figures::Counted;
+
 /// The addresses that names of Service Connect mean: in each task its own, which lead to the host's proxy.
 pub const CONNECT_RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(127, 255, 0, 0), 16);
 /// Where in a task's network its host's proxy takes what goes to [`CONNECT_RANGE`].
@@ -32,6 +34,9 @@ pub struct ConnectClient {
     pub account: AccountId,
     /// `ns-…`
     pub namespace: String,
+    /// `cluster/service`, whose task it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     pub address: Ipv4Addr,
     /// The VPC that it is in, if that has addresses of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,7 +61,61 @@ pub struct ConnectEndpoint {
     pub idle_s: u32,
     /// How long a request may take; 0: as long as it takes.
     pub request_s: u32,
+    /// How requests are parted between those that serve; none: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<ConnectSplit>,
+    /// What those that are met with TLS have to show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<ConnectIdentity>,
     pub instances: Vec<ConnectInstance>,
+}
+
+/// How requests go to those of one deployment and of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectSplit {
+    /// Of all requests those that go to green, in thousandths.
+    pub green: u16,
+    /// Requests that go to green whatever its share is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestHeader>,
+}
+
+/// The header that tells a test from other requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TestHeader {
+    pub name: String,
+    /// The very value; none: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// To which part of those that serve a task belongs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ConnectPart {
+    #[default]
+    Production,
+    Green,
+    /// What it holds goes on, and nothing new is led to it.
+    Off,
+}
+
+impl ConnectPart {
+    fn is_production(&self) -> bool {
+        *self == Self::Production
+    }
+}
+
+/// Who serves at an endpoint, as its certificate says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectIdentity {
+    /// The name that the certificate is for.
+    pub name: String,
+    /// In PEM: who must have signed it.
+    pub authority: String,
 }
 
 /// A task that serves at an endpoint.
@@ -66,6 +125,14 @@ pub struct ConnectInstance {
     pub task: TaskId,
     pub address: Ipv4Addr,
     pub port: u16,
+    /// Of its container, where its host's proxy takes what comes to `port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_port: Option<u16>,
+    #[serde(default, skip_serializing_if = "ConnectPart::is_production")]
+    pub part: ConnectPart,
+    /// It is met with TLS, and shows the endpoint's identity.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub has_tls: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vpc: Option<VpcId>,
     pub since: Timestamp,
@@ -73,6 +140,56 @@ pub struct ConnectInstance {
     /// the host's own where its proxy reads it ([`HostConnect::by_clock`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drains_until: Option<Timestamp>,
+}
+
+fn is_not(it: &bool) -> bool {
+    !it
+}
+
+/// A port of a task on the host, in front of which the host's proxy stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectServer {
+    pub task: TaskId,
+    pub account: AccountId,
+    /// `srv-…`
+    pub endpoint: String,
+    pub address: Ipv4Addr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vpc: Option<VpcId>,
+    pub protocol: ConnectProtocol,
+    /// Of the container, which is met there within the task's network.
+    pub container_port: u16,
+    /// At which others come. If it is the container's own, what comes is led to the proxy, and to nobody else.
+    pub port: u16,
+    /// As of the endpoint.
+    pub idle_s: u32,
+    /// What is shown to whoever comes; none: the proxy is met in the clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<ConnectCertificate>,
+}
+
+impl ConnectServer {
+    /// What tells it from the others of a host.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.task, self.endpoint)
+    }
+}
+
+/// A certificate with its key. It leaves the region only for hosts with tasks that serve by it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectCertificate {
+    /// In PEM, with that of who signed it.
+    pub chain: String,
+    /// In PEM.
+    pub key: String,
+}
+
+impl std::fmt::Debug for ConnectCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ConnectCertificate(…)")
+    }
 }
 
 /// What is new of Service Connect.
@@ -90,6 +207,12 @@ pub struct HostConnect {
     pub endpoints: Vec<ConnectEndpoint>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gone_endpoints: Vec<String>,
+    /// Each whole, in place of what was said of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ConnectServer>,
+    /// By [`ConnectServer::id`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone_servers: Vec<String>,
 }
 
 impl HostConnect {
@@ -114,6 +237,8 @@ impl HostConnect {
         self.gone_clients.extend(next.gone_clients);
         self.endpoints.extend(next.endpoints);
         self.gone_endpoints.extend(next.gone_endpoints);
+        self.servers.extend(next.servers);
+        self.gone_servers.extend(next.gone_servers);
     }
 }
 
@@ -126,6 +251,9 @@ pub struct ConnectTable {
     pub clients: BTreeMap<TaskId, ConnectClient>,
     /// By id.
     pub endpoints: BTreeMap<String, ConnectEndpoint>,
+    /// By [`ConnectServer::id`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub servers: BTreeMap<String, ConnectServer>,
 }
 
 impl ConnectTable {
@@ -141,6 +269,10 @@ impl ConnectTable {
         for id in &told.gone_endpoints {
             self.endpoints.remove(id);
         }
+        for id in &told.gone_servers {
+            self.servers.remove(id);
+        }
+        self.servers.extend(told.servers.into_iter().map(|server| (server.id(), server)));
         self.clients.extend(told.clients.into_iter().map(|client| (client.task, client)));
         self.endpoints.extend(told.endpoints.into_iter().map(|it| (it.id.clone(), it)));
     }
@@ -150,6 +282,8 @@ impl ConnectTable {
         let clients = later.clients.values();
         let endpoints = later.endpoints.values();
         let is_gone = |id: &&String| !later.endpoints.contains_key(*id);
+        let servers = later.servers.iter().filter(|(id, it)| self.servers.get(*id) != Some(it));
+        let gone_servers = self.servers.keys().filter(|id| !later.servers.contains_key(*id));
         HostConnect {
             clients: clients.filter(|it| self.clients.get(&it.task) != Some(it)).cloned().collect(),
             gone_clients: self
@@ -163,6 +297,8 @@ impl ConnectTable {
                 .cloned()
                 .collect(),
             gone_endpoints: self.endpoints.keys().filter(is_gone).cloned().collect(),
+            servers: servers.map(|(_, it)| it.clone()).collect(),
+            gone_servers: gone_servers.cloned().collect(),
         }
     }
 
@@ -184,6 +320,23 @@ pub struct ConnectReport {
     pub in_flight: BTreeMap<TaskId, u32>,
     /// Tasks of the host in whose networks the proxy takes what goes to endpoints.
     pub ready: BTreeSet<TaskId>,
+    /// What was counted since then.
+    pub counting_since: Timestamp,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<ConnectFigures>,
+}
+
+/// What a host's proxy counted of an endpoint: of what a service asked there, or of what came in to tasks of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectFigures {
+    pub account: AccountId,
+    /// `cluster/service`; none of what came in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// `srv-…`
+    pub endpoint: String,
+    pub counted: Counted,
 }
 
 #[cfg(test)]
@@ -204,12 +357,15 @@ mod tests {
             protocol: ConnectProtocol::Http,
             idle_s: 300,
             request_s: 15,
+            split: None,
+            identity: None,
             instances: vec![],
         };
         let client = |number: &u8| ConnectClient {
             task: task(*number),
             account: "000000000000".parse().unwrap(),
             namespace: "ns-1".to_owned(),
+            service: None,
             address: Ipv4Addr::new(172, 31, 0, *number),
             vpc: None,
         };
@@ -229,6 +385,9 @@ mod tests {
             task: task(number),
             address: Ipv4Addr::new(172, 31, 0, number),
             port: 80,
+            container_port: None,
+            part: ConnectPart::Production,
+            has_tls: false,
             vpc: None,
             since: Timestamp(1),
             drains_until,
@@ -252,11 +411,31 @@ mod tests {
     #[test]
     fn a_change_makes_the_later_table_of_the_earlier_one() {
         let (mut earlier, mut later) = (table(&["a", "b"], &[1, 2]), table(&["b", "c"], &[2, 3]));
+        let server = |number: u8, key: &str| ConnectServer {
+            task: task(number),
+            account: "000000000000".parse().unwrap(),
+            endpoint: "srv-b".to_owned(),
+            address: Ipv4Addr::new(172, 31, 0, number),
+            vpc: None,
+            protocol: ConnectProtocol::Http,
+            container_port: 80,
+            port: 80,
+            idle_s: 300,
+            certificate: Some(ConnectCertificate { chain: String::new(), key: key.to_owned() }),
+        };
+        for (table, servers) in [
+            (&mut earlier, [server(1, "old"), server(2, "old")]),
+            (&mut later, [server(2, "new"), server(3, "new")]),
+        ] {
+            table.servers = servers.into_iter().map(|it| (it.id(), it)).collect();
+        }
+        assert!(!format!("{later:?}").contains("new"), "keys are in no log");
         later.endpoints.get_mut("srv-b").unwrap().port = 81;
         later.version = 7;
         let change = earlier.change_to(&later);
         assert_eq!((change.clients.len(), change.gone_clients.len()), (1, 1));
         assert_eq!((change.endpoints.len(), change.gone_endpoints.len()), (2, 1));
+        assert_eq!((change.servers.len(), change.gone_servers.len()), (2, 1));
         let text = serde_json::to_string(&change).unwrap();
         earlier.learn(7, serde_json::from_str(&text).unwrap(), false);
         assert_eq!(earlier, later);

@@ -7,6 +7,7 @@
 
 pub mod connect;
 pub mod feed;
+pub mod figures;
 pub mod flows;
 mod groups;
 mod judge;

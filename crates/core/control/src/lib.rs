@@ -9,10 +9,12 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 pub mod access;
+pub mod authority;
 mod authorize;
 pub mod certificates;
 pub mod config;
 mod connect;
+pub mod connect_figures;
 mod decide;
 pub mod denied;
 mod documents;

@@ -6,10 +6,12 @@ use aws_wire::Caller;
 use longshore_types::{AccountId, Clock, IdSource, Scope};
 use model::{Instance, View};
 use store::Store;
+use trust::Authority;
 
 use crate::access::{Access, Keys};
 use crate::config::Config;
 use crate::connect::ConnectHosts;
+use crate::connect_figures::ConnectFigures;
 use crate::iam::Standings;
 use crate::keyring::RootKeys;
 use crate::layers::LayerDirectory;
@@ -33,8 +35,13 @@ pub struct Control {
     pub ids: Arc<dyn IdSource>,
     pub access: Access,
     pub connect_hosts: ConnectHosts,
+    /// What their proxies counted.
+    pub connect_figures: ConnectFigures,
     /// Which hosts have which layers of images.
     pub layers: LayerDirectory,
+    /// Opened when it first signs, and by one at a time: of two that make it at once, one's key would be beside the
+    /// other's certificate.
+    pub(crate) own_authority: Mutex<Option<Arc<Authority>>>,
     /// What those who asked lately may.
     pub(crate) standings: Standings,
     pub(crate) root_keys: RootKeys,
@@ -57,7 +64,9 @@ impl Control {
             ids,
             access,
             connect_hosts,
+            connect_figures: ConnectFigures::default(),
             layers,
+            own_authority: Mutex::default(),
             standings: Standings::default(),
             root_keys,
             changing_root_key,

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use longshore_types::{AccountId, IdSource, Scope, TaskId, Timestamp, VpcId};
+use longshore_types::{AccountId, DeploymentId, IdSource, Scope, TaskId, Timestamp, Uuid, VpcId};
 use serde::{Deserialize, Serialize};
+use traffic::connect::{ConnectPart, TestHeader};
 
 use crate::rows::{Key, View};
-use crate::service::{ConnectEndpoint, ServiceId};
+use crate::service::{ConnectEndpoint, ServiceId, Share};
 use crate::table::Record;
 use crate::tags::Tags;
 use crate::view::Index;
@@ -174,6 +175,70 @@ pub struct MapService {
 pub struct MapConnect {
     pub owner: ServiceId,
     pub endpoint: ConnectEndpoint,
+    /// Where those who serve there are met with TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<EndpointCertificate>,
+    /// How what comes there is parted while a deployment of the owner's shifts traffic; it is written in the batch that moves
+    /// the deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<EndpointSplit>,
+}
+
+/// Of those that serve at an endpoint, tasks of green have their share, those of deployments that are off have nothing, and
+/// all others have the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointSplit {
+    #[serde(default)]
+    pub green: Option<EndpointGreen>,
+    #[serde(default)]
+    pub off: Vec<DeploymentId>,
+}
+
+/// A deployment that comes beside another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointGreen {
+    pub deployment: DeploymentId,
+    /// Of production's traffic.
+    pub production: Share,
+    /// The requests that are tests, while they go to it.
+    #[serde(default)]
+    pub test: Option<TestHeader>,
+}
+
+impl EndpointSplit {
+    /// The part to which tasks of a deployment belong.
+    pub fn part(&self, deployment: DeploymentId) -> ConnectPart {
+        if self.green.as_ref().is_some_and(|green| green.deployment == deployment) {
+            return ConnectPart::Green;
+        }
+        if self.off.contains(&deployment) { ConnectPart::Off } else { ConnectPart::Production }
+    }
+}
+
+/// What those who serve at an endpoint show, signed by the region's authority.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointCertificate {
+    /// In PEM.
+    pub certificate: String,
+    /// Of who signed it, in PEM.
+    pub authority: String,
+    /// Sealed by a key of KMS, in base 64.
+    pub sealed_key: String,
+    /// The key that was asked for; none: the account's own of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_by: Option<(AccountId, Uuid)>,
+    pub issued_at: Timestamp,
+    pub not_after: Timestamp,
+}
+
+impl std::fmt::Debug for EndpointCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("EndpointCertificate");
+        shown.field("not_after", &self.not_after).finish_non_exhaustive()
+    }
 }
 
 impl MapService {

@@ -32,7 +32,10 @@ use crate::tags::Tags;
 use crate::task::LaunchType;
 use crate::view::Index;
 
-pub use connect::{ConnectEndpoint, ConnectOffer, ConnectProtocol, ServiceConnect, VIP_NUMBER_MAX};
+pub use connect::{
+    ConnectEndpoint, ConnectOffer, ConnectProtocol, EGRESS_PORT, OfferTls, ServiceConnect,
+    TEST_HEADER, TestHeader, VIP_NUMBER_MAX,
+};
 pub use deployment::{
     Deployment, DeploymentKey, Rank, Rollback, RollbackCause, Shortage, SourceRevision, WaitReason,
 };

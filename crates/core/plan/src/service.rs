@@ -19,6 +19,7 @@ mod pass;
 mod rolling;
 mod shifting;
 mod snapshot;
+pub mod split;
 mod wait_reasons;
 
 #[cfg(test)]

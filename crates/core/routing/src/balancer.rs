@@ -191,6 +191,9 @@ pub struct BalancerAttributes {
     pub patience_ms: u32,
     /// How long a request may take until the last byte of its answer; 0: as long as it takes.
     pub request_timeout_s: u32,
+    /// The name under which its requests and connections are counted; none: they are not. Several may have the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub figures: Option<String>,
 }
 
 impl Default for BalancerAttributes {
@@ -212,6 +215,7 @@ impl Default for BalancerAttributes {
             health_check_logs: None,
             patience_ms: 0,
             request_timeout_s: 0,
+            figures: None,
         }
     }
 }
@@ -301,6 +305,18 @@ pub struct ListenerAttributes {
     pub tcp_idle_timeout_s: u32,
     /// Clients speak HTTP/2 from the first byte, without TLS.
     pub h2_prior_knowledge: bool,
+    /// It stands in front of one that listens in the network of its interface.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub front: Option<Front>,
+}
+
+/// How a listener stands in front of another. A connection is taken only while that one takes connections too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Front {
+    /// At a port of its own.
+    Beside,
+    /// At the other's very port: what comes there from elsewhere is led to a socket that has another.
+    InPlace,
 }
 
 impl Default for ListenerAttributes {
@@ -312,6 +328,7 @@ impl Default for ListenerAttributes {
             tls_cipher_name: None,
             tcp_idle_timeout_s: 350,
             h2_prior_knowledge: false,
+            front: None,
         }
     }
 }

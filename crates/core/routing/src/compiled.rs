@@ -64,6 +64,7 @@ enum Test {
 
 enum Matches {
     Glob(Glob, Case),
+    Exact(String),
     Regex(Regex),
 }
 
@@ -71,6 +72,7 @@ impl fmt::Debug for Matches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Glob(glob, case) => write!(f, "{glob:?} {case:?}"),
+            Self::Exact(text) => write!(f, "{text:?}"),
             Self::Regex(regex) => write!(f, "{}", regex.as_str()),
         }
     }
@@ -200,6 +202,7 @@ impl Test {
                     Pattern::Wildcard(text) => {
                         Ok(Matches::Glob(Glob::new(text, case, false), case))
                     }
+                    Pattern::Exact(text) => Ok(Matches::Exact(text.clone())),
                     Pattern::Regex(regex) => compile(regex, case).map(Matches::Regex),
                 })
                 .collect()
@@ -248,6 +251,7 @@ impl Matches {
     fn is_match(&self, text: &str) -> bool {
         match self {
             Self::Glob(glob, case) => glob.is_match(text, *case),
+            Self::Exact(exact) => exact == text,
             Self::Regex(regex) => regex.is_match(text),
         }
     }

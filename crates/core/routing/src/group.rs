@@ -56,12 +56,32 @@ pub struct TargetGroup {
     /// A target that fails again and again is left alone for a while, as long as there are others.
     #[serde(default)]
     pub avoids_outliers: bool,
+    /// What targets that say who they are have to show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<TargetIdentity>,
     #[serde(default)]
     pub targets: Vec<Target>,
 }
 
+/// Whose certificate a target has to show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetIdentity {
+    /// The name that it is for.
+    pub name: String,
+    /// In PEM: who must have signed it.
+    pub authority_pem: String,
+}
+
 fn yes() -> bool {
     true
+}
+
+fn is_not(it: &bool) -> bool {
+    !it
+}
+
+fn is_first(part: &u8) -> bool {
+    *part == 0
 }
 
 fn one() -> u32 {
@@ -120,6 +140,12 @@ pub struct Target {
     pub by: Option<InterfaceRef>,
     #[serde(default)]
     pub zone: Option<String>,
+    /// Which part of the group's targets it is of: see [`crate::WeightedGroup`].
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub part: u8,
+    /// It is met with TLS 1.3, whatever the group's protocol, and has to show the group's identity.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub shows_identity: bool,
     /// When it was registered: of the same key registered anew, all that was known is forgotten.
     pub registered_at: Timestamp,
     pub state: TargetState,

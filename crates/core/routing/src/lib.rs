@@ -36,14 +36,14 @@ pub mod wire;
 mod zones;
 
 pub use balancer::{
-    AccessLogs, Alpn, Balancer, BalancerAttributes, ClientRule, DesyncMode, ForwardedFor,
+    AccessLogs, Alpn, Balancer, BalancerAttributes, ClientRule, DesyncMode, ForwardedFor, Front,
     Interface, InterfaceRef, Introducers, Kind, Listener, ListenerAttributes, ListenerProtocol,
     Scheme, SecretKey, TlsSettings, egress_listener,
 };
 pub use compiled::{CompiledRule, NotARegex, RewriteFailed, Rules, check_regex};
 pub use group::{
     Algorithm, CheckPort, CheckProtocol, HealthCheck, Matcher, NotAMatcher, ProtocolVersion,
-    Stickiness, Target, TargetGroup, TargetProtocol, TargetState,
+    Stickiness, Target, TargetGroup, TargetIdentity, TargetProtocol, TargetState,
 };
 pub use head::{Head, Headers, normal_path, without_port};
 pub use health::{Health, Outcome};

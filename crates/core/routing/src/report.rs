@@ -1,7 +1,10 @@
 //! What a balancer's process tells the region.
 
+use std::collections::BTreeMap;
+
 use longshore_types::Timestamp;
 use serde::{Deserialize, Serialize};
+use traffic::figures::Counted;
 
 use crate::balancer::InterfaceRef;
 use crate::ids::{GroupId, ListenerId, TargetKey};
@@ -31,6 +34,12 @@ pub struct Report {
     /// Interfaces in whose networks the socket is there that egress addresses lead to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<InterfaceRef>,
+    /// What was counted since then.
+    #[serde(default)]
+    pub counting_since: Timestamp,
+    /// By the names under which balancers have their requests counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, Counted>,
 }
 
 /// How often a process reports though nothing changed.

@@ -43,6 +43,8 @@ pub enum Condition {
 pub enum Pattern {
     /// `*` is any run of characters, `?` any single one; the whole value is compared.
     Wildcard(String),
+    /// The very value: letters' case counts.
+    Exact(String),
     /// A regular expression (no look-around, no back-references), found anywhere in the value unless it is anchored.
     Regex(String),
 }
@@ -99,6 +101,9 @@ pub struct WeightedGroup {
     pub group: GroupId,
     /// 0 to 999, in relation to the sum of all; with all at 0 nothing is served (503).
     pub weight: u32,
+    /// Of its targets those of this part alone; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -191,6 +191,7 @@ pub(crate) fn some_group() -> TargetGroup {
         healthy_percent_min: None,
         cross_zone: None,
         avoids_outliers: false,
+        identity: None,
         targets: Vec::new(),
     }
 }
@@ -243,6 +244,7 @@ fn weighted(weights: &[u32]) -> Vec<WeightedGroup> {
     let one = |(at, weight): (usize, &u32)| WeightedGroup {
         group: GroupId(at.to_string()),
         weight: *weight,
+        part: None,
     };
     weights.iter().enumerate().map(one).collect()
 }

@@ -2,20 +2,26 @@
 //! the endpoint's address within the task's network and reaches those that serve from there.
 //!
 //! So the server sees the client's own address, and the client's security groups hold.
+//!
+//! Of what is met with TLS, or at a port of the proxy's, the server's host has a balancer too, which stands in front of the
+//! container in the task's network. There the client's TLS ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use longshore_types::VpcId;
+use longshore_types::{AccountId, Timestamp, VpcId};
 use routing::{
-    Action, Balancer, BalancerAttributes, BalancerId, CheckPort, CheckProtocol, GroupId,
-    HealthCheck, InterfaceRef, Kind, Listener, ListenerAttributes, ListenerProtocol, Matcher,
-    ProtocolVersion, Report, Rule, RuleId, Scheme, Stickiness, Table, Target, TargetGroup,
-    TargetKey, TargetProtocol, TargetState, Transforms, WeightedGroup, egress_listener,
+    Action, Alpn, Balancer, BalancerAttributes, BalancerId, Certificate, CertificateId, CheckPort,
+    CheckProtocol, Condition, Front, GroupId, HealthCheck, Interface, InterfaceRef, Kind, Listener,
+    ListenerAttributes, ListenerId, ListenerProtocol, Matcher, Pattern, ProtocolVersion, Report,
+    Rule, RuleId, Scheme, Stickiness, Table, Target, TargetGroup, TargetIdentity, TargetKey,
+    TargetProtocol, TargetState, TlsSettings, Transforms, WeightedGroup, egress_listener,
 };
 use traffic::connect::{
-    ConnectClient, ConnectEndpoint, ConnectInstance, ConnectProtocol, ConnectReport, ConnectTable,
+    ConnectClient, ConnectEndpoint, ConnectFigures, ConnectInstance, ConnectPart, ConnectProtocol,
+    ConnectReport, ConnectServer, ConnectSplit, ConnectTable,
 };
+use traffic::figures::Counted;
 
 use crate::limits::{CONNECT_PATIENCE_MS, FOREVER_S};
 
@@ -34,7 +40,34 @@ pub fn table(connect: &ConnectTable) -> Table {
             table.groups.insert(group.id.clone(), group);
         }
     }
+    for server in connect.servers.values() {
+        let group = group_behind(server);
+        let balancer = balancer_before(server, &group.id);
+        if let Some(shown) = &server.certificate {
+            let certificate =
+                Certificate { chain_pem: shown.chain.clone(), key_pem: shown.key.clone() };
+            table.certificates.insert(certificate_of(server), certificate);
+        }
+        table.balancers.insert(balancer.id.clone(), balancer);
+        table.groups.insert(group.id.clone(), group);
+    }
     table
+}
+
+/// The name under which is counted what a service asks at an endpoint, or what comes in to those who serve there.
+fn counted_as(account: AccountId, client: Option<&str>, endpoint: &str) -> String {
+    format!("{account}|{}|{endpoint}", client.unwrap_or_default())
+}
+
+fn figures((name, counted): (&String, &Counted)) -> Option<ConnectFigures> {
+    let mut parts = name.split('|');
+    let (account, client, endpoint) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(ConnectFigures {
+        account: account.parse().ok()?,
+        client: Some(client.to_owned()).filter(|client| !client.is_empty()),
+        endpoint: endpoint.to_owned(),
+        counted: counted.clone(),
+    })
 }
 
 /// What a proxy's report says of those that serve.
@@ -45,6 +78,8 @@ pub fn report(report: &Report) -> ConnectReport {
             *told.in_flight.entry(task).or_default() += target.in_flight;
         }
     }
+    told.counting_since = report.counting_since;
+    told.figures = report.figures.iter().filter_map(figures).collect();
     told.ready = report.egress.iter().filter_map(|it| it.eni.parse().ok()).collect();
     told
 }
@@ -103,22 +138,17 @@ fn balancer(
     let going_to = SocketAddr::new(IpAddr::V4(address), endpoint.port);
     let is_tcp = endpoint.protocol == ConnectProtocol::Tcp;
     let idle_s = if endpoint.idle_s == 0 { FOREVER_S } else { endpoint.idle_s };
-    let rule = Rule {
-        id: RuleId(format!("{}/{id}", client.task)),
-        priority: None,
-        conditions: vec![],
-        transforms: Transforms::default(),
-        action: Action::Forward {
-            groups: vec![WeightedGroup { group: group.clone(), weight: 1 }],
-            sticky_s: None,
-        },
+    let id_of = |which: &str| RuleId(format!("{}/{id}{which}", client.task));
+    let rules = match &endpoint.split {
+        None => vec![forward_all(id_of(""), group)],
+        Some(split) => parted((id_of(""), id_of("/test")), group, split, is_tcp),
     };
     let listener = Listener {
         id: egress_listener(&interface(client), going_to),
         port: endpoint.port,
         protocol: if is_tcp { ListenerProtocol::Tcp } else { ListenerProtocol::Http },
         tls: None,
-        rules: vec![rule],
+        rules,
         attributes: ListenerAttributes {
             tcp_idle_timeout_s: idle_s,
             h2_prior_knowledge: is_h2(endpoint.protocol),
@@ -142,11 +172,164 @@ fn balancer(
             describes_client: false,
             patience_ms: CONNECT_PATIENCE_MS,
             request_timeout_s: endpoint.request_s,
+            figures: client
+                .service
+                .as_ref()
+                .map(|service| counted_as(client.account, Some(service), id)),
             ..BalancerAttributes::default()
         },
         // Endpoints have no cookies.
         cookie_key: None,
         listeners: vec![listener],
+    }
+}
+
+/// The number of a part of an endpoint's group.
+fn part_of(part: ConnectPart) -> u8 {
+    match part {
+        ConnectPart::Production => 0,
+        ConnectPart::Green => 1,
+        ConnectPart::Off => 2,
+    }
+}
+
+/// Production's requests by weights, and tests to green. Of bytes nobody knows what is a test.
+fn parted(
+    (id, test_id): (RuleId, RuleId),
+    group: &GroupId,
+    split: &ConnectSplit,
+    is_tcp: bool,
+) -> Vec<Rule> {
+    const ALL: u16 = 1_000;
+    let green = split.green.min(ALL);
+    let weighted = |part: ConnectPart, weight: u16| WeightedGroup {
+        group: group.clone(),
+        weight: u32::from(weight),
+        part: Some(part_of(part)),
+    };
+    let forward = |groups| Action::Forward { groups, sticky_s: None };
+    let production =
+        vec![weighted(ConnectPart::Production, ALL - green), weighted(ConnectPart::Green, green)];
+    let mut rules = vec![Rule { action: forward(production), ..forward_all(id, group) }];
+    if let Some(test) = split.test.as_ref().filter(|_| !is_tcp) {
+        let value = match &test.value {
+            Some(value) => Pattern::Exact(value.clone()),
+            None => Pattern::Wildcard("*".to_owned()),
+        };
+        rules.push(Rule {
+            priority: Some(1),
+            conditions: vec![Condition::HttpHeader {
+                name: test.name.clone(),
+                values: vec![value],
+            }],
+            action: forward(vec![weighted(ConnectPart::Green, 1)]),
+            ..forward_all(test_id, group)
+        });
+    }
+    rules
+}
+
+/// The policy of listeners that take nothing before TLS 1.3.
+const NEWEST_TLS: &str = "ELBSecurityPolicy-TLS13-1-3-2021-06";
+
+fn certificate_of(server: &ConnectServer) -> CertificateId {
+    CertificateId(format!("connect/{}", server.id()))
+}
+
+/// What stands in front of a container of the host's.
+fn balancer_before(server: &ConnectServer, group: &GroupId) -> Balancer {
+    let id = format!("connect/in/{}", server.id());
+    let is_tcp = server.protocol == ConnectProtocol::Tcp;
+    let idle_s = if server.idle_s == 0 { FOREVER_S } else { server.idle_s };
+    let tls = server.certificate.as_ref().map(|_| TlsSettings {
+        policy: NEWEST_TLS.to_owned(),
+        default_certificate: certificate_of(server),
+        certificates: vec![],
+        alpn: Alpn::None,
+    });
+    let protocol = match (is_tcp, tls.is_some()) {
+        (true, true) => ListenerProtocol::Tls,
+        (true, false) => ListenerProtocol::Tcp,
+        (false, true) => ListenerProtocol::Https,
+        (false, false) => ListenerProtocol::Http,
+    };
+    let is_in_place = server.port == server.container_port;
+    let listener = Listener {
+        id: ListenerId(id.clone()),
+        port: server.port,
+        protocol,
+        tls,
+        rules: vec![forward_all(RuleId(id.clone()), group)],
+        attributes: ListenerAttributes {
+            tcp_idle_timeout_s: idle_s,
+            h2_prior_knowledge: is_h2(server.protocol),
+            front: Some(if is_in_place { Front::InPlace } else { Front::Beside }),
+            ..ListenerAttributes::default()
+        },
+    };
+    Balancer {
+        id: BalancerId(id.clone()),
+        name: id,
+        account: server.account.to_string(),
+        kind: if is_tcp { Kind::Network } else { Kind::Application },
+        scheme: Scheme::Internal,
+        introducers: Default::default(),
+        interfaces: vec![Interface {
+            is_leaving: false,
+            eni: server.task.to_string(),
+            own_vpc: server.vpc.as_ref().map(ToString::to_string),
+            address: IpAddr::V4(server.address),
+            subnet: String::new(),
+            zone: String::new(),
+        }],
+        clients: None,
+        attributes: BalancerAttributes {
+            idle_timeout_s: idle_s,
+            client_keep_alive_s: FOREVER_S,
+            http2: is_h2(server.protocol),
+            preserve_host_header: true,
+            describes_client: false,
+            // Connections are another task's to take if this one takes none; requests on one that is open are its own.
+            patience_ms: if is_tcp { 0 } else { CONNECT_PATIENCE_MS },
+            figures: Some(counted_as(server.account, None, &server.endpoint)),
+            ..BalancerAttributes::default()
+        },
+        cookie_key: None,
+        listeners: vec![listener],
+    }
+}
+
+fn group_behind(server: &ConnectServer) -> TargetGroup {
+    let id = GroupId(format!("connect/in/{}", server.id()));
+    let by = InterfaceRef {
+        eni: server.task.to_string(),
+        own_vpc: server.vpc.as_ref().map(ToString::to_string),
+    };
+    let target = Target {
+        key: TargetKey { id: server.task.to_string(), port: server.container_port },
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        by: Some(by),
+        zone: None,
+        part: 0,
+        shows_identity: false,
+        registered_at: Timestamp(0),
+        // Whether it is led anything is for the clients' proxies to know.
+        state: TargetState::Healthy,
+    };
+    let targets = vec![target];
+    TargetGroup { avoids_outliers: false, targets, ..group_of(id, server.protocol) }
+}
+
+fn forward_all(id: RuleId, group: &GroupId) -> Rule {
+    Rule {
+        id,
+        priority: None,
+        conditions: vec![],
+        transforms: Transforms::default(),
+        action: Action::Forward {
+            groups: vec![WeightedGroup { group: group.clone(), weight: 1, part: None }],
+            sticky_s: None,
+        },
     }
 }
 
@@ -158,13 +341,24 @@ fn is_h2(protocol: ConnectProtocol) -> bool {
 }
 
 fn group(client: &ConnectClient, endpoint: &ConnectEndpoint) -> TargetGroup {
-    let is_tcp = endpoint.protocol == ConnectProtocol::Tcp;
     // An address means what it means in the client's own network.
     let instances = endpoint.instances.iter().filter(|it| it.vpc == client.vpc);
+    let identity = endpoint.identity.as_ref().map(|identity| TargetIdentity {
+        name: identity.name.clone(),
+        authority_pem: identity.authority.clone(),
+    });
+    let id = GroupId(format!("connect/{}/{}", client.task, endpoint.id));
+    let targets = instances.map(|instance| target(client, instance)).collect();
+    TargetGroup { identity, targets, ..group_of(id, endpoint.protocol) }
+}
+
+/// A group without targets.
+fn group_of(id: GroupId, protocol: ConnectProtocol) -> TargetGroup {
+    let is_tcp = protocol == ConnectProtocol::Tcp;
     TargetGroup {
-        id: GroupId(format!("connect/{}/{}", client.task, endpoint.id)),
+        id,
         protocol: if is_tcp { TargetProtocol::Tcp } else { TargetProtocol::Http },
-        version: match endpoint.protocol {
+        version: match protocol {
             ConnectProtocol::Tcp | ConnectProtocol::Http => ProtocolVersion::Http1,
             ConnectProtocol::Http2 => ProtocolVersion::Http2,
             ConnectProtocol::Grpc => ProtocolVersion::Grpc,
@@ -192,19 +386,25 @@ fn group(client: &ConnectClient, endpoint: &ConnectEndpoint) -> TargetGroup {
         healthy_percent_min: None,
         cross_zone: None,
         avoids_outliers: true,
-        targets: instances.map(|instance| target(client, instance)).collect(),
+        identity: None,
+        targets: vec![],
     }
 }
 
 fn target(client: &ConnectClient, instance: &ConnectInstance) -> Target {
-    // A task that serves itself is reached within.
+    // A task that serves itself is reached within, where nobody stands between.
     let is_itself = instance.task == client.task;
-    let address = if is_itself { Ipv4Addr::LOCALHOST } else { instance.address };
+    let (address, port) = match is_itself {
+        true => (Ipv4Addr::LOCALHOST, instance.container_port.unwrap_or(instance.port)),
+        false => (instance.address, instance.port),
+    };
     Target {
-        key: TargetKey { id: instance.task.to_string(), port: instance.port },
+        key: TargetKey { id: instance.task.to_string(), port },
         address: IpAddr::V4(address),
         by: Some(interface(client)),
         zone: None,
+        part: part_of(instance.part),
+        shows_identity: instance.has_tls && !is_itself,
         registered_at: instance.since,
         state: match instance.drains_until {
             None => TargetState::Healthy,
@@ -215,8 +415,8 @@ fn target(client: &ConnectClient, instance: &ConnectInstance) -> Target {
 
 #[cfg(test)]
 mod tests {
-    use longshore_types::{TaskId, Timestamp};
-    use traffic::connect::HostConnect;
+    use longshore_types::TaskId;
+    use traffic::connect::{ConnectCertificate, ConnectIdentity, HostConnect, TestHeader};
 
     use super::*;
 
@@ -229,6 +429,7 @@ mod tests {
             task: task(number),
             account: "000000000000".parse().unwrap(),
             namespace: namespace.to_owned(),
+            service: Some("default/web".to_owned()),
             address: Ipv4Addr::new(172, 31, 0, number),
             vpc: vpc.map(|id| id.parse().unwrap()),
         }
@@ -239,6 +440,9 @@ mod tests {
             task: task(*number),
             address: Ipv4Addr::new(172, 31, 0, *number),
             port: 8080,
+            container_port: None,
+            part: ConnectPart::Production,
+            has_tls: false,
             vpc: vpc.map(|id| id.parse().unwrap()),
             since: Timestamp(1),
             drains_until: (*number == 9).then_some(Timestamp(7)),
@@ -252,6 +456,8 @@ mod tests {
             protocol: ConnectProtocol::Http,
             idle_s: 0,
             request_s: 15,
+            split: None,
+            identity: None,
             instances: servers.iter().map(instance).collect(),
         }
     }
@@ -281,6 +487,79 @@ mod tests {
         let [own, other, leaving] = ["127.0.0.1", "172.31.0.5", "172.31.0.9"].map(str::to_owned);
         assert_eq!(found, [(own, healthy), (other, healthy), (leaving, drains)]);
         assert!(targets.iter().all(|it| it.by.as_ref().unwrap().eni == task(1).to_string()));
+    }
+
+    #[test]
+    fn production_is_parted_by_shares_and_tests_go_to_green() {
+        let mut endpoint = endpoint("ns-1", 1, &[(5, None), (6, None), (7, None)]);
+        let test = Some(TestHeader { name: "x-test".to_owned(), value: Some("Yes".to_owned()) });
+        endpoint.split = Some(ConnectSplit { green: 250, test });
+        let parts = [ConnectPart::Production, ConnectPart::Green, ConnectPart::Off];
+        for (instance, part) in endpoint.instances.iter_mut().zip(parts) {
+            instance.part = part;
+        }
+        let mut plain = endpoint.clone();
+        (plain.protocol, plain.id, plain.port) = (ConnectProtocol::Tcp, "srv-tcp".to_owned(), 81);
+        let table = table_of(vec![client(1, "ns-1", None)], vec![endpoint, plain]);
+        let group = &table.groups[&GroupId(format!("connect/{}/srv-ns-1-1", task(1)))];
+        assert_eq!(group.targets.iter().map(|it| it.part).collect::<Vec<_>>(), [0, 1, 2]);
+        for balancer in table.balancers.values() {
+            let listener = &balancer.listeners[0];
+            let is_tcp = listener.protocol == ListenerProtocol::Tcp;
+            assert_eq!(listener.rules.len(), if is_tcp { 1 } else { 2 });
+            let rules = routing::Rules::new(listener);
+            assert!(rules.faults.is_empty());
+            let Action::Forward { groups, .. } = &rules.default_rule().unwrap().rule.action else {
+                panic!("it forwards");
+            };
+            let weights = groups.iter().map(|it| (it.part, it.weight));
+            assert_eq!(weights.collect::<Vec<_>>(), [(Some(0), 750), (Some(1), 250)]);
+        }
+    }
+
+    #[test]
+    fn those_that_have_tls_show_who_they_are_and_are_met_so_by_all_but_themselves() {
+        let mut endpoint = endpoint("ns-1", 1, &[(1, None), (5, None), (6, None)]);
+        endpoint.identity =
+            Some(ConnectIdentity { name: "srv".to_owned(), authority: "PEM".to_owned() });
+        for instance in &mut endpoint.instances[..2] {
+            (instance.has_tls, instance.port) = (true, 9_443);
+            instance.container_port = Some(8080);
+        }
+        let server = |port: u16, is_secure: bool| ConnectServer {
+            task: task(1),
+            account: "000000000000".parse().unwrap(),
+            endpoint: format!("srv-{port}"),
+            address: Ipv4Addr::new(172, 31, 0, 1),
+            vpc: None,
+            protocol: ConnectProtocol::Http,
+            container_port: 8080,
+            port,
+            idle_s: 300,
+            certificate: is_secure
+                .then(|| ConnectCertificate { chain: "chain".to_owned(), key: "key".to_owned() }),
+        };
+        let mut connect = ConnectTable::default();
+        let clients = vec![client(1, "ns-1", None)];
+        let servers = vec![server(8080, true), server(9_443, false)];
+        let told =
+            HostConnect { clients, endpoints: vec![endpoint], servers, ..HostConnect::default() };
+        connect.learn(3, told, true);
+        let table = table(&connect);
+        let out = &table.groups[&GroupId(format!("connect/{}/srv-ns-1-1", task(1)))];
+        assert_eq!(out.identity.as_ref().unwrap().name, "srv");
+        let met = out.targets.iter().map(|it| (it.key.port, it.shows_identity));
+        assert_eq!(met.collect::<Vec<_>>(), [(8080, false), (9_443, true), (8080, false)]);
+        let before = |port: u16| {
+            let id = BalancerId(format!("connect/in/{}/srv-{port}", task(1)));
+            let listener = &table.balancers[&id].listeners[0];
+            (listener.protocol, listener.attributes.front, listener.tls.is_some())
+        };
+        assert_eq!(before(8080), (ListenerProtocol::Https, Some(Front::InPlace), true));
+        assert_eq!(before(9_443), (ListenerProtocol::Http, Some(Front::Beside), false));
+        assert_eq!(table.certificates.len(), 1);
+        let behind = &table.groups[&GroupId(format!("connect/in/{}/srv-9443", task(1)))];
+        assert_eq!(behind.targets[0].address.to_string(), "127.0.0.1");
     }
 
     #[test]

@@ -144,8 +144,7 @@ pub(crate) async fn follow(
 /// Serves by a table from now on.
 pub(crate) async fn apply(shared: &Arc<Shared>, listeners: &Listeners, table: &Table) {
     let before = Arc::clone(&shared.snapshot.borrow());
-    let next =
-        Snapshot::new(table, &before, shared.clock.as_ref(), &shared.changed, &shared.sockets);
+    let next = Snapshot::new(table, &before, shared);
     let next = Arc::new(next);
     shared.snapshot.send_replace(Arc::clone(&next));
     next.settle(table, &before);
@@ -183,6 +182,8 @@ impl Teller {
             report.local = self.listeners.local();
             report.egress = self.listeners.egress();
             report.serving = self.listeners.serving();
+            report.counting_since = self.shared.counting_since;
+            report.figures = self.shared.figures.counted();
             if !self.tell(report).await {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 self.shared.changed.notify_one();

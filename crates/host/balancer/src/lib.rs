@@ -13,6 +13,8 @@
 mod checks;
 pub mod connect;
 mod feed;
+mod figures;
+mod front;
 mod handover;
 mod http;
 mod impatient;

@@ -44,6 +44,8 @@ pub const TRIES_MAX: usize = 3;
 pub const CONNECT_PATIENCE_MS: u32 = 3_000;
 /// What no end is written as: ten years.
 pub const FOREVER_S: u32 = 10 * 365 * 86_400;
+/// Names under which requests are counted; what has another is not.
+pub const FIGURES_MAX: usize = 1_000;
 /// How long a request waits before it looks again for a target, where its balancer is patient.
 pub const PATIENCE_PAUSE: Duration = Duration::from_millis(25);
 /// Failures of a target within [`OUTLIER_WINDOW_MS`] after which it is left alone, where outliers are avoided.

@@ -83,6 +83,8 @@ pub(crate) struct Listeners {
     open: Mutex<BTreeMap<Place, Open>>,
     /// Interfaces of balancers at which all is listened at that is to be.
     serving: Mutex<Vec<InterfaceRef>>,
+    /// Those in whose networks the egress socket is, and all else that is listened at there.
+    egress: Mutex<Vec<InterfaceRef>>,
     /// Places that could not be listened at.
     refused: Retries<Place>,
     /// What the files say.
@@ -109,6 +111,7 @@ impl Listeners {
             state_dir,
             open: Mutex::default(),
             serving: Mutex::default(),
+            egress: Mutex::default(),
             refused: Retries::default(),
             saved: Mutex::default(),
             given: Mutex::new(given),
@@ -135,6 +138,7 @@ impl Listeners {
             open.let_go();
         }
         self.serving.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.egress.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     pub(crate) fn is_handed_over(&self) -> bool {
@@ -237,8 +241,9 @@ impl Listeners {
         remembered.retain(|name, _| of(name));
         self.save(PORTS_FILE, &remembered).await;
         self.save(LISTENING_FILE, &self.listening(table)).await;
-        let serving = self.serving_in(table);
+        let (serving, egress) = self.serving_in(table);
         *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = serving;
+        *self.egress.lock().unwrap_or_else(PoisonError::into_inner) = egress;
     }
 
     /// Serves at a place by a socket from now on.
@@ -295,23 +300,27 @@ impl Listeners {
         }
     }
 
-    /// The interfaces of a table's balancers that are here and listened at.
-    fn serving_in(&self, table: &Table) -> Vec<InterfaceRef> {
+    /// The interfaces of a table's balancers that are here and listened at, and those with an egress socket of which the
+    /// same is true.
+    fn serving_in(&self, table: &Table) -> (Vec<InterfaceRef>, Vec<InterfaceRef>) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let missing: BTreeSet<InterfaceRef> = self
             .places(table)
             .into_iter()
             .filter(|place| open.get(place).is_none_or(|open| self.is_elsewhere(place, open)))
             .filter_map(|place| match place {
-                Place::Interface(_, _, interface, _) => Some(interface),
-                Place::Endpoint(..) | Place::Local(..) | Place::Egress(_) => None,
+                Place::Interface(_, _, interface, _)
+                | Place::Ingress(_, interface, _)
+                | Place::Egress(interface) => Some(interface),
+                Place::Endpoint(..) | Place::Local(..) => None,
             })
             .collect();
         let interfaces = interfaces(table);
         let is_served = |it: &InterfaceRef| {
             self.shared.sockets.namespace(it).is_some() && !missing.contains(it)
         };
-        interfaces.filter(is_served).collect()
+        let egress = table.egress.iter().filter(|it| !missing.contains(it)).cloned();
+        (interfaces.filter(is_served).collect(), egress.collect())
     }
 
     /// Interfaces of balancers that are on this machine, where whoever comes is served.
@@ -354,6 +363,7 @@ impl Listeners {
         match place {
             Place::Interface(_, _, interface, _)
             | Place::Endpoint(_, interface, _)
+            | Place::Ingress(_, interface, _)
             | Place::Egress(interface) => self.shared.sockets.namespace(interface),
             Place::Local(..) => None,
         }
@@ -376,19 +386,17 @@ impl Listeners {
         open.iter()
             .filter_map(|(place, open)| match place {
                 Place::Local(listener, ..) => Some((listener.clone(), open.address)),
-                Place::Interface(..) | Place::Endpoint(..) | Place::Egress(_) => None,
+                Place::Interface(..)
+                | Place::Endpoint(..)
+                | Place::Egress(_)
+                | Place::Ingress(..) => None,
             })
             .collect()
     }
 
-    /// Interfaces in whose networks the egress socket is there.
+    /// Interfaces in whose networks the egress socket is there, and all else that is listened at there.
     pub(crate) fn egress(&self) -> Vec<InterfaceRef> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let egress = open.keys().filter_map(|place| match place {
-            Place::Egress(interface) => Some(interface.clone()),
-            Place::Interface(..) | Place::Endpoint(..) | Place::Local(..) => None,
-        });
-        egress.collect()
+        self.egress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn open(
@@ -405,6 +413,9 @@ impl Listeners {
             }
             Place::Egress(interface) => {
                 Bound::listening(self.shared.sockets.open_egress(interface).await?)
+            }
+            Place::Ingress(_, interface, address) => {
+                Bound::listening(self.shared.sockets.open_ingress(interface, *address).await?)
             }
             Place::Local(listener, transport, port) => {
                 let local = self.local.ok_or(io::ErrorKind::AddrNotAvailable)?;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use longshore_types::{Clock, Timestamp};
+use longshore_types::Timestamp;
 use routing::choose;
 use routing::{
     Action, Balancer, Certificate, CertificateId, Endpoint, EndpointId, GroupId, Interface,
@@ -18,12 +18,13 @@ use routing::{
 use tokio::sync::Notify;
 use tracing::warn;
 
+use crate::figures::Figures;
 use crate::http::CookieKey;
 use crate::log::{CheckLogs, FileKey, check_logs};
 use crate::shared::Counts;
 use crate::sockets::Sockets;
 use crate::target::{Lease, LiveTarget};
-use crate::tls::{self, Shown, TlsFacts};
+use crate::tls::{self, Shown, TlsFacts, Verifying};
 
 /// What is served at one moment.
 #[derive(Debug, Default)]
@@ -48,6 +49,8 @@ pub(crate) struct LiveListener {
     shown: Option<Arc<Shown>>,
     /// None: the process's own.
     pub(crate) cookie_key: Option<CookieKey>,
+    /// Where its requests are counted, if they are.
+    pub(crate) figures: Option<Arc<Figures>>,
     /// What `tls` was made of.
     pub(crate) certificates: BTreeMap<CertificateId, Certificate>,
 }
@@ -59,6 +62,8 @@ pub(crate) struct LiveGroup {
     pub(crate) group: TargetGroup,
     pub(crate) targets: Vec<Member>,
     turns: Arc<Turns>,
+    /// How targets are met that show the group's identity; none: it has none, or one that nobody can have.
+    pub(crate) verifying: Option<Verifying>,
 }
 
 /// Whose turn it is, apart for each of the zones whose targets are used for themselves.
@@ -92,18 +97,15 @@ pub(crate) struct Member {
     pub(crate) state: TargetState,
     /// None: it is of every zone.
     pub(crate) zone: Option<String>,
+    /// Of which part of the group it is.
+    part: u8,
 }
 
 impl Snapshot {
     /// What a table is served as, after `before`. Targets are as they were until [`Snapshot::settle`].
-    pub(crate) fn new(
-        table: &Table,
-        before: &Self,
-        clock: &dyn Clock,
-        changed: &Arc<Notify>,
-        sockets: &Sockets,
-    ) -> Self {
-        let now = clock.now();
+    pub(crate) fn new(table: &Table, before: &Self, shared: &Shared) -> Self {
+        let Shared { changed, sockets, .. } = shared;
+        let now = shared.clock.now();
         let groups: BTreeMap<_, _> = table
             .groups
             .values()
@@ -116,7 +118,9 @@ impl Snapshot {
         for balancer in table.balancers.values() {
             for listener in &balancer.listeners {
                 let old = before.listeners.get(&listener.id);
-                let live = LiveListener::new(balancer, listener, table, old.map(Arc::as_ref));
+                let mut live = LiveListener::new(balancer, listener, table, old.map(Arc::as_ref));
+                let counted_as = balancer.attributes.figures.as_deref();
+                live.figures = counted_as.and_then(|name| shared.figures.named(name));
                 listeners.insert(listener.id.clone(), Arc::new(live));
             }
         }
@@ -258,7 +262,8 @@ impl LiveListener {
         let certificates = tls::certificates(listener, table);
         let cookie_key = CookieKey::of(balancer);
         let balancer = Balancer { listeners: Vec::new(), ..balancer.clone() };
-        Self { balancer, listener: listener.clone(), rules, tls, shown, cookie_key, certificates }
+        let (listener, figures) = (listener.clone(), None);
+        Self { balancer, listener, rules, tls, shown, cookie_key, certificates, figures }
     }
 
     /// As logs name the certificate that a client was shown.
@@ -279,8 +284,13 @@ impl LiveGroup {
         let live = |target: &routing::Target| {
             let kept = old.and_then(|old| {
                 old.targets.iter().map(|kept| &kept.target).find(|kept| {
-                    (&kept.key, kept.registered_at, kept.address.ip())
-                        == (&target.key, target.registered_at, target.address)
+                    (&kept.key, kept.registered_at, kept.address.ip(), kept.shows_identity)
+                        == (
+                            &target.key,
+                            target.registered_at,
+                            target.address,
+                            target.shows_identity,
+                        )
                 })
             });
             let live_target = match kept {
@@ -291,9 +301,21 @@ impl LiveGroup {
                     Arc::new(LiveTarget::new(id, target, now, changed, sockets.clone()))
                 }
             };
-            Member { target: live_target, state: target.state, zone: target.zone.clone() }
+            Member {
+                target: live_target,
+                state: target.state,
+                zone: target.zone.clone(),
+                part: target.part,
+            }
+        };
+        // Sessions can be resumed as long as it is the same value.
+        let same = old.filter(|old| old.group.identity == group.identity);
+        let verifying = match same {
+            Some(old) => old.verifying.clone(),
+            None => group.identity.as_ref().and_then(Verifying::new),
         };
         Self {
+            verifying,
             targets: group.targets.iter().map(live).collect(),
             group: TargetGroup { targets: Vec::new(), ..group.clone() },
             turns: old.map(|old| Arc::clone(&old.turns)).unwrap_or_default(),
@@ -334,18 +356,29 @@ impl LiveGroup {
         eligible.any(|at| Arc::ptr_eq(targets[at], target))
     }
 
-    /// Chooses a target by the group's algorithm, leaving out those in `tried`, and takes hold of it.
+    /// The targets that are used for somebody, of a part or of all, but those in `tried`.
+    fn open(
+        &self,
+        zones: Zones<'_>,
+        part: Option<u8>,
+        tried: &[Arc<LiveTarget>],
+    ) -> Vec<&Arc<LiveTarget>> {
+        let used = self.targets.iter().filter(|it| zones.has(it.zone.as_deref()));
+        let of_part = used.filter(|it| part.is_none_or(|part| part == it.part));
+        let targets = of_part.map(|it| &it.target);
+        targets.filter(|target| !tried.iter().any(|it| Arc::ptr_eq(it, target))).collect()
+    }
+
+    /// Chooses a target of a part by the group's algorithm, leaving out those in `tried`, and takes hold of it.
     pub(crate) fn choose(
         &self,
         zones: Zones<'_>,
+        part: Option<u8>,
         tried: &[Arc<LiveTarget>],
         seed: u64,
         now: Timestamp,
     ) -> Option<Lease> {
-        let open: Vec<&Arc<LiveTarget>> = self
-            .used(zones)
-            .filter(|target| !tried.iter().any(|tried| Arc::ptr_eq(tried, target)))
-            .collect();
+        let open = self.open(zones, part, tried);
         // A target may go out of routing between the look and the hold; then it is looked at again.
         for round in 0..=open.len() as u64 {
             let candidates: Vec<_> = open.iter().map(|target| target.candidate(now)).collect();
@@ -364,18 +397,19 @@ impl LiveGroup {
     pub(crate) fn choose_by_hash(
         &self,
         zones: Zones<'_>,
+        part: Option<u8>,
         tried: &[Arc<LiveTarget>],
         hash: u64,
         now: Timestamp,
     ) -> Option<Lease> {
-        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).collect();
-        let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
+        let open = self.open(zones, part, &[]);
+        let candidates: Vec<_> = open.iter().map(|target| target.candidate(now)).collect();
         let mut eligible = choose::eligible(&self.group, &candidates);
-        eligible.retain(|at| !tried.iter().any(|tried| Arc::ptr_eq(tried, targets[*at])));
+        eligible.retain(|at| !tried.iter().any(|tried| Arc::ptr_eq(tried, open[*at])));
         let count = u64::try_from(eligible.len()).ok()?;
         let first = usize::try_from(hash.checked_rem(count)?).ok()?;
         let (before, from) = eligible.split_at(first);
-        from.iter().chain(before).find_map(|at| targets[*at].lease())
+        from.iter().chain(before).find_map(|at| open[*at].lease())
     }
 
     /// Takes hold of the very target that a cookie names, if it may be asked.

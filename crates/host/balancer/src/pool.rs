@@ -16,6 +16,7 @@ use crate::limits::{
     IDLE_CONNECTIONS_MAX,
 };
 use crate::target::{Lease, LiveTarget, until_cut};
+use crate::tls::Meeting;
 
 pub(crate) type Http1 = http1::SendRequest<RequestBody>;
 pub(crate) type Http2 = http2::SendRequest<RequestBody>;
@@ -92,6 +93,16 @@ pub(crate) enum ConnectError {
     Http(#[source] hyper::Error),
 }
 
+impl ConnectError {
+    /// Whether the target was there, and no TLS was agreed with it.
+    pub(crate) fn is_of_tls(&self) -> bool {
+        match self {
+            Self::Tls(_) | Self::TlsTimedOut => true,
+            Self::Refused(_) | Self::TimedOut | Self::Http(_) => false,
+        }
+    }
+}
+
 pub(crate) async fn tcp(target: &LiveTarget) -> Result<TcpStream, ConnectError> {
     let stream = timeout(CONNECT_WAIT_MAX, target.connect(target.address)).await;
     let stream = stream.map_err(|_| ConnectError::TimedOut)?.map_err(ConnectError::Refused)?;
@@ -100,14 +111,15 @@ pub(crate) async fn tcp(target: &LiveTarget) -> Result<TcpStream, ConnectError> 
     Ok(stream)
 }
 
-/// TLS to a target: whose certificate it shows does not matter.
+/// TLS to a target.
 pub(crate) async fn tls(
     stream: TcpStream,
-    config: &Arc<rustls::ClientConfig>,
+    meeting: Meeting<'_>,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ConnectError> {
     let address = stream.peer_addr().map_err(ConnectError::Tls)?;
-    let name = ServerName::IpAddress(address.ip().into());
-    let shaken = TlsConnector::from(Arc::clone(config)).connect(name, stream);
+    let by_address = || ServerName::IpAddress(address.ip().into());
+    let name = meeting.name.cloned().unwrap_or_else(by_address);
+    let shaken = TlsConnector::from(Arc::clone(meeting.config)).connect(name, stream);
     let shaken = timeout(CONNECT_WAIT_MAX, shaken).await;
     shaken.map_err(|_| ConnectError::TlsTimedOut)?.map_err(ConnectError::Tls)
 }
@@ -115,12 +127,12 @@ pub(crate) async fn tls(
 /// A new HTTP/1.1 connection, driven until it ends or the target is cut.
 pub(crate) async fn http1(
     lease: &Lease,
-    tls_config: Option<&Arc<rustls::ClientConfig>>,
+    meeting: Option<Meeting<'_>>,
 ) -> Result<Http1, ConnectError> {
     let stream = tcp(&lease.target).await?;
-    match tls_config {
+    match meeting {
         None => http1_over(stream, lease).await,
-        Some(config) => http1_over(tls(stream, config).await?, lease).await,
+        Some(meeting) => http1_over(tls(stream, meeting).await?, lease).await,
     }
 }
 
@@ -147,12 +159,12 @@ where
 /// A new HTTP/2 connection: with TLS by ALPN, without it because the group says so.
 pub(crate) async fn http2(
     lease: &Lease,
-    tls_config: Option<&Arc<rustls::ClientConfig>>,
+    meeting: Option<Meeting<'_>>,
 ) -> Result<Http2, ConnectError> {
     let stream = tcp(&lease.target).await?;
-    match tls_config {
+    match meeting {
         None => http2_over(stream, lease).await,
-        Some(config) => http2_over(tls(stream, config).await?, lease).await,
+        Some(meeting) => http2_over(tls(stream, meeting).await?, lease).await,
     }
 }
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use longshore_types::{Clock, IdSource};
+use longshore_types::{Clock, IdSource, Timestamp};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+use crate::figures::FiguresBook;
 use crate::http::CookieKey;
 use crate::limits::{
     ACCOUNT_CONNECTIONS_MAX, ACCOUNT_FLOWS_MAX, ALL_FLOWS_MAX, CONNECTIONS_MAX, EGRESS_WAITING_MAX,
@@ -54,6 +55,9 @@ pub(crate) struct Shared {
     pub(crate) at_interfaces: Arc<Counts>,
     /// Flows of datagrams.
     pub(crate) flows: Arc<Counts>,
+    /// What is counted of requests, and since when.
+    pub(crate) figures: FiguresBook,
+    pub(crate) counting_since: Timestamp,
     seeds: AtomicU64,
 }
 
@@ -67,7 +71,10 @@ impl Shared {
     ) -> Self {
         let mut first = [0; 8];
         ids.fill(&mut first);
+        let counting_since = clock.now();
         Self {
+            figures: FiguresBook::default(),
+            counting_since,
             snapshot: watch::Sender::new(Arc::default()),
             clock,
             ids,

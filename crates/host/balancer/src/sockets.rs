@@ -28,6 +28,12 @@ pub trait Interfaces: Send + Sync + fmt::Debug {
     /// The network does not take it.
     fn lead_egress(&self) -> io::Result<SocketAddr>;
 
+    /// Has all that comes from elsewhere to an address in the network of the calling thread go to a socket there instead.
+    ///
+    /// # Errors
+    /// The network does not take it.
+    fn lead_ingress(&self, from: SocketAddr, to: SocketAddr) -> io::Result<()>;
+
     /// The file at which the namespace of an interface is mounted once it is there.
     fn namespace(&self, interface: &InterfaceRef) -> PathBuf;
 }
@@ -61,6 +67,8 @@ enum What {
     Socket(Domain, Transport),
     /// The bound socket that egress addresses lead to.
     Egress(Arc<dyn Interfaces>),
+    /// A bound socket that what comes to an address is led to.
+    Ingress(Arc<dyn Interfaces>, SocketAddr),
 }
 
 impl Sockets {
@@ -109,6 +117,21 @@ impl Sockets {
     /// `NotFound` while the interface is not on this machine.
     pub(crate) async fn open_egress(&self, interface: &InterfaceRef) -> io::Result<Socket> {
         let socket = self.ask(interface, What::Egress(Arc::clone(&self.interfaces))).await?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    /// A socket that what comes to an address of an interface is led to, whoever listens there; it is bound.
+    ///
+    /// # Errors
+    /// `NotFound` while the interface is not on this machine.
+    pub(crate) async fn open_ingress(
+        &self,
+        interface: &InterfaceRef,
+        address: SocketAddr,
+    ) -> io::Result<Socket> {
+        let what = What::Ingress(Arc::clone(&self.interfaces), address);
+        let socket = self.ask(interface, what).await?;
         socket.set_nonblocking(true)?;
         Ok(socket)
     }
@@ -173,6 +196,15 @@ fn make_egress(interfaces: &dyn Interfaces) -> io::Result<Socket> {
     Ok(socket)
 }
 
+fn make_ingress(interfaces: &dyn Interfaces, address: SocketAddr) -> io::Result<Socket> {
+    let socket = make(Domain::for_address(address), Transport::Stream)?;
+    // The kernel chooses a port that nobody there has.
+    socket.bind(&SocketAddr::new(address.ip(), 0).into())?;
+    let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+    interfaces.lead_ingress(address, bound)?;
+    Ok(socket)
+}
+
 fn work(inbox: &Receiver<Ask>) {
     for Ask { namespace, what, reply } in inbox {
         // The file is opened each time: of an interface that was made anew the namespace is another.
@@ -181,6 +213,7 @@ fn work(inbox: &Receiver<Ask>) {
             match what {
                 What::Socket(domain, transport) => make(domain, transport),
                 What::Egress(interfaces) => make_egress(interfaces.as_ref()),
+                What::Ingress(interfaces, address) => make_ingress(interfaces.as_ref(), address),
             }
         });
         // Whoever asked may have given up.

@@ -30,6 +30,8 @@ pub(crate) struct LiveTarget {
     pub(crate) key: TargetKey,
     pub(crate) address: SocketAddr,
     pub(crate) registered_at: Timestamp,
+    /// It has to show its group's identity.
+    pub(crate) shows_identity: bool,
     pub(crate) pool: Pool,
     sockets: Sockets,
     by: Mutex<By>,
@@ -84,6 +86,7 @@ impl LiveTarget {
             key: target.key.clone(),
             address: SocketAddr::new(target.address, target.key.port),
             registered_at: target.registered_at,
+            shows_identity: target.shows_identity,
             pool: Pool::default(),
             sockets,
             by: Mutex::new(By { now: target.by.clone(), before: None }),

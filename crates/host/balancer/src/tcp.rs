@@ -4,6 +4,7 @@
 //! there. A target that refuses the connection is left for another: not a byte has reached it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use routing::{Action, Stickiness, TargetProtocol, Zones, choose};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
 use crate::http::tunnel;
@@ -20,9 +22,10 @@ use crate::limits::{CONNECT_WAIT_MAX, PATIENCE_PAUSE, TRIES_MAX};
 use crate::listen::Door;
 use crate::live::{LiveGroup, LiveListener, Snapshot};
 use crate::log::FlowEntry;
-use crate::pool;
+use crate::pool::{self, ConnectError};
 use crate::shared::{Phase, Shared};
 use crate::target::{Lease, LiveTarget, until_cut};
+use crate::tls::Meeting;
 
 /// Passes a client's connection through to a target of the listener's default action. It may go on for as long as it likes:
 /// a table that is replaced is not kept for it.
@@ -30,7 +33,7 @@ pub(crate) async fn pass<S>(
     shared: &Arc<Shared>,
     (snapshot, live): (Arc<Snapshot>, Arc<LiveListener>),
     door: &Door,
-    stream: S,
+    opened: impl Future<Output = Option<S>>,
     (peer, local): (SocketAddr, SocketAddr),
     entry: Option<FlowEntry>,
 ) where
@@ -39,21 +42,34 @@ pub(crate) async fn pass<S>(
     let idle = Duration::from_secs(u64::from(live.listener.attributes.tcp_idle_timeout_s));
     let reached = reach(shared, &snapshot, (&live, door), peer, local).await;
     drop((snapshot, live));
-    let Some((group, lease, mut to_target)) = reached else { return };
-    let protocol = group.group.protocol;
-    let has_header = group.group.proxy_protocol_v2;
+    let Some((group, lease, to_target)) = reached else { return };
+    let (protocol, has_header) = (group.group.protocol, group.group.proxy_protocol_v2);
     drop(group);
     let copied = entry.as_ref().map(|entry| Arc::clone(&entry.copied)).unwrap_or_default();
+    let Some(stream) = opened.await else { return };
     let cut = lease.cut();
+    let mut to_target = match to_target {
+        ToTarget::Plain(stream) => stream,
+        ToTarget::Verified(to_target) => {
+            tokio::select! {
+                _ = tunnel::relay(stream, *to_target, idle, &copied) => {}
+                () = until_cut(cut) => {}
+                () = shared.until(Phase::Over) => {}
+            }
+            return;
+        }
+    };
     if has_header {
         let header = proxy_v2(peer, local);
         if !matches!(timeout(CONNECT_WAIT_MAX, to_target.write_all(&header)).await, Ok(Ok(()))) {
             return;
         }
     }
+    // Whose certificate it shows does not matter.
+    let anybody = Meeting { config: &shared.to_targets.h1, name: None };
     let joined = async {
         match protocol {
-            TargetProtocol::Tls => match pool::tls(to_target, &shared.to_targets.h1).await {
+            TargetProtocol::Tls => match pool::tls(to_target, anybody).await {
                 Ok(to_target) => drop(tunnel::relay(stream, to_target, idle, &copied).await),
                 Err(error) => debug!(target = %lease.target.address, %error, "flow ended"),
             },
@@ -78,13 +94,14 @@ pub(crate) fn group_for<'s>(
     live: &LiveListener,
     peer: SocketAddr,
     local: SocketAddr,
-) -> Option<&'s Arc<LiveGroup>> {
+) -> Option<(&'s Arc<LiveGroup>, Option<u8>)> {
     let rule = live.rules.default_rule()?;
     match &rule.rule.action {
         Action::Forward { groups, sticky_s } => {
             // With stickiness all flows of a client go to the same group.
             let seed = if sticky_s.is_some() { hash(&peer.ip()) } else { hash(&(peer, local)) };
-            snapshot.groups.get(&choose::group(groups, seed)?.group)
+            let chosen = choose::group(groups, seed)?;
+            Some((snapshot.groups.get(&chosen.group)?, chosen.part))
         }
         // The API takes neither for a network balancer.
         Action::Redirect { .. } | Action::FixedResponse { .. } => None,
@@ -99,11 +116,12 @@ async fn reach(
     (live, door): (&LiveListener, &Door),
     peer: SocketAddr,
     local: SocketAddr,
-) -> Option<(Arc<LiveGroup>, Lease, TcpStream)> {
-    let group = Arc::clone(group_for(snapshot, live, peer, local)?);
+) -> Option<(Arc<LiveGroup>, Lease, ToTarget)> {
+    let (group, part) = group_for(snapshot, live, peer, local)?;
     let zones = group.zones(&live.balancer, door.interface.as_ref());
-    if let Some((lease, stream)) = connect(shared, &group, zones, peer, local).await {
-        return Some((group, lease, stream));
+    let among = (live, group.as_ref(), part);
+    if let Some((lease, stream)) = connect(shared, among, zones, peer, local).await {
+        return Some((Arc::clone(group), lease, stream));
     }
     let patience = Duration::from_millis(u64::from(live.balancer.attributes.patience_ms));
     let (begun, mut version) = (Instant::now(), snapshot.version);
@@ -118,10 +136,11 @@ async fn reach(
         }
         version = newer.version;
         let live = newer.listeners.get(&live.listener.id)?;
-        let group = Arc::clone(group_for(&newer, live, peer, local)?);
+        let (group, part) = group_for(&newer, live, peer, local)?;
         let zones = group.zones(&live.balancer, door.interface.as_ref());
-        if let Some((lease, stream)) = connect(shared, &group, zones, peer, local).await {
-            return Some((group, lease, stream));
+        let among = (live, group.as_ref(), part);
+        if let Some((lease, stream)) = connect(shared, among, zones, peer, local).await {
+            return Some((Arc::clone(group), lease, stream));
         }
     }
 }
@@ -129,26 +148,47 @@ async fn reach(
 /// A connection to a target of a group, and the hold on it.
 async fn connect(
     shared: &Shared,
-    group: &LiveGroup,
+    (live, group, part): (&LiveListener, &LiveGroup, Option<u8>),
     zones: Zones<'_>,
     peer: SocketAddr,
     local: SocketAddr,
-) -> Option<(Lease, TcpStream)> {
+) -> Option<(Lease, ToTarget)> {
     let flow = flow_hash(group, peer, local);
     let now = shared.clock.now();
     let mut tried: Vec<Arc<LiveTarget>> = Vec::new();
     for _ in 0..TRIES_MAX {
-        let lease = group.choose_by_hash(zones, &tried, flow, now)?;
-        match pool::tcp(&lease.target).await {
+        let lease = group.choose_by_hash(zones, part, &tried, flow, now)?;
+        match open(group, &lease.target).await {
             Ok(stream) => return Some((lease, stream)),
             Err(error) => {
                 debug!(target = %lease.target.address, %error, "target was left for another");
+                if let (true, Some(figures)) = (error.is_of_tls(), &live.figures) {
+                    figures.target_tls_failed();
+                }
                 lease.target.suspect(now);
                 tried.push(Arc::clone(&lease.target));
             }
         }
     }
     None
+}
+
+/// A connection to a target.
+enum ToTarget {
+    Plain(TcpStream),
+    /// It has shown who it is.
+    Verified(Box<TlsStream<TcpStream>>),
+}
+
+async fn open(group: &LiveGroup, target: &LiveTarget) -> Result<ToTarget, ConnectError> {
+    let stream = pool::tcp(target).await?;
+    if !target.shows_identity {
+        return Ok(ToTarget::Plain(stream));
+    }
+    let unknown = || ConnectError::Tls(io::ErrorKind::InvalidInput.into());
+    let verifying = group.verifying.as_ref().ok_or_else(unknown)?;
+    let shaken = pool::tls(stream, verifying.for_flows()).await?;
+    Ok(ToTarget::Verified(Box::new(shaken)))
 }
 
 /// What a flow is told by: both its ends, or the client's address alone.

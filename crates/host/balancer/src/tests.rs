@@ -5,7 +5,9 @@ mod connect;
 mod doors;
 mod draining;
 mod flows;
+mod figures;
 mod handover;
+mod identity;
 mod interfaces;
 mod introduced;
 mod logs;
@@ -45,6 +47,14 @@ impl crate::Doors for Nowhere {
 
 impl crate::Interfaces for Nowhere {
     fn lead_egress(&self) -> std::io::Result<std::net::SocketAddr> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
+    fn lead_ingress(
+        &self,
+        _: std::net::SocketAddr,
+        _: std::net::SocketAddr,
+    ) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
 

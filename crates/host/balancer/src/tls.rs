@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use routing::{Alpn, Balancer, Certificate, CertificateId, Kind, Listener, Table, TlsSettings};
+use routing::{
+    Alpn, Balancer, Certificate, CertificateId, Kind, Listener, Table, TargetIdentity, TlsSettings,
+};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -11,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CipherSuite, ClientConfig, DigitallySignedStruct, ProtocolVersion, ServerConfig,
+    CipherSuite, ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, ServerConfig,
     ServerConnection, SignatureAlgorithm, SignatureScheme, SupportedProtocolVersion,
 };
 use tracing::warn;
@@ -238,6 +240,52 @@ pub(crate) struct ToTargets {
 impl ToTargets {
     pub(crate) fn new() -> Self {
         Self { h1: client_config(BOTH, &[]), h2: client_config(BOTH, &[b"h2"]) }
+    }
+}
+
+/// How a target is met with TLS.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meeting<'a> {
+    pub(crate) config: &'a Arc<ClientConfig>,
+    /// Whom its certificate has to name; none: whose it is does not matter.
+    pub(crate) name: Option<&'a ServerName<'static>>,
+}
+
+/// How targets are met that have to show an identity: by TLS 1.3, and by nothing else.
+#[derive(Clone, Debug)]
+pub(crate) struct Verifying {
+    name: ServerName<'static>,
+    h1: Arc<ClientConfig>,
+    h2: Arc<ClientConfig>,
+    plain: Arc<ClientConfig>,
+}
+
+impl Verifying {
+    /// None of an identity that nobody can have.
+    pub(crate) fn new(identity: &TargetIdentity) -> Option<Self> {
+        let name = ServerName::try_from(identity.name.clone()).ok()?;
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(identity.authority_pem.as_bytes()) {
+            roots.add(certificate.ok()?).ok()?;
+        }
+        let config = |alpn: &[&[u8]]| {
+            let builder = ClientConfig::builder_with_provider(provider());
+            let builder = builder.with_protocol_versions(NEW).ok()?;
+            let mut config = builder.with_root_certificates(roots.clone()).with_no_client_auth();
+            config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+            Some(Arc::new(config))
+        };
+        let (h1, h2, plain) = (config(&[b"http/1.1"])?, config(&[b"h2"])?, config(&[])?);
+        Some(Self { name, h1, h2, plain })
+    }
+
+    pub(crate) fn for_http(&self, is_h2: bool) -> Meeting<'_> {
+        let config = if is_h2 { &self.h2 } else { &self.h1 };
+        Meeting { config, name: Some(&self.name) }
+    }
+
+    pub(crate) fn for_flows(&self) -> Meeting<'_> {
+        Meeting { config: &self.plain, name: Some(&self.name) }
     }
 }
 

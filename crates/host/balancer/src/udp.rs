@@ -96,10 +96,10 @@ fn lease(
     if !door.lets_in(live, (peer, local), true) {
         return None;
     }
-    let group = tcp::group_for(&snapshot, live, peer, local)?;
+    let (group, part) = tcp::group_for(&snapshot, live, peer, local)?;
     let flow = tcp::flow_hash(group, peer, local);
     let zones = group.zones(&live.balancer, door.interface.as_ref());
-    let lease = group.choose_by_hash(zones, &[], flow, shared.clock.now())?;
+    let lease = group.choose_by_hash(zones, part, &[], flow, shared.clock.now())?;
     Some((lease, shared.flows.take(&live.balancer.account)?))
 }
 

@@ -7,7 +7,7 @@
 //! **Invariant:** a name is answered only once the file that the proxy serves by says what it means.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +30,7 @@ const TTL_S: u32 = 2;
 /// The table in the network of a task that is in a namespace.
 const TABLE: &str = "longshore_connect";
 const CHAIN: &str = "egress";
+const INGRESS_CHAIN: &str = "ingress";
 
 /// What the proxy of the host whose network keeps its files in `run_dir` serves by: a [`ConnectTable`].
 pub fn table_file(run_dir: &Path) -> PathBuf {
@@ -58,6 +59,20 @@ pub fn lead_egress() -> Result<SocketAddr, NetworkError> {
     batch.add_rule(CHAIN, led.dnat(Ipv4Addr::LOCALHOST, CONNECT_PORT).exprs());
     batch.apply(&mut Socket::netfilter()?)?;
     Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), CONNECT_PORT))
+}
+
+/// Has whatever comes from elsewhere to `from`, an address and port of the network of the calling thread, go to `to` there
+/// instead. Asking again for the same port replaces what was.
+pub fn lead_ingress(from: SocketAddrV4, to: SocketAddrV4) -> Result<(), NetworkError> {
+    let here = Cidr::new(*from.ip(), 32).expect("32 bits are a prefix");
+    let mut batch = Batch::new(format!("{TABLE}_{}", from.port()));
+    batch.replace_table();
+    let hook = Hook { kind: "nat", number: HookNumber::Prerouting, priority: -100 };
+    batch.add_base_chain(INGRESS_CHAIN, hook);
+    let led = Rule::new().ipv4(true).destination_in(here, true).protocol(Protocol::Tcp.number());
+    let led = led.ports(&(from.port()..=from.port())).dnat(*to.ip(), to.port());
+    batch.add_rule(INGRESS_CHAIN, led.exprs());
+    Ok(batch.apply(&mut Socket::netfilter()?)?)
 }
 
 /// What is known, from the file.
@@ -175,6 +190,8 @@ mod tests {
             protocol: ConnectProtocol::Tcp,
             idle_s: 1,
             request_s: 0,
+            split: None,
+            identity: None,
             instances: vec![],
         }
     }
@@ -184,6 +201,7 @@ mod tests {
             task: format!("{number:032x}").parse().unwrap(),
             account: "000000000000".parse().unwrap(),
             namespace: namespace.to_owned(),
+            service: None,
             address: Ipv4Addr::new(172, 31, 0, number),
             vpc: vpc.map(|id| id.parse().unwrap()),
         }

@@ -61,6 +61,14 @@ pub(crate) struct Top {
     pub(crate) json: bool,
 }
 
+/// How `longshore connect` shows figures.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Connect {
+    /// Print JSON, with all that is counted
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// By what tasks are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TopSort {

@@ -147,6 +147,11 @@ impl Interfaces for HostInterfaces {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn lead_ingress(&self, _: SocketAddr, _: SocketAddr) -> io::Result<()> {
+        // Nobody listens at a balancer's interface but the balancer.
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn namespace(&self, interface: &InterfaceRef) -> PathBuf {
         kept::namespace(interface, |eni, vpc| balancer_namespace(&self.0, &eni, vpc))
     }

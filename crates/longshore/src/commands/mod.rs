@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod audit;
 pub(crate) mod balancer;
 pub(crate) mod configure;
+pub(crate) mod connect_figures;
 pub(crate) mod down;
 pub(crate) mod env;
 pub(crate) mod image;

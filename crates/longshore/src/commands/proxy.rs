@@ -18,7 +18,7 @@ use nix::unistd::setsid;
 use routing::{InterfaceRef, Report, Update};
 use tokio::time::Instant;
 use tracing::info;
-use traffic::connect::ConnectTable;
+use traffic::connect::{ConnectFigures, ConnectTable};
 
 use crate::cli::ProxyArgs;
 use crate::commands::{agent, kept};
@@ -29,6 +29,8 @@ use crate::error::Error;
 const PROXY_DIR: &str = "agent/proxy";
 /// How often the file is looked at: that is one `stat`.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often figures are told anew.
+const FIGURES_PAUSE: Duration = Duration::from_secs(5);
 /// How soon the network of a task is looked for that is about to be made: its containers come right after it.
 const MISSING_WAIT: Duration = Duration::from_millis(20);
 
@@ -48,7 +50,8 @@ pub(crate) async fn run(data: &DataDir, args: &ProxyArgs) -> Result<(), Error> {
         doors: Arc::new(kept::NoDoors),
         missing_wait: MISSING_WAIT,
     };
-    let line = Arc::new(Line { run_dir: run_dir.clone(), read: Mutex::default() });
+    let (read, figures) = (Mutex::default(), Mutex::default());
+    let line = Arc::new(Line { run_dir: run_dir.clone(), read, figures });
     info!("proxy ready");
     let mut clients = Clients::new(&run_dir);
     kept::serve_while_needed(config, tenure, line, || clients.are_there()).await
@@ -99,6 +102,18 @@ impl Interfaces for TaskInterfaces {
         connect::lead_egress().map_err(io::Error::other)
     }
 
+    fn lead_ingress(&self, from: SocketAddr, to: SocketAddr) -> io::Result<()> {
+        match (from, to) {
+            (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+                connect::lead_ingress(from, to).map_err(io::Error::other)
+            }
+            // Tasks are found by IPv4 addresses.
+            (SocketAddr::V6(_), _) | (_, SocketAddr::V6(_)) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
+        }
+    }
+
     fn namespace(&self, interface: &InterfaceRef) -> PathBuf {
         kept::namespace(interface, |task, vpc| connect::task_namespace(&self.0, task, vpc))
     }
@@ -111,9 +126,23 @@ struct Line {
     /// The writing of the file that was read last, and the version it holds; none: it cannot be read. It is large, and
     /// looked at again and again.
     read: Mutex<Option<(Stamp, Option<u64>)>>,
+    /// The figures that were told last, and when.
+    figures: Mutex<Option<(Instant, Vec<ConnectFigures>)>>,
 }
 
 impl Line {
+    /// The figures that are told: those of the last time, unless that is a while ago. What is held changes with each request.
+    fn told_figures(&self, now: Vec<ConnectFigures>) -> Vec<ConnectFigures> {
+        let mut told = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*told {
+            Some((at, figures)) if at.elapsed() < FIGURES_PAUSE => figures.clone(),
+            Some(_) | None => {
+                *told = Some((Instant::now(), now.clone()));
+                now
+            }
+        }
+    }
+
     /// What the file says, unless that is the version that is served.
     fn news(&self, version: u64) -> Option<ConnectTable> {
         let now = stamp(&self.run_dir)?;
@@ -153,7 +182,9 @@ impl Feed for Line {
                 doing: "report what is held",
                 source: Box::new(source),
             };
-            let text = serde_json::to_vec(&balancer::connect::report(&report));
+            let mut report = balancer::connect::report(&report);
+            report.figures = self.told_figures(report.figures);
+            let text = serde_json::to_vec(&report);
             let text = text.map_err(|error| failed(error.into()))?;
             let write = move || whole::write(&path, &text, Durability::DiesWithTheMachine);
             let written = tokio::task::spawn_blocking(write).await;
@@ -200,6 +231,7 @@ mod tests {
             task,
             account: "000000000000".parse().unwrap(),
             namespace: "ns-1".to_owned(),
+            service: None,
             address: [172, 31, 0, 4].into(),
             vpc: None,
         };
@@ -214,7 +246,8 @@ mod tests {
     #[test]
     fn a_file_that_holds_what_is_served_is_not_read_again() {
         let dir = tempfile::tempdir().unwrap();
-        let line = Line { run_dir: dir.path().to_owned(), read: Mutex::default() };
+        let (read, figures) = (Mutex::default(), Mutex::default());
+        let line = Line { run_dir: dir.path().to_owned(), read, figures };
         let path = connect::table_file(dir.path());
         // Unseen: at the same time, in the same file and of the same length.
         let put = |text: &str| {

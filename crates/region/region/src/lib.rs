@@ -12,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 pub mod audit;
+pub mod connect_figures;
 pub mod figures;
 mod flows;
 pub mod nodes;

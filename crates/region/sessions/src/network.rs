@@ -16,7 +16,7 @@ use traffic::feed::{Change, Feed, Item};
 use traffic::tunnels::HostTunnels;
 use traffic::{HostNames, SecurityGroup};
 
-use crate::connect::{self, ToldConnect};
+use crate::connect::{self, OpenKey, ToldConnect};
 use crate::feed::{balancers_on, feed_of};
 use crate::names::{self, ToldNames};
 use crate::tunnels::{self, ToldTunnels, Tunneling};
@@ -71,6 +71,7 @@ impl Told {
         (instance, home): (InstanceId, Option<InstanceId>),
         tunneling: &Tunneling<'_>,
         next: &[&Task],
+        open: &OpenKey<'_>,
     ) -> Option<News> {
         let is_whole = !self.is_begun;
         let mut changed = Vec::new();
@@ -112,7 +113,7 @@ impl Told {
         let network = self.feed.change_to(&feed);
         self.feed = feed;
         let names = self.names.due(view, (instance, home), next, is_whole);
-        let connect = self.connect.due(view, instance, next, is_whole);
+        let connect = self.connect.due(view, instance, next, is_whole, open);
         let is_empty =
             groups.is_empty() && network.is_empty() && names.is_empty() && connect.is_empty();
         let is_empty = is_empty && tunnels.is_empty();
@@ -257,23 +258,35 @@ mod tests {
         let instance: InstanceId = "0".repeat(32).parse().unwrap();
         let region: RegionName = "eu-north-1".parse().unwrap();
         let mut told = Told::default();
-        let first = told.due(&view, &region, (instance, None), &clear(), &[]).unwrap();
+        let first =
+            told.due(&view, &region, (instance, None), &clear(), &[], &|_, _| None).unwrap();
         assert!(
             first.is_whole && first.groups.is_empty(),
             "that there is nothing is news at first"
         );
         let group = task.interface.as_ref().unwrap().security_groups[0].clone();
-        let news = told.due(&view, &region, (instance, None), &clear(), &[&task]).unwrap();
+        let news =
+            told.due(&view, &region, (instance, None), &clear(), &[&task], &|_, _| None).unwrap();
         assert!(!news.is_whole);
         assert_eq!(news.groups, [SecurityGroup::default_rules(group.clone())]);
-        assert_eq!(told.due(&view, &region, (instance, None), &clear(), &[&task]), None);
+        assert_eq!(
+            told.due(&view, &region, (instance, None), &clear(), &[&task], &|_, _| None),
+            None
+        );
         let whole = view.security_group(task.scope.account, &group).unwrap();
         view.put(Seq(2), &Row::from(GroupRow { revision: 1, ..whole.group }));
-        let news = told.due(&view, &region, (instance, None), &clear(), &[]).unwrap();
+        let news = told.due(&view, &region, (instance, None), &clear(), &[], &|_, _| None).unwrap();
         assert_eq!(news.groups, [SecurityGroup::closed(group)], "its rules are no rows");
-        assert_eq!(told.due(&view, &region, (instance, None), &clear(), &[&task]), None);
+        assert_eq!(
+            told.due(&view, &region, (instance, None), &clear(), &[&task], &|_, _| None),
+            None
+        );
         told.begin_again();
-        assert!(told.due(&view, &region, (instance, None), &clear(), &[&task]).unwrap().is_whole);
+        assert!(
+            told.due(&view, &region, (instance, None), &clear(), &[&task], &|_, _| None)
+                .unwrap()
+                .is_whole
+        );
     }
 
     #[test]

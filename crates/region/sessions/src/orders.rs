@@ -129,6 +129,7 @@ impl Reconciler for Orders {
                     None => {
                         sessions.retire(id);
                         sessions.control.connect_hosts.forget(id);
+                        sessions.control.connect_figures.forget(id);
                     }
                 },
                 OrdersKey::EndedTask(id) => sessions.forget(id),

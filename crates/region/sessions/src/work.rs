@@ -14,8 +14,9 @@ use acs::message::{
 };
 use futures_util::{SinkExt, StreamExt};
 use longshore_types::{AccountId, Chain, ClusterArn, TaskArn, TaskId, Timestamp};
+use model::discovery::EndpointCertificate;
 use model::task::{Desired, Input, Phase, StopCause, Task};
-use model::{Instance, Seq, View};
+use model::{Instance, MapService, Seq, View};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Bytes;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -438,7 +439,15 @@ impl Session<'_> {
         let home = self.sessions.home_of_balancers(view);
         let ids = (self.instance.id, home);
         let tunneling = self.sessions.tunneling(view, self.instance.id).await;
-        let Some(news) = self.network.due(view, region, ids, &tunneling, &next) else {
+        let control = &self.sessions.control;
+        let open = |row: &MapService, shown: &EndpointCertificate| {
+            let opened = control.endpoint_key(view, row, shown);
+            let opened = opened.inspect_err(|error| {
+                warn!(endpoint = %row.id, error = %Chain(error), "a certificate's key cannot be opened");
+            });
+            opened.ok().map(|key| key.to_string())
+        };
+        let Some(news) = self.network.due(view, region, ids, &tunneling, &next, &open) else {
             return Ok(false);
         };
         let connect_hosts = &self.sessions.control.connect_hosts;
@@ -576,9 +585,18 @@ impl Session<'_> {
             Ok(FromAgent::StopVerification(StopVerification { message_id, stop_candidates })) => {
                 self.verify_stops(socket, message_id, stop_candidates).await?;
             }
-            Ok(FromAgent::Connect(ConnectReport { version, in_flight, ready: _ })) => {
-                let connect_hosts = &self.sessions.control.connect_hosts;
-                connect_hosts.heard(self.instance.id, Seq(version), in_flight);
+            Ok(FromAgent::Connect(report)) => {
+                let ConnectReport { version, in_flight, ready: _, counting_since, figures } =
+                    report;
+                let control = &self.sessions.control;
+                control.connect_hosts.heard(self.instance.id, Seq(version), in_flight);
+                // A host speaks for the tasks that are on it, and for no other account.
+                let view = control.store.latest();
+                let figures = figures
+                    .into_iter()
+                    .filter(|it| is_on(&view, self.instance, it.account))
+                    .collect();
+                control.connect_figures.heard(self.instance.id, counting_since, figures);
             }
             Ok(FromAgent::Layers(report)) => self.hear_of_layers(socket, report).await?,
             Ok(FromAgent::Other { kind }) => debug!(%kind, "message passed over"),
@@ -640,6 +658,12 @@ impl Session<'_> {
         };
         self.send(socket, &ToAgent::StopVerificationAck(answer)).await
     }
+}
+
+/// Whether an instance may say something of an account's.
+fn is_on(view: &View, instance: &Instance, account: AccountId) -> bool {
+    instance.scope.account == account
+        || view.tasks_on_instance(instance.id).any(|task| task.scope.account == account)
 }
 
 /// What a task had before and is given anew. Who may not have it any more keeps the last until they end; with a task

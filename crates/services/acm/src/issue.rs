@@ -1,11 +1,9 @@
 //! The region's authority at work: a fresh key, and a certificate of it.
 
-use std::sync::{Arc, PoisonError};
-
 use aws_wire::ApiError;
 use longshore_types::Timestamp;
 use model::acm::IssuedKey;
-use trust::{AUTHORITY_DIR, Ask, Authority, AuthorityError, Signed, SignedKey, to_pem};
+use trust::{Ask, Signed, SignedKey, to_pem};
 
 use crate::Acm;
 use crate::limits::ISSUED_MS;
@@ -20,17 +18,6 @@ pub(crate) struct Issued {
 }
 
 impl Acm {
-    fn authority(&self, now: Timestamp) -> Result<Arc<Authority>, AuthorityError> {
-        let mut known = self.authority.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(authority) = &*known {
-            return Ok(Arc::clone(authority));
-        }
-        let dir = self.control.config.data_dir.join(AUTHORITY_DIR);
-        let authority = Arc::new(Authority::open(&dir, now)?);
-        *known = Some(Arc::clone(&authority));
-        Ok(authority)
-    }
-
     /// Signs a certificate for these names, of which the first is the subject's.
     pub(crate) fn issue(&self, names: &[String], key: IssuedKey) -> Result<Issued, ApiError> {
         let now = self.control.clock.now();
@@ -44,7 +31,7 @@ impl Acm {
             now,
             until: now.plus_ms(ISSUED_MS),
         };
-        let signed = self.authority(now).and_then(|authority| authority.sign(&ask));
+        let signed = self.control.authority(now).and_then(|authority| authority.sign(&ask));
         let fault = |error| ApiError::fault("failed to sign a certificate", error);
         let signed = signed.map_err(fault)?;
         let facts = crate::x509::read(&signed.certificate);

@@ -20,7 +20,7 @@ mod tagged;
 mod tags;
 mod x509;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use acm_api as api;
 use aws_wire::service::{Answer, Call, Service};
@@ -31,20 +31,16 @@ use control::{Control, Permission};
 use longshore_types::Timestamp;
 use model::{AcmCertificate, View};
 use store::Batch;
-use trust::Authority;
 
 /// The service.
 #[derive(Debug)]
 pub struct Acm {
     pub control: Arc<Control>,
-    /// Opened when it first signs, and by one at a time: of two that make it at once, one's key would be beside the
-    /// other's certificate.
-    authority: Mutex<Option<Arc<Authority>>>,
 }
 
 impl Acm {
     pub fn new(control: Arc<Control>) -> Self {
-        Self { control, authority: Mutex::default() }
+        Self { control }
     }
 
     /// The certificate of the caller that an ARN names.

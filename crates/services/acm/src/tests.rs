@@ -6,7 +6,7 @@ use control::reconcile::Reconciler as _;
 use control::testing::TestControl;
 use longshore_types::Clock as _;
 use model::acm::IssuedKey;
-use trust::{Ask, SignedKey, to_pem};
+use trust::{Ask, Authority, SignedKey, to_pem};
 
 use super::*;
 use crate::limits::{DAY_MS, ISSUED_MS, RENEW_BEFORE_MS};

@@ -219,7 +219,8 @@ async fn what_service_connect_made_stays_until_its_service_is_over() {
                 idle_s: 300,
                 request_s: 15,
             };
-            row.connect = Some(MapConnect { owner: owner.key(), endpoint });
+            row.connect =
+                Some(MapConnect { owner: owner.key(), endpoint, certificate: None, split: None });
             let mut batch = Batch::on(view);
             batch.put(row);
             batch.put(owner.clone());

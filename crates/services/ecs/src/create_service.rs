@@ -150,7 +150,8 @@ fn read(
         Controller::Ecs => {
             let scope = &ecs.control.scope(caller);
             let ids = ecs.control.ids.as_ref();
-            let it = connect::For { view, scope, cluster, service: id, ids, now };
+            let control = ecs.control.as_ref();
+            let it = connect::For { view, scope, cluster, service: id, control, ids, now };
             let workload = read_workload(ecs, view, caller, cluster, input)?;
             Some(workload.connected(it, input.service_connect_configuration.as_ref())?)
         }
@@ -183,7 +184,6 @@ fn read(
         &deployment,
         workload.as_ref().map_or(&[][..], |workload| &workload.load_balancers),
     )?;
-    spec::check_connect(&deployment, workload.as_ref().and_then(Workload::connect))?;
     let mut service = Service {
         scope: ecs.control.scope(caller),
         cluster: id.cluster.clone(),

@@ -355,6 +355,7 @@ fn load_snapshot<'v>(ecs: &Ecs, view: &'v View, service: &'v Service) -> Snapsho
         balancers: BTreeMap::new(),
         forwards: BTreeMap::new(),
         powerless_roles: BTreeSet::new(),
+        offered: BTreeSet::new(),
         zones: vec![],
         notes: view
             .service_events

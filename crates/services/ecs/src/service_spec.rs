@@ -39,7 +39,7 @@ pub(super) use registries::render_registries;
 pub(super) use settings::{
     defaults, read_desired, read_grace, read_propagate, read_settings, render_settings,
 };
-pub(super) use shifting::{check_balancers, check_connect};
+pub(super) use shifting::check_balancers;
 
 /// What a Fargate service shows that asks for no platform version, or for the latest.
 const LATEST: &str = "LATEST";

@@ -23,7 +23,7 @@ use super::create_service::{
 use super::render_service::{ServiceRenderer, as_written};
 use super::service_spec::unsupported::Ties;
 use super::service_spec::{
-    Workload, check_balancers, check_connect, check_left, connect, read_capacity, read_constraints,
+    Workload, check_balancers, check_left, connect, read_capacity, read_constraints,
     read_definition, read_desired, read_grace, read_propagate, read_settings, read_strategies,
     render_constraints, render_network, render_strategies,
 };
@@ -124,7 +124,8 @@ pub(crate) fn decide(
         Some(revision) => {
             let (scope, service) = (&before.scope, &before.key());
             let ids = ecs.control.ids.as_ref();
-            let it = connect::For { view, scope, cluster, service, ids, now };
+            let control = ecs.control.as_ref();
+            let it = connect::For { view, scope, cluster, service, control, ids, now };
             next_workload(ecs, it, caller, revision, input)?
         }
     };
@@ -271,11 +272,6 @@ fn check_shifting(
     let before = revision.map_or(&[][..], |revision| &revision.load_balancers);
     let next = workload.map_or(before, |workload| &workload.load_balancers);
     check_balancers(&service.deployment, next)?;
-    let connect = match workload {
-        Some(workload) => workload.connect(),
-        None => revision.and_then(|revision| revision.connect.as_ref()),
-    };
-    check_connect(&service.deployment, connect)?;
     let live: Vec<_> = view.deployments_of(service.scope.account, &service.key()).collect();
     let primary = live.iter().find(|row| row.rank == Rank::Primary);
     match primary.filter(|row| Some(row.revision) == revision.map(|it| it.id)) {

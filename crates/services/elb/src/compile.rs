@@ -366,6 +366,7 @@ fn action(scope: &longshore_types::Scope, action: &ElbAction) -> Action {
                 .map(|each| WeightedGroup {
                     group: GroupId(arn(scope, "targetgroup", &each.group)),
                     weight: each.weight,
+                    part: None,
                 })
                 .collect(),
             sticky_s: *sticky_s,
@@ -474,6 +475,7 @@ fn group(
             _ => None,
         },
         avoids_outliers: false,
+        identity: None,
         targets: targets.iter().map(target).collect(),
     }
 }
@@ -520,6 +522,8 @@ fn target(row: &ElbTarget, Way { by, at }: Way, is_asked: bool) -> Target {
         address: IpAddr::V4(at),
         by,
         zone: row.zone.clone(),
+        part: 0,
+        shows_identity: false,
         registered_at: row.registered_at,
         state: match row.health {
             TargetHealth::Draining { until } => TargetState::Draining { until },

@@ -116,17 +116,26 @@ impl Pass<'_, '_> {
                 Next::Wait(until) => return self.wake_at(until),
                 Next::Fail(cause, why) => return self.fail_shift(at, cause, &why),
                 Next::Go(stage) => {
+                    let before = self.shares(at);
                     if let Err(why) = self.enter(at, stage) {
                         return self.fail_shift(at, RollbackCause::Network, &why);
                     }
                     // Each change of traffic is made durable by itself.
-                    if !self.changed_forwards().is_empty() {
+                    let is_offered = self.snapshot.offered.contains(&self.deployments[at].is.id);
+                    let is_parted = is_offered && before != self.shares(at);
+                    if is_parted || !self.changed_forwards().is_empty() {
                         let now = self.now();
                         return self.wake_at(Some(now));
                     }
                 }
             }
         }
+    }
+
+    /// What a deployment has of production's traffic and of tests.
+    fn shares(&self, at: usize) -> Option<(Share, Share)> {
+        let shift = self.deployments[at].is.shift.as_ref()?;
+        Some((shift.production, shift.test))
     }
 
     /// The first stage; what has production traffic is put right where somebody else's change left it in the wrong group
@@ -250,10 +259,14 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Whether every desired task of a deployment is healthy.
+    /// Whether every desired task of a deployment is healthy, and reached where it is to be reached by Service Connect.
     fn is_whole(&self, id: DeploymentId) -> bool {
+        let is_offered = self.snapshot.offered.contains(&id);
         let views = self.inventory.of_deployment(id).iter();
-        let healthy = views.filter(|view| view.readiness == Readiness::Healthy && view.stays());
+        let healthy = views.filter(|view| {
+            let is_reached = !is_offered || view.task.is_connected();
+            view.readiness == Readiness::Healthy && view.stays() && is_reached
+        });
         desired_count(self.snapshot) <= count(healthy)
     }
 

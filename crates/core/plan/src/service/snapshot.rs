@@ -31,6 +31,8 @@ pub struct Snapshot<'a> {
     pub forwards: BTreeMap<TrafficRule, Vec<WeightedGroup>>,
     /// Of the roles that the rules are changed with, those that may not do it.
     pub powerless_roles: BTreeSet<&'a str>,
+    /// The deployments whose tasks are reached by Service Connect.
+    pub offered: BTreeSet<DeploymentId>,
     /// The zones that have instances for the service. Only rebalancing looks at them.
     pub zones: Vec<String>,
     pub notes: ServiceNotes,

@@ -7,6 +7,7 @@ mod reports;
 mod rules;
 mod scale_in;
 mod shifts;
+mod splits;
 mod worlds;
 
 mod world;

@@ -216,7 +216,12 @@ impl Session<'_> {
         if report != self.proxy
             && let Some(report) = &report
         {
-            self.send(CONNECT_REPORT, report).await;
+            let mut news = report.clone();
+            // They change less often than the rest, and are most of it.
+            if self.proxy.as_ref().is_some_and(|told| told.figures == news.figures) {
+                news.figures.clear();
+            }
+            self.send(CONNECT_REPORT, &news).await;
         }
         self.proxy = report;
     }

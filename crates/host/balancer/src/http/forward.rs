@@ -26,6 +26,7 @@ use crate::limits::{PATIENCE_PAUSE, TRIES_MAX};
 use crate::live::LiveGroup;
 use crate::pool::{self, ConnectError, Http1};
 use crate::target::{Lease, LiveTarget};
+use crate::tls::Meeting;
 
 /// The answer of a target, with what it holds.
 struct Answered {
@@ -67,7 +68,8 @@ pub(super) async fn forward(
     fits(group.group.version, &request)?;
     let zones = turn.zones(group);
     let held = sticky(turn, group, request.headers(), now);
-    let Some(held) = held.or_else(|| group.choose(zones, &[], shared.seed(), now)) else {
+    let part = chosen.part;
+    let Some(held) = held.or_else(|| group.choose(zones, part, &[], shared.seed(), now)) else {
         return Err(Unanswered::Unheld(Box::new(request)));
     };
     let upgrade = headers::is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
@@ -80,7 +82,7 @@ pub(super) async fn forward(
         RequestBody::new(body, &turn.exchange),
         upgrade.is_some(),
     )?;
-    let answered = ask(turn, group, request, held, now).await?;
+    let answered = ask(turn, (group, part), request, held, now).await?;
     let mut set = group_cookies(turn, rule_id, group, sticky_s, now);
     set.extend(target_cookies(turn, group, &answered, now));
     let mut answer = finish(turn, answered, upgrade).await?;
@@ -229,7 +231,7 @@ fn describe_tls(turn: &Turn<'_>, map: &mut HeaderMap) {
 /// Offers the request to targets, first to the one that is held, until one answers or may have begun.
 async fn ask(
     turn: &mut Turn<'_>,
-    group: &LiveGroup,
+    (group, part): (&LiveGroup, Option<u8>),
     mut request: Request<RequestBody>,
     first: Lease,
     now: Timestamp,
@@ -242,8 +244,9 @@ async fn ask(
     let mut newest: Option<Arc<LiveGroup>> = None;
     loop {
         let group = newest.as_deref().unwrap_or(group);
-        let lease =
-            held.take().or_else(|| group.choose(turn.zones(group), &tried, shared.seed(), now));
+        let lease = held
+            .take()
+            .or_else(|| group.choose(turn.zones(group), part, &tried, shared.seed(), now));
         let Some(lease) = lease.filter(|_| tries < TRIES_MAX) else {
             if turn.patience_left().is_zero() {
                 return Err(last);
@@ -263,6 +266,9 @@ async fn ask(
             Ok((response, sender)) => {
                 let code = response.status();
                 target.note(code.is_server_error());
+                if let Some(figures) = &turn.live.figures {
+                    figures.answered(code.as_u16(), turn.begun.elapsed());
+                }
                 if let Some(entry) = &mut turn.entry {
                     entry.answered(code.as_u16());
                 }
@@ -305,13 +311,13 @@ async fn attempt(
     lease: &Lease,
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Option<Http1>), Missed> {
-    let tls =
-        (group.group.protocol == TargetProtocol::Https).then(|| &turn.client.shared.to_targets);
-    if group.group.version != ProtocolVersion::Http1 {
-        let tls = tls.map(|tls| &tls.h2);
+    let is_h2 = group.group.version != ProtocolVersion::Http1;
+    let Ok(tls) = meeting(turn, group, &lease.target, is_h2) else {
+        return Err(Missed::Unsent(Box::new(request), Failure::BadGateway));
+    };
+    if is_h2 {
         return attempt_h2(turn, lease, tls, request).await.map(|response| (response, None));
     }
-    let tls = tls.map(|tls| &tls.h1);
     let mut request = request;
     loop {
         let kept = kept(&lease.target).await;
@@ -320,7 +326,7 @@ async fn attempt(
             Some(sender) => sender,
             None => match pool::http1(lease, tls).await {
                 Ok(sender) => sender,
-                Err(error) => return Err(unconnected(request, &error)),
+                Err(error) => return Err(unconnected(turn, request, &error)),
             },
         };
         let spare = if is_kept { repeatable(&request) } else { None };
@@ -341,6 +347,28 @@ async fn attempt(
     }
 }
 
+/// A target that has to show who it is, of a group that does not say who that is.
+struct Unknown;
+
+/// How a target is met: in the clear, or with TLS.
+fn meeting<'a>(
+    turn: &'a Turn<'_>,
+    group: &'a LiveGroup,
+    target: &LiveTarget,
+    is_h2: bool,
+) -> Result<Option<Meeting<'a>>, Unknown> {
+    if target.shows_identity {
+        let verifying = group.verifying.as_ref().ok_or(Unknown)?;
+        return Ok(Some(verifying.for_http(is_h2)));
+    }
+    if group.group.protocol != TargetProtocol::Https {
+        return Ok(None);
+    }
+    let to_targets = &turn.client.shared.to_targets;
+    let config = if is_h2 { &to_targets.h2 } else { &to_targets.h1 };
+    Ok(Some(Meeting { config, name: None }))
+}
+
 /// A connection from the pool that is ready.
 async fn kept(target: &Arc<LiveTarget>) -> Option<Http1> {
     while let Some(mut sender) = target.pool.take() {
@@ -354,7 +382,7 @@ async fn kept(target: &Arc<LiveTarget>) -> Option<Http1> {
 async fn attempt_h2(
     turn: &Turn<'_>,
     lease: &Lease,
-    tls: Option<&Arc<rustls::ClientConfig>>,
+    tls: Option<Meeting<'_>>,
     request: Request<RequestBody>,
 ) -> Result<Response<Incoming>, Missed> {
     let mut request = request;
@@ -368,7 +396,7 @@ async fn attempt_h2(
                     lease.target.pool.share(sender.clone());
                     sender
                 }
-                Err(error) => return Err(unconnected(request, &error)),
+                Err(error) => return Err(unconnected(turn, request, &error)),
             },
         };
         match turn.exchange.within(idle(turn), sender.try_send_request(request)).await {
@@ -383,7 +411,10 @@ async fn attempt_h2(
     }
 }
 
-fn unconnected(request: Request<RequestBody>, error: &ConnectError) -> Missed {
+fn unconnected(turn: &Turn<'_>, request: Request<RequestBody>, error: &ConnectError) -> Missed {
+    if let (true, Some(figures)) = (error.is_of_tls(), &turn.live.figures) {
+        figures.target_tls_failed();
+    }
     let why = match error {
         ConnectError::Refused(_) | ConnectError::Tls(_) | ConnectError::Http(_) => {
             Failure::BadGateway

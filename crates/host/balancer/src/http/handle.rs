@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use routing::{Action, Head, Headers, Zones, redirect, without_port};
@@ -31,7 +31,7 @@ pub(super) struct Turn<'a> {
     pub(super) client: &'a Client,
     pub(super) snapshot: &'a Snapshot,
     pub(super) live: &'a LiveListener,
-    begun: Instant,
+    pub(super) begun: Instant,
     pub(super) exchange: Arc<Exchange>,
     /// What the log will say; `None` where nothing is logged.
     pub(super) entry: Option<Box<Entry>>,
@@ -42,6 +42,11 @@ pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Respo
     let mut snapshot = Arc::clone(&client.shared.snapshot.borrow());
     let mut request = request;
     let begun = Instant::now();
+    let figures = snapshot.listeners.get(&client.listener).and_then(|live| live.figures.clone());
+    if let Some(figures) = figures {
+        let kind = request.headers().get(CONTENT_TYPE);
+        figures.requested(kind.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc")));
+    }
     loop {
         let Some(live) = snapshot.listeners.get(&client.listener) else {
             // The listener is gone; connections to it are not served on.

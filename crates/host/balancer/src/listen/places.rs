@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use routing::{
-    EndpointId, InterfaceRef, ListenerId, ListenerProtocol, PublishedPort, Scheme, Table,
+    EndpointId, Front, InterfaceRef, ListenerId, ListenerProtocol, PublishedPort, Scheme, Table,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +22,16 @@ pub(crate) enum Place {
     Local(ListenerId, Transport, u16),
     /// Where all egress addresses in the network of an interface lead to.
     Egress(InterfaceRef),
+    /// Where an address of an interface leads to at which somebody else listens.
+    Ingress(ListenerId, InterfaceRef, SocketAddr),
 }
 
 impl Place {
     pub(super) fn name(&self) -> &str {
         match self {
-            Self::Interface(listener, ..) | Self::Local(listener, ..) => &listener.0,
+            Self::Interface(listener, ..)
+            | Self::Local(listener, ..)
+            | Self::Ingress(listener, ..) => &listener.0,
             Self::Endpoint(endpoint, ..) => &endpoint.0,
             Self::Egress(interface) => &interface.eni,
         }
@@ -40,7 +44,7 @@ impl Place {
         match self {
             // Any port is as good where none is its own.
             Self::Local(_, _, port) => (*port != 0).then_some(*port),
-            Self::Interface(..) | Self::Endpoint(..) | Self::Egress(_) => None,
+            Self::Interface(..) | Self::Ingress(..) | Self::Endpoint(..) | Self::Egress(_) => None,
         }
     }
 
@@ -69,7 +73,14 @@ pub(super) fn places(table: &Table, is_local: bool) -> BTreeSet<Place> {
             for transport in transports(listener.protocol) {
                 places.extend(balancer.interfaces.iter().map(|interface| {
                     let address = SocketAddr::new(interface.address, port);
-                    Place::Interface(id.clone(), *transport, interface.reference(), address)
+                    match listener.attributes.front {
+                        Some(Front::InPlace) => {
+                            Place::Ingress(id.clone(), interface.reference(), address)
+                        }
+                        Some(Front::Beside) | None => {
+                            Place::Interface(id.clone(), *transport, interface.reference(), address)
+                        }
+                    }
                 }));
                 if is_local && balancer.scheme == Scheme::InternetFacing {
                     places.insert(Place::Local(id.clone(), *transport, port));

@@ -1,5 +1,6 @@
 //! Whoever comes to a socket, from the first byte to what serves it.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use tracing::debug;
 
 use super::open::{Bound, Stop, Users};
 use super::places::Place;
+use crate::figures::Metered;
+use crate::front;
 use crate::http::connection::{Client, Times, serve};
 use crate::introduced::{Introduced, introduced};
 use crate::limits::{EGRESS_WAIT_MAX, HANDSHAKE_WAIT_MAX};
@@ -90,6 +93,13 @@ impl Place {
         match self {
             Self::Interface(listener, _, interface, _) => door(listener, Some(interface)),
             Self::Local(listener, ..) => door(listener, None),
+            Self::Ingress(listener, ..) => Served::Listener(Door {
+                listener: listener.clone(),
+                interface: None,
+                users: users.clone(),
+                is_local: false,
+                egress: None,
+            }),
             Self::Endpoint(endpoint, ..) => Served::Endpoint(endpoint.clone()),
             Self::Egress(interface) => Served::Listener(Door {
                 listener: ListenerId(interface.eni.clone()),
@@ -217,11 +227,15 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
         }
     }
     let times = times(&live);
+    let figures = live.figures.clone();
     // What serves is large, and made once the client says something; a table that is replaced is not kept for it.
     match live.listener.protocol {
         ListenerProtocol::Http => {
             let is_h2 = live.listener.attributes.h2_prior_knowledge;
             let came = Came::new(&live.balancer, live.listener.port, ends);
+            if !front::is_there(&shared, (&snapshot, &live), ends).await {
+                return;
+            }
             drop((snapshot, live));
             let trace = came.map(|came| {
                 let trace = shared.trace();
@@ -234,11 +248,14 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
             let mut client = Client::new(shared, door, ends, None, times);
             client.trace = trace.unwrap_or(client.trace);
             client.is_h2 = is_h2;
-            Box::pin(serve(client, stream)).await;
+            Box::pin(serve(client, Metered::new(stream, figures))).await;
         }
         ListenerProtocol::Https => {
             let came = Came::new(&live.balancer, live.listener.port, ends);
             let begun = Instant::now();
+            if !front::is_there(&shared, (&snapshot, &live), ends).await {
+                return;
+            }
             let shaken = Box::pin(shaken(&live, stream)).await;
             drop((snapshot, live));
             let trace = shared.trace();
@@ -254,10 +271,17 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
             }
             let mut client = Client::new(shared, door, ends, Some(facts), times);
             client.trace = trace;
-            Box::pin(serve(client, stream)).await;
+            Box::pin(serve(client, Metered::new(stream, figures))).await;
         }
         ListenerProtocol::Tcp | ListenerProtocol::TcpUdp => {
-            Box::pin(tcp::pass(&shared, (snapshot, live), &door, stream, ends, None)).await;
+            let opened = ready(Some(Metered::new(stream, figures)));
+            Box::pin(tcp::pass(&shared, (snapshot, live), &door, opened, ends, None)).await;
+        }
+        // Whoever is refused by the one behind it is refused before anything was agreed.
+        ListenerProtocol::Tls if live.listener.attributes.front.is_some() => {
+            let by = Arc::clone(&live);
+            let opened = async move { Some(Metered::new(shaken(&by, stream).await?, figures)) };
+            Box::pin(tcp::pass(&shared, (snapshot, live), &door, opened, ends, None)).await;
         }
         ListenerProtocol::Tls => {
             let begun = Instant::now();
@@ -265,7 +289,8 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
             let facts = TlsFacts::of(stream.get_ref().1);
             let by = (&shared.logs, &shared.clock);
             let entry = FlowEntry::new(by, &live, ends, facts, begun.elapsed());
-            Box::pin(tcp::pass(&shared, (snapshot, live), &door, stream, ends, entry)).await;
+            let opened = ready(Some(Metered::new(stream, figures)));
+            Box::pin(tcp::pass(&shared, (snapshot, live), &door, opened, ends, entry)).await;
         }
         // Nothing accepts for it.
         ListenerProtocol::Udp => {}
@@ -295,7 +320,11 @@ async fn shaken(
 ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
     let config = live.tls.clone()?;
     let shaken = TlsAcceptor::from(config).accept(stream);
-    timeout(HANDSHAKE_WAIT_MAX, shaken).await.ok()?.ok()
+    let shaken = timeout(HANDSHAKE_WAIT_MAX, shaken).await.ok().and_then(Result::ok);
+    if let (None, Some(figures)) = (&shaken, &live.figures) {
+        figures.client_tls_failed();
+    }
+    shaken
 }
 
 fn times(live: &LiveListener) -> Times {

@@ -56,7 +56,7 @@ async fn no_request_is_lost_when_traffic_leaves_a_group_whose_targets_all_drain(
                 // Registered anew.
                 next.registered_at = longshore_types::Timestamp(turn + 2);
                 next.state = TargetState::Healthy;
-                let weighted = vec![WeightedGroup { group: to, weight: 1 }];
+                let weighted = vec![WeightedGroup { group: to, weight: 1, part: None }];
                 balancer(table).listeners[0].rules[0].action =
                     Action::Forward { groups: weighted, sticky_s: None };
             })

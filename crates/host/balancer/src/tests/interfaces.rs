@@ -28,6 +28,14 @@ impl Interfaces for One {
         Err(std::io::ErrorKind::Unsupported.into())
     }
 
+    fn lead_ingress(
+        &self,
+        _: std::net::SocketAddr,
+        _: std::net::SocketAddr,
+    ) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
     fn namespace(&self, _: &InterfaceRef) -> PathBuf {
         self.0.clone()
     }

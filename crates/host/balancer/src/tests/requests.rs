@@ -308,7 +308,7 @@ async fn weights_lead_to_groups_and_a_group_cookie_stays_with_one() {
     let mut other = group(&[b.address]);
     other.id = routing::GroupId("other".to_owned());
     table.groups.insert(other.id.clone(), other.clone());
-    let weighted = |group, weight| routing::WeightedGroup { group, weight };
+    let weighted = |group, weight| routing::WeightedGroup { group, weight, part: None };
     balancer(&mut table).listeners[0].rules[0].action = Action::Forward {
         groups: vec![weighted(group_id(), 1), weighted(other.id, 1)],
         sticky_s: Some(60),

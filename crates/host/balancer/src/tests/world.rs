@@ -259,6 +259,8 @@ pub(super) fn target(address: SocketAddr) -> Target {
         address: address.ip(),
         by: None,
         zone: None,
+        part: 0,
+        shows_identity: false,
         registered_at: Timestamp(1),
         state: TargetState::Healthy,
     }
@@ -292,6 +294,7 @@ pub(super) fn group(targets: &[SocketAddr]) -> TargetGroup {
         healthy_percent_min: None,
         cross_zone: None,
         avoids_outliers: false,
+        identity: None,
         targets: targets.iter().map(|address| target(*address)).collect(),
     }
 }
@@ -307,7 +310,10 @@ pub(super) fn rule(id: &str, priority: Option<u32>, action: Action) -> Rule {
 }
 
 pub(super) fn forward() -> Action {
-    Action::Forward { groups: vec![WeightedGroup { group: group_id(), weight: 1 }], sticky_s: None }
+    Action::Forward {
+        groups: vec![WeightedGroup { group: group_id(), weight: 1, part: None }],
+        sticky_s: None,
+    }
 }
 
 /// One balancer with one HTTP listener that forwards to one group.

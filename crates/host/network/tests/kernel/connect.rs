@@ -26,6 +26,8 @@ fn endpoint(namespace: &str, last: u8) -> ConnectEndpoint {
         protocol: ConnectProtocol::Tcp,
         idle_s: 60,
         request_s: 0,
+        split: None,
+        identity: None,
         instances: vec![],
     }
 }
@@ -35,6 +37,7 @@ fn client(number: u8, namespace: &str) -> ConnectClient {
         task: TASKS[usize::from(number - 1)].parse().unwrap(),
         account: "000000000000".parse().unwrap(),
         namespace: namespace.to_owned(),
+        service: None,
         address: Ipv4Addr::new(172, 31, 0, 10 + number),
         vpc: None,
     }

@@ -115,6 +115,8 @@ const SIGN_IN: &str = "SignIn";
 const EXPLAIN_REACH: &str = "ExplainReach";
 /// What `longshore top` asks.
 const LIST_TASK_FIGURES: &str = "ListTaskFigures";
+/// What `longshore connect` asks.
+const LIST_CONNECT_FIGURES: &str = "ListConnectFigures";
 /// How packets go between hosts, as `longshore node` shows it.
 const LIST_BETWEEN_HOSTS: &str = "ListBetweenHosts";
 /// Where load balancers are reached at hosts' own addresses: [`crate::nodes::Listed`] of [`crate::nodes::ListeningOn`].

@@ -24,9 +24,9 @@ use traffic::flows::REPORT_FLOWS;
 use super::answer::REQUEST_ID;
 use super::watched::Watched;
 use super::{
-    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, LIST_BETWEEN_HOSTS, LIST_LISTENING,
-    LIST_TASK_FIGURES, OWN_SERVICE, ROTATE_ROOT_KEY, RegionApi, RequestBody, SIGN_IN, limits,
-    serve,
+    Body, BoxFuture, DESCRIBE_STATUS, Doors, EXPLAIN_REACH, LIST_BETWEEN_HOSTS,
+    LIST_CONNECT_FIGURES, LIST_LISTENING, LIST_TASK_FIGURES, OWN_SERVICE, ROTATE_ROOT_KEY,
+    RegionApi, RequestBody, SIGN_IN, limits, serve,
 };
 use crate::audit::{Entry, Outcome};
 use crate::nodes;
@@ -242,6 +242,11 @@ impl RegionApi for Region {
             }
             LIST_TASK_FIGURES => {
                 let listed = self.list_task_figures(caller, body);
+                let listed = listed.and_then(|listed| nodes::answer(&listed));
+                return Some(Box::pin(std::future::ready(listed)));
+            }
+            LIST_CONNECT_FIGURES => {
+                let listed = self.list_connect_figures(caller);
                 let listed = listed.and_then(|listed| nodes::answer(&listed));
                 return Some(Box::pin(std::future::ready(listed)));
             }

@@ -81,6 +81,10 @@ impl Ecs {
         let pairs = asked.load_balancers.unwrap_or_default().iter();
         let pairs = pairs.filter_map(|each| each.advanced_configuration.as_ref());
         let roles: BTreeSet<&str> = pairs.filter_map(|pair| pair.role_arn.as_deref()).collect();
+        let offered = asked.connect.filter(|connect| connect.enabled == Some(true));
+        let offered = offered.into_iter().flat_map(|connect| connect.services.iter().flatten());
+        let tls = offered.filter_map(|each| each.tls.as_ref()?.role_arn.as_deref());
+        let roles: BTreeSet<&str> = roles.into_iter().chain(tls).collect();
         let permission = permission.passing(roles, SCHEDULER);
         let permission = self.of_service(permission, asked);
         let permission = self.of_connect(view, caller, permission, asked);

@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_wire::{ApiError, json};
+use control::Control;
+use control::authority::authority_arn;
 use ecs_api as api;
 use longshore_types::{IdSource, Scope, Timestamp};
 use model::discovery::{MapConnect, MapId, id_of, new_id};
 use model::service::{
-    ConnectEndpoint, ConnectOffer, ConnectProtocol, Rank, ServiceConnect, ServiceStatus,
-    VIP_NUMBER_MAX,
+    ConnectEndpoint, ConnectOffer, ConnectProtocol, OfferTls, Rank, ServiceConnect, ServiceStatus,
+    TestHeader, VIP_NUMBER_MAX,
 };
 use model::{
     Cluster, Document, MapNamespace, MapService, NetworkMode, ServiceId, TaskDefinition, View,
@@ -23,6 +25,7 @@ use model::{
 
 use crate::errors::Refusal;
 use crate::render_task_definition;
+use crate::services::connect::may_sign;
 
 /// Idle times where none are given, as at Amazon.
 const HTTP_IDLE_S: u32 = 300;
@@ -30,10 +33,14 @@ const TCP_IDLE_S: u32 = 3_600;
 /// How long a request may take where nothing is said.
 const REQUEST_S: u32 = 15;
 const SECONDS_MAX: i32 = 2_147_483;
+/// Where the proxy takes what goes out of a task.
+const CONNECT_PORT: u16 = model::service::EGRESS_PORT;
 const DISCOVERY_NAME_MAX: usize = 64;
 /// What one service may offer: each task is an instance of all of it, in one commit.
 const OFFERS_MAX: usize = 100;
 const ALIAS_NAME_MAX: usize = 127;
+const TEST_HEADER_MAX: usize = 127;
+const TEST_VALUE_MAX: usize = 1_024;
 
 /// A configuration that was read, with the services of Cloud Map that it makes or takes over.
 #[derive(Clone, Debug)]
@@ -49,6 +56,7 @@ pub(crate) struct For<'a> {
     pub(crate) scope: &'a Scope,
     pub(crate) cluster: &'a Cluster,
     pub(crate) service: &'a ServiceId,
+    pub(crate) control: &'a Control,
     pub(crate) ids: &'a dyn IdSource,
     pub(crate) now: Timestamp,
 }
@@ -81,6 +89,7 @@ pub(crate) fn read(
     let namespace = namespace(it, given.namespace.as_deref())?;
     let document = render_task_definition::document(definition)?;
     let mut taken = Taken::of(it, &namespace.id);
+    taken.container_ports = container_ports(&document);
     let mut connected = Connected {
         connect: ServiceConnect {
             namespace: Arc::clone(&namespace.id),
@@ -135,27 +144,6 @@ fn check_members(given: &api::ServiceConnectConfiguration) -> Result<(), ApiErro
         return refuse(format!(
             "serviceConnectConfiguration.services can have at most {OFFERS_MAX} items."
         ));
-    }
-    for each in given.services.iter().flatten() {
-        if each.tls.is_some() {
-            return unsupported(
-                "serviceConnectConfiguration.services.tls",
-                "its proxies speak to each other's tasks in the clear",
-            );
-        }
-        if each.ingress_port_override.is_some() {
-            return unsupported(
-                "serviceConnectConfiguration.services.ingressPortOverride",
-                "tasks are reached at their containers' own ports",
-            );
-        }
-        let mut aliases = each.client_aliases.iter().flatten();
-        if aliases.any(|alias| alias.test_traffic_rules.is_some()) {
-            return unsupported(
-                "serviceConnectConfiguration.services.clientAliases.testTrafficRules",
-                "deployments of services with Service Connect are rolling",
-            );
-        }
     }
     Ok(())
 }
@@ -223,6 +211,8 @@ struct Taken {
     /// Addresses of names in any of the account's namespaces: whoever asks for a name is not always known by namespace.
     numbers: BTreeSet<u16>,
     discovery_names: BTreeSet<String>,
+    /// Ports of the task's containers, and those that the proxy has before them.
+    container_ports: BTreeSet<u16>,
 }
 
 impl Taken {
@@ -335,8 +325,117 @@ fn offer(
     let number = taken.number(&name)?;
     let (idle_s, request_s) = timeouts(given.timeout.as_ref(), protocol)?;
     let endpoint = ConnectEndpoint { name, port, number, protocol, idle_s, request_s };
+    let tls = given.tls.as_ref().map(|given| tls(it, given)).transpose()?;
+    let ingress_port = given.ingress_port_override.map(|port| ingress(port, taken)).transpose()?;
     let (service, row) = map_service(it, namespace, &discovery_name, &endpoint)?;
-    Ok((ConnectOffer { service, discovery_name, container_port, endpoint }, row))
+    let test = test(given, protocol)?;
+    let offer =
+        ConnectOffer { service, discovery_name, container_port, endpoint, tls, ingress_port, test };
+    Ok((offer, row))
+}
+
+/// What tells tests from other requests to an endpoint.
+fn test(
+    given: &api::ServiceConnectService,
+    protocol: ConnectProtocol,
+) -> Result<Option<TestHeader>, ApiError> {
+    let mut aliases = given.client_aliases.iter().flatten();
+    let Some(rules) = aliases.find_map(|alias| alias.test_traffic_rules.as_ref()) else {
+        return Ok(None);
+    };
+    if protocol == ConnectProtocol::Tcp {
+        return refuse(
+            "testTrafficRules can only be set if the appProtocol of the port mapping is http, http2 or grpc.",
+        );
+    }
+    let header = rules.header.as_ref();
+    let name = header.and_then(|header| header.name.clone()).unwrap_or_default();
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || TEST_HEADER_MAX < name.len() || !name.bytes().all(is_token) {
+        return refuse(format!(
+            "testTrafficRules.header.name '{name}' is not the name of an HTTP header: it has up to {TEST_HEADER_MAX} \
+             letters, numbers and hyphens."
+        ));
+    }
+    let value = header.and_then(|header| header.value.as_ref()).map(|value| &value.exact);
+    match value {
+        None => Ok(Some(TestHeader { name, value: None })),
+        Some(Some(exact)) if !exact.is_empty() && exact.len() <= TEST_VALUE_MAX => {
+            Ok(Some(TestHeader { name, value: Some(exact.clone()) }))
+        }
+        Some(_) => refuse(format!(
+            "testTrafficRules.header.value.exact must have between 1 and {TEST_VALUE_MAX} characters."
+        )),
+    }
+}
+
+/// The TCP ports that the containers of a definition have.
+fn container_ports(definition: &api::TaskDefinition) -> BTreeSet<u16> {
+    let containers = definition.container_definitions.iter().flatten();
+    let mappings = containers.flat_map(|container| container.port_mappings.iter().flatten());
+    mappings.filter_map(|it| u16::try_from(it.container_port?).ok()).collect()
+}
+
+/// The port at which a task's proxy is met in place of its container.
+fn ingress(port: i32, taken: &mut Taken) -> Result<u16, ApiError> {
+    let Some(port) = u16::try_from(port).ok().filter(|port| *port != 0) else {
+        return refuse("The ingressPortOverride of a service is between 1 and 65535.");
+    };
+    if port == CONNECT_PORT || !taken.container_ports.insert(port) {
+        return refuse(format!(
+            "Service Connect: the ingressPortOverride {port} is taken by a container or by another service of the task. \
+             Choose a port that nothing in the task listens on."
+        ));
+    }
+    Ok(port)
+}
+
+/// Who signs the certificate of what is offered, and how its key is kept.
+fn tls(it: For<'_>, given: &api::ServiceConnectTlsConfiguration) -> Result<OfferTls, ApiError> {
+    let authority = given.issuer_certificate_authority.as_ref();
+    let authority = authority.and_then(|it| it.aws_pca_authority_arn.as_deref());
+    let own = authority_arn(it.scope);
+    match authority.filter(|arn| !arn.is_empty()) {
+        None => return refuse("tls.issuerCertificateAuthority.awsPcaAuthorityArn is required."),
+        Some(arn) if arn == own => {}
+        Some(arn) => {
+            return refuse(format!(
+                "Service Connect: the certificate authority {arn} does not exist. This region signs with its own authority: \
+                 {own}"
+            ));
+        }
+    }
+    let kms_key = match given.kms_key.as_deref().filter(|key| !key.is_empty()) {
+        None => None,
+        Some(key) => {
+            let found = it.control.find_key(it.view, it.scope.account, key);
+            let found = found.and_then(|it_is| {
+                it.control.check_key(&it_is.key)?;
+                Ok(it_is.key)
+            });
+            match found {
+                Ok(key) => Some((key.account, key.id)),
+                Err(why) => {
+                    return refuse(format!("Service Connect: the kmsKey can't be used: {why}"));
+                }
+            }
+        }
+    };
+    let role = given.role_arn.clone().filter(|role| !role.is_empty());
+    let tls = OfferTls { kms_key, role };
+    if !may_sign(it.control, it.view, (it.scope, it.service), &tls, it.now) {
+        return refuse(format!(
+            "Service Connect: ECS was unable to issue a certificate with the role '{}': it has to let ecs.amazonaws.com \
+             assume it, and allow acm-pca:IssueCertificate on {own}{}.",
+            tls.role.as_deref().unwrap_or_default(),
+            if tls.kms_key.is_some() {
+                ", and kms:GenerateDataKey and kms:Decrypt with the kmsKey"
+            } else {
+                ""
+            },
+        ));
+    }
+    Ok(tls)
 }
 
 fn is_label_byte(byte: u8) -> bool {
@@ -418,7 +517,12 @@ fn map_service(
     endpoint: &ConnectEndpoint,
 ) -> Result<(MapId, Option<MapService>), ApiError> {
     let account = it.scope.account;
-    let made = MapConnect { owner: it.service.clone(), endpoint: endpoint.clone() };
+    let mut made = MapConnect {
+        owner: it.service.clone(),
+        endpoint: endpoint.clone(),
+        certificate: None,
+        split: None,
+    };
     let mut known = it.view.map_services_in(account, &namespace.id);
     let Some(row) = known.find(|row| row.name.eq_ignore_ascii_case(name)) else {
         let id = new_id("srv-", it.ids);
@@ -457,6 +561,11 @@ fn map_service(
         return refuse(format!(
             "Service Connect: the appProtocol of {name} can't be changed: delete the service and create it again."
         ));
+    }
+    // Whether there is to be one is looked at with the revisions that offer it.
+    let before = row.connect.as_ref().filter(|known| known.owner == *it.service);
+    if let Some(known) = before {
+        (made.certificate, made.split) = (known.certificate.clone(), known.split.clone());
     }
     let next = MapService { connect: Some(made), ..MapService::clone(row) };
     Ok((Arc::clone(&row.id), (next != **row).then_some(next)))

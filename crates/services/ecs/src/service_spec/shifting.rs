@@ -4,7 +4,7 @@ use aws_wire::ApiError;
 use ecs_api as api;
 use model::service::{
     Controller, DeploymentSettings, HookAction, Lifecycle, PauseHook, Scheduling, ServiceBalancer,
-    ServiceConnect, Share, Strategy,
+    Share, Strategy,
 };
 
 use crate::errors::Refusal;
@@ -202,23 +202,6 @@ pub(crate) fn check_balancers(
     refuse(
         "advancedConfiguration field is required for all loadBalancers when using a non-ROLLING deployment strategy",
     )
-}
-
-/// That what a service offers by Service Connect can be deployed as its strategy has it.
-pub(crate) fn check_connect(
-    settings: &DeploymentSettings,
-    connect: Option<&ServiceConnect>,
-) -> Result<(), ApiError> {
-    let offers = connect.is_some_and(|connect| !connect.offers.is_empty());
-    if settings.strategy.is_rolling() || !offers {
-        return Ok(());
-    }
-    Err(Refusal::unsupported(format!(
-        "serviceConnectConfiguration.services with the {} deployment strategy is not supported by this region: only \
-         ROLLING deployments move what is reached by Service Connect.",
-        settings.strategy.as_str()
-    ))
-    .into())
 }
 
 pub(super) fn render_hooks(

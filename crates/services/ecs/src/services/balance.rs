@@ -71,6 +71,7 @@ fn balancers<'v>(
 pub(crate) fn load_balance<'v>(ecs: &Ecs, view: &'v View, snapshot: &mut Snapshot<'v>) {
     snapshot.balancers = balancers(view, snapshot);
     snapshot.balance = balances(view, snapshot);
+    snapshot.offered = offered(view, snapshot);
     let account = snapshot.service.scope.account;
     let pairs = || snapshot.balancers.values().flat_map(|all| all.iter());
     let mut forwards = BTreeMap::new();
@@ -98,6 +99,17 @@ pub(crate) fn load_balance<'v>(ecs: &Ecs, view: &'v View, snapshot: &mut Snapsho
         }
     }
     (snapshot.forwards, snapshot.powerless_roles) = (forwards, powerless);
+}
+
+/// The deployments whose tasks are reached by Service Connect.
+fn offered(view: &View, snapshot: &Snapshot<'_>) -> BTreeSet<DeploymentId> {
+    let (account, service) = (snapshot.service.scope.account, snapshot.service.key());
+    let offers = |row: &&&Deployment| {
+        let revision = view.revision_of(account, &service, row.revision);
+        let connect = revision.and_then(|revision| revision.connect.as_ref());
+        connect.is_some_and(|connect| !connect.offers.is_empty())
+    };
+    snapshot.deployments.iter().filter(offers).map(|row| row.id).collect()
 }
 
 /// Whether the role of a pair of groups may change their rules.

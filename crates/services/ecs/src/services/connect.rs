@@ -7,17 +7,28 @@
 //! **Invariant:** a task that is an instance of an endpoint is connected, in the batch in which it becomes one; and a task
 //! that is to stop is told so in the batch in which the last of its instances goes, never before.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_wire::ApiError;
-use control::Control;
+use control::authority::{authority_arn, renewal_of};
+use control::iam::Assumption;
+use control::kms::{KeyUse, NamedKey};
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
-use longshore_types::{AccountId, Timestamp};
-use model::discovery::{ConnectInstance, MapConnect, MapId};
-use model::service::{ConnectOffer, ConnectProtocol, Rank, ServiceConnect, ServiceStatus};
+use control::{Control, Permission};
+use longshore_types::{AccountId, Chain, Scope, ServiceArn, Timestamp};
+use model::discovery::{
+    ConnectInstance, EndpointCertificate, EndpointGreen, EndpointSplit, MapConnect, MapId,
+};
+use model::service::{
+    ConnectOffer, ConnectProtocol, Deployment, OfferTls, Rank, Service, ServiceConnect,
+    ServiceStatus, TEST_HEADER, TestHeader,
+};
 use model::task::{Desired, Health, Phase, Task};
 use model::{Index, Key, MapInstance, MapService, ServiceId, View};
+use plan::service::split::{Green, split};
 use store::{Batch, Change};
+use tracing::{info, warn};
 
 use super::registries::described;
 use crate::Ecs;
@@ -25,6 +36,10 @@ use crate::Ecs;
 /// How long what a task serves by TCP, and by requests that may take as long as they take, may go on once it is to stop.
 const FLOW_DRAIN_MS: u64 = 10_000;
 const REQUEST_DRAIN_MS_MAX: u64 = 30_000;
+/// What a certificate is made by, as roles' policies name it.
+const TEMPLATE: &str = "arn:aws:acm-pca:::template/EndEntityCertificate/V1";
+/// How soon it is tried again to sign one.
+const SIGN_PAUSE_MS: u64 = 60_000;
 /// How soon it is looked again whether every host has confirmed.
 pub(super) const CONFIRM_PAUSE_MS: u64 = 50;
 
@@ -77,7 +92,7 @@ fn instance(
 ) -> Option<MapInstance> {
     let service = view.map_services.get(task.scope.account, &offer.service)?;
     service.connect.as_ref()?;
-    let port = ("AWS_INSTANCE_PORT".to_owned(), offer.container_port.to_string());
+    let port = ("AWS_INSTANCE_PORT".to_owned(), offer.port().to_string());
     let mut row = MapInstance {
         scope: service.scope.clone(),
         service: Arc::clone(&service.id),
@@ -133,34 +148,156 @@ impl Endpoints {
 
 /// How the revisions of a service's deployments offer what is behind a service of Cloud Map: that of the service itself
 /// first, then that of whichever still has tasks, then that which a rollback goes back to: it makes no endpoints anew.
-fn offer<'v>(
+fn offers<'v>(
     view: &'v View,
     account: AccountId,
-    owner: &ServiceId,
-    id: &MapId,
-) -> Option<&'v ConnectOffer> {
-    let service = view.services.get(account, owner)?;
+    owner: &'v ServiceId,
+    id: &'v MapId,
+) -> impl Iterator<Item = &'v ConnectOffer> {
+    let service = view.services.get(account, owner);
+    let service = service.filter(|service| service.status == ServiceStatus::Active);
     let deployments = view.deployments_of(account, owner).filter(|row| row.rank < Rank::Gone);
-    let revisions = service.revision.into_iter().chain(deployments.map(|row| row.revision));
+    let own = service.and_then(|service| service.revision);
+    let revisions = own.into_iter().chain(deployments.map(|row| row.revision));
     let revisions = revisions.chain(view.completed_revision(account, owner));
-    let mut offers = revisions
-        .filter_map(|revision| view.revision_of(account, owner, revision)?.connect.as_ref())
-        .flat_map(|connect| &connect.offers);
-    let is_over = service.status != ServiceStatus::Active;
-    offers.find(|offer| offer.service == *id && !is_over)
+    let is_active = service.is_some();
+    revisions
+        .filter(move |_| is_active)
+        .filter_map(move |revision| view.revision_of(account, owner, revision)?.connect.as_ref())
+        .flat_map(|connect| &connect.offers)
+        .filter(move |offer| offer.service == *id)
 }
 
-fn reconcile(view: &View, (account, id): &Which) -> Batch {
+/// Whether a certificate may be signed in the name of the role that is passed with an offer, where one is.
+pub(crate) fn may_sign(
+    control: &Control,
+    view: &View,
+    (scope, service): (&Scope, &ServiceId),
+    tls: &OfferTls,
+    now: Timestamp,
+) -> bool {
+    let Some(role) = &tls.role else { return true };
+    let (cluster, service) = (service.cluster.clone(), service.name.clone());
+    let source = ServiceArn { scope: scope.clone(), cluster, service }.to_string();
+    let asked = Assumption {
+        role,
+        service: "ecs.amazonaws.com",
+        source: &source,
+        source_account: scope.account,
+        session_name: "ecs-service-connect-tls",
+        lasts_ms: 60_000,
+    };
+    let Ok(caller) = control.acting_as(view, &asked, now) else { return false };
+    let permission = Permission::to("acm-pca:IssueCertificate")
+        .on(authority_arn(scope))
+        .with("acm-pca:TemplateArn", TEMPLATE)
+        .with("aws:ResourceTag/AmazonECSManaged", "true");
+    let may_seal = |action| {
+        let Some((owner, id)) = tls.kms_key else { return true };
+        let Some(key) = view.kms_keys.get(owner, &id).cloned() else { return false };
+        let named = NamedKey { key, alias: None };
+        let asked = KeyUse { action, via: Some("secretsmanager"), context: &BTreeMap::new() };
+        let permission = control.key_permission(&caller, view, &named, &asked);
+        control.authorize(view, &caller, &permission).is_ok()
+    };
+    control.authorize(view, &caller, &permission).is_ok()
+        && may_seal("kms:GenerateDataKey")
+        && may_seal("kms:Decrypt")
+}
+
+/// The certificate that an endpoint is to have, and when it is to be looked at again. One that cannot be signed anew stays as
+/// long as it is good.
+fn certificate(
+    control: &Control,
+    view: &View,
+    batch: &mut Batch,
+    row: &MapService,
+    now: Timestamp,
+) -> (Option<EndpointCertificate>, Option<Timestamp>) {
+    let Some(made) = &row.connect else { return (None, None) };
+    let mut offers = offers(view, row.scope.account, &made.owner, &row.id);
+    let Some(tls) = offers.find_map(|offer| offer.tls.as_ref()) else { return (None, None) };
+    let known = made.certificate.as_ref();
+    if let Some(known) = known.filter(|it| it.sealed_by == tls.kms_key && now < renewal_of(it)) {
+        return (Some(known.clone()), Some(renewal_of(known)));
+    }
+    let of = (&row.scope, &made.owner);
+    let signed = match may_sign(control, view, of, tls, now) {
+        true => control.sign_for_endpoint(view, batch, row, tls, now),
+        false => Err(ApiError::client("AccessDeniedException", "the role may not sign it")),
+    };
+    match signed {
+        Ok(signed) => {
+            let again_at = renewal_of(&signed);
+            info!(endpoint = %row.id, "certificate of an endpoint signed");
+            (Some(signed), Some(again_at))
+        }
+        Err(error) => {
+            warn!(endpoint = %row.id, error = %Chain(&error), "an endpoint's certificate cannot be signed");
+            (known.cloned(), Some(now.plus_ms(SIGN_PAUSE_MS)))
+        }
+    }
+}
+
+/// The services behind a service's endpoints whose traffic is to be parted otherwise, as its deployments are.
+pub(super) fn parted(view: &View, service: &Service, rows: &[&Deployment]) -> Vec<MapService> {
+    let (account, id) = (service.scope.account, service.key());
+    let split = split(rows);
+    let members = view.members(&Index::MapConnectsOf(account, id.clone()));
+    let known = members.filter_map(|key| match key {
+        Key::MapService(account, id) => view.map_services.get(*account, id),
+        _ => None,
+    });
+    let parted = known.filter_map(|row| {
+        let made = row.connect.as_ref()?;
+        let next = split.as_ref().map(|split| EndpointSplit {
+            green: split.green.map(|green| EndpointGreen {
+                deployment: green.deployment,
+                production: green.production,
+                test: test_of(view, (account, &id), rows, green, &row.id),
+            }),
+            off: split.off.clone(),
+        });
+        let connect = MapConnect { split: next, ..made.clone() };
+        (connect != *made).then(|| MapService { connect: Some(connect), ..MapService::clone(row) })
+    });
+    parted.collect()
+}
+
+/// What tells tests of green at an endpoint, while they go there.
+fn test_of(
+    view: &View,
+    (account, service): (AccountId, &ServiceId),
+    rows: &[&Deployment],
+    green: Green,
+    endpoint: &MapId,
+) -> Option<TestHeader> {
+    let row = rows.iter().find(|row| row.id == green.deployment).filter(|_| green.is_tested)?;
+    let connect = view.revision_of(account, service, row.revision)?.connect.as_ref()?;
+    let offer = connect.offers.iter().find(|offer| offer.service == *endpoint)?;
+    let usual = || TestHeader { name: TEST_HEADER.to_owned(), value: None };
+    Some(offer.test.clone().unwrap_or_else(usual))
+}
+
+fn reconcile(
+    control: &Control,
+    view: &View,
+    (account, id): &Which,
+    now: Timestamp,
+) -> (Batch, Option<Timestamp>) {
     let mut batch = Batch::on(view);
-    let Some(row) = view.map_services.get(*account, id) else { return batch };
-    let Some(made) = &row.connect else { return batch };
+    let Some(row) = view.map_services.get(*account, id) else { return (batch, None) };
+    let Some(made) = &row.connect else { return (batch, None) };
     batch.rely(Key::Service(*account, made.owner.clone()));
-    match offer(view, *account, &made.owner, id) {
-        Some(offer) if offer.endpoint == made.endpoint => {}
+    let mut again_at = None;
+    match offers(view, *account, &made.owner, id).next() {
         Some(offer) => {
-            let (owner, endpoint) = (made.owner.clone(), offer.endpoint.clone());
-            let connect = Some(MapConnect { owner, endpoint });
-            batch.put(MapService { connect, ..MapService::clone(row) });
+            let mut next = made.clone();
+            next.endpoint = offer.endpoint.clone();
+            (next.certificate, again_at) = certificate(control, view, &mut batch, row, now);
+            if next != *made {
+                batch.put(MapService { connect: Some(next), ..MapService::clone(row) });
+            }
         }
         // Its instances are tasks, which go first.
         None if view.member_count(&Index::MapInstances(*account, Arc::clone(id))) == 0 => {
@@ -169,7 +306,7 @@ fn reconcile(view: &View, (account, id): &Which) -> Batch {
         }
         None => {}
     }
-    batch
+    (batch, again_at)
 }
 
 impl Reconciler for Endpoints {
@@ -209,9 +346,12 @@ impl Reconciler for Endpoints {
     fn pass(&self, key: &Which) -> PassFuture<Result<Pass<()>, ApiError>> {
         let (control, key) = (Arc::clone(&self.control), key.clone());
         Box::pin(async move {
-            let decided = control.decide(|view, _| Ok((reconcile(view, &key), view.seq)));
-            let looked_at = decided.await?;
-            Ok(Pass { looked_at, is_over: true, ..Pass::default() })
+            let decided = control.decide(|view, now| {
+                let (batch, again_at) = reconcile(&control, view, &key, now);
+                Ok((batch, (view.seq, again_at)))
+            });
+            let (looked_at, again_at) = decided.await?;
+            Ok(Pass { looked_at, again_at, is_over: again_at.is_none(), ..Pass::default() })
         })
     }
 }

@@ -5,6 +5,7 @@
 //! that are left to it are started or stopped by no more than what the reconciler then says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use aws_wire::ApiError;
 use control::reconcile::Pass;
@@ -16,13 +17,14 @@ use model::service::{
     ServiceStatus, Shortage, TaskSet,
 };
 use model::task::{Input, Phase, Task, step};
-use model::{Index, Key, Row, Service, ServiceEvents, ServiceRevision, View};
+use model::{Index, Key, MapService, Row, Service, ServiceEvents, ServiceRevision, View};
 use plan::service::{ServicePlan, Snapshot, reconcile};
 use store::{BATCH_ROWS_MAX, Batch};
 use tracing::info;
 
 use super::Who;
 use super::balance::{NotYet, Targets, is_balance_due};
+use super::connect::parted;
 use super::interest::Interest;
 use super::missing::missing_groups;
 use super::snapshot::{LoadedSnapshot, load_snapshot};
@@ -98,6 +100,7 @@ fn glance(ecs: &Ecs, who: &Who, rollback_id: DeploymentId) -> Option<Done> {
         || snapshot.task_sets.iter().any(|row| row.shortage.is_some());
     let is_idle = plan.is_idle()
         && !is_balance_due(ecs, &view, snapshot)
+        && parted(&view, snapshot.service, &snapshot.deployments).is_empty()
         && missing_groups(&view, snapshot).is_empty()
         && !is_short
         && !loaded.is_cut
@@ -241,7 +244,9 @@ impl<'t> ServicePass<'t> {
     fn rows_kept(&self) -> usize {
         let (deployments, sets) = (self.snapshot.deployments.len(), self.snapshot.task_sets.len());
         // The service, its events, a new deployment; each deployment and its revision, each task set.
-        3 + 2 * deployments + sets + self.plan.forwards.len()
+        let endpoints = Index::MapConnectsOf(self.account, self.snapshot.service.key());
+        let endpoints = self.view.member_count(&endpoints);
+        3 + 2 * deployments + sets + self.plan.forwards.len() + endpoints
     }
 
     /// Stops tasks and marks those that were taken in, as many as the batch takes.
@@ -399,6 +404,10 @@ impl<'t> ServicePass<'t> {
         for (rule, groups) in std::mem::take(&mut self.plan.forwards) {
             put_forward(self.view, batch, self.account, &rule, groups);
         }
+        for row in self.parted(&deployments) {
+            batch.rely(Key::MapService(self.account, Arc::clone(&row.id)));
+            batch.put(row);
+        }
         // Beside the service and its events.
         let rows_max = BATCH_ROWS_MAX.saturating_sub(batch.len() + sets.len() + gone.len() + 2);
         self.is_cut |= rows_max < deployments.len();
@@ -414,6 +423,14 @@ impl<'t> ServicePass<'t> {
             batch.put(service.clone());
         }
         is_new || is_new_of_set
+    }
+
+    /// What becomes of endpoints with the deployments that changed.
+    fn parted(&self, changed: &[Deployment]) -> Vec<MapService> {
+        let is_changed = |row: &&&Deployment| changed.iter().any(|it| it.id == row.id);
+        let kept = self.snapshot.deployments.iter().filter(|row| !is_changed(row)).copied();
+        let rows = kept.chain(changed).filter(|row| row.rank < Rank::Gone);
+        parted(self.view, self.snapshot.service, &rows.collect::<Vec<_>>())
     }
 
     /// The deployments that changed, the primary one first: the others may be left to the next pass.

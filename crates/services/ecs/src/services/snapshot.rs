@@ -44,6 +44,7 @@ pub(super) fn load_snapshot<'v>(
         balancers: BTreeMap::new(),
         forwards: BTreeMap::new(),
         powerless_roles: BTreeSet::new(),
+        offered: BTreeSet::new(),
         zones: vec![],
         notes: view
             .service_events

@@ -3,7 +3,7 @@
 //! Every pass is decided twice and must come out the same, must hold floor and ceiling, and must leave
 //! nothing to do once it is carried out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_types::{
@@ -235,6 +235,7 @@ impl World {
             balancers: self.balancers(),
             forwards: self.forwards.clone(),
             powerless_roles: self.powerless_roles.iter().map(String::as_str).collect(),
+            offered: BTreeSet::new(),
             zones: self.hosts.iter().filter(is_up).map(|(_, zone)| zone.clone()).collect(),
             notes: self.notes.clone(),
             rollback_id: DeploymentId(1_000 + self.deployments.len() as u64),

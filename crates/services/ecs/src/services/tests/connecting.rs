@@ -191,6 +191,80 @@ async fn an_endpoint_follows_its_service_and_goes_with_its_last_task() {
     assert!(world.endpoints().is_empty(), "{:?}", world.endpoints());
 }
 
+fn with_tls(dns: &str, arn: &str) -> api::ServiceConnectConfiguration {
+    let mut connect = offering(dns);
+    let authority = api::ServiceConnectTlsCertificateAuthority { aws_pca_authority_arn: text(arn) };
+    let tls = api::ServiceConnectTlsConfiguration {
+        issuer_certificate_authority: Some(authority),
+        ..Default::default()
+    };
+    connect.services.as_mut().unwrap()[0].tls = Some(tls);
+    connect
+}
+
+#[tokio::test]
+async fn an_endpoint_with_tls_has_a_certificate_that_is_renewed_before_it_ends() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let mut world = World::new().await;
+    world.with_namespace().await;
+    let own = control::authority::authority_arn(&world.ecs().control.scope(&world.test.root()));
+    let connected = world.connected("backend");
+    let create = |input: &mut api::CreateServiceRequest| {
+        connected(input);
+        input.service_connect_configuration = Some(with_tls("backend", &own));
+    };
+    world.create(1, create).await;
+    world.settle().await;
+    let certificate = |world: &World| {
+        let [made] = world.endpoints().try_into().unwrap();
+        made.connect.clone().unwrap().certificate.map(|shown| (made, shown))
+    };
+    let (row, first) = certificate(&world).unwrap();
+    let view = world.view();
+    let key = world.ecs().control.endpoint_key(&view, &row, &first).unwrap();
+    assert!(key.contains("PRIVATE KEY") && !first.sealed_key.contains("PRIVATE"));
+    let lasts_ms = first.not_after.since_ms(first.issued_at);
+    assert_eq!(lasts_ms, 7 * DAY_MS);
+    for (days, is_renewed) in [(4, false), (2, true), (1, false)] {
+        let before = certificate(&world).unwrap().1;
+        world.test.env.advance_ms(days * DAY_MS);
+        world.settle().await;
+        let after = certificate(&world).unwrap().1;
+        assert_eq!(after.certificate != before.certificate, is_renewed, "{days}");
+        assert_eq!(after.authority, first.authority);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_goes_with_the_last_revision_that_asks_for_one() {
+    let mut world = World::new().await;
+    world.with_namespace().await;
+    world.create(1, world.connected("backend")).await;
+    world.settle().await;
+    let has_one = |world: &World| {
+        let [made] = world.endpoints().try_into().unwrap();
+        made.connect.unwrap().certificate.is_some()
+    };
+    assert!(!has_one(&world));
+    let own = control::authority::authority_arn(&world.ecs().control.scope(&world.test.root()));
+    world.update_connect(with_tls("backend", &own)).await;
+    world.settle().await;
+    assert!(has_one(&world));
+    world.report_running().await;
+    world.settle().await;
+    world.update_connect(offering("backend")).await;
+    world.settle().await;
+    assert!(has_one(&world), "tasks with it are still there");
+    for _ in 0..3 {
+        world.report_running().await;
+        world.settle().await;
+        world.report_stopped().await;
+        world.test.env.advance_ms(120_000);
+        world.settle().await;
+    }
+    assert!(!has_one(&world), "{:?}", world.endpoints());
+}
+
 #[tokio::test]
 async fn an_endpoint_that_a_rollback_goes_back_to_outlives_its_tasks() {
     let mut world = World::new().await;
