@@ -170,6 +170,10 @@ const SINCE_THEN: &[Kind] = &[
     Kind::FlowLog,
     Kind::TunnelSecret,
     Kind::VpcPeering,
+    Kind::MetricAlarm,
+    Kind::AlarmHistory,
+    Kind::ScalableTarget,
+    Kind::ScalingActivities,
 ];
 
 #[test]

@@ -47,6 +47,8 @@ const STEPS: &[Step] = &[
     Step { version: 20, run: take_vpc_peerings },
     Step { version: 21, run: take_scanning_rules },
     Step { version: 22, run: take_second_factors },
+    Step { version: 23, run: take_alarms },
+    Step { version: 24, run: take_scalable_targets },
 ];
 
 /// The version that this release writes.
@@ -173,6 +175,17 @@ fn take_second_factors(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 
 /// A row comes to be that hosts' keys follow from: a release that does not know it must not write here.
 fn take_tunnel_secrets(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of alarms come to be: a release that does not know them must not write here, nor leave unwatched what they watch.
+fn take_alarms(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of scaled services come to be: a release that does not know them must not write here, nor leave undone what they
+/// promise.
+fn take_scalable_targets(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
