@@ -375,16 +375,17 @@ impl Scope<'_> {
     }
 
     fn fill(&self, of: Value, by: &Expression, depth: usize) -> Result<Value, NotComputed> {
-        let filled = |series: Series| match by {
-            Expression::Id(word) if word == "REPEAT" => Ok(repeated(&series)),
-            Expression::Id(word) if word == "LINEAR" => {
-                Err(NotComputed::Function("FILL with LINEAR".to_owned()))
+        let word = if let Expression::Id(word) = by { word.as_str() } else { "" };
+        let filled = |series: Series| -> Result<Series, NotComputed> {
+            if word == "REPEAT" {
+                return Ok(repeated(&series));
             }
-            by => {
-                let by = self.series(self.at(by, depth + 1)?)?;
-                let pairs = series.iter().enumerate();
-                Ok(pairs.map(|(at, it)| it.or(by.get(at).copied().flatten())).collect())
+            if word == "LINEAR" {
+                return Err(NotComputed::Function("FILL with LINEAR".to_owned()));
             }
+            let by = self.series(self.at(by, depth + 1)?)?;
+            let pairs = series.iter().enumerate();
+            Ok(pairs.map(|(at, it)| it.or(by.get(at).copied().flatten())).collect())
         };
         match of {
             Value::Many(all) => {

@@ -215,6 +215,13 @@ fn cut(answered: Vec<Answered>, mut skipped: usize, most: usize) -> api::GetMetr
     }
 }
 
+/// What expressions come to, by their ids, and of which periods.
+struct Computed {
+    first: Timestamp,
+    period_s: u32,
+    values: BTreeMap<String, Vec<Series>>,
+}
+
 /// Queries over a time.
 struct Asked<'a> {
     it: &'a CloudWatch,
@@ -236,7 +243,7 @@ impl Asked<'_> {
                     if computed.is_none() {
                         computed = Some(self.computed()?);
                     }
-                    let Some((first, period_s, values)) = &computed else { continue };
+                    let Some(Computed { first, period_s, values }) = &computed else { continue };
                     for series in values.get(&query.id).into_iter().flatten() {
                         let label = query.label.clone().unwrap_or_else(|| query.id.clone());
                         let points = points(series.iter().copied(), *first, *period_s);
@@ -277,8 +284,7 @@ impl Asked<'_> {
     }
 
     /// What each expression comes to, and the periods of it.
-    #[expect(clippy::type_complexity, reason = "it is used once, beside")]
-    fn computed(&self) -> Result<(Timestamp, u32, BTreeMap<String, Vec<Series>>), ApiError> {
+    fn computed(&self) -> Result<Computed, ApiError> {
         let period_s = common_period(self.queries)?;
         let (first, count) = periods(self.start, self.end, period_s);
         let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -286,7 +292,7 @@ impl Asked<'_> {
             let sets = series_of(&self.it.metrics, self.caller.account, metric, first, count);
             sets.iter().map(|set| set.map(|set| metric.statistic.of(&set))).collect()
         };
-        Ok((first, period_s, compute(self.queries, count, read)?))
+        Ok(Computed { first, period_s, values: compute(self.queries, count, read)? })
     }
 }
 
