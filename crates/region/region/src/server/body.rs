@@ -276,13 +276,11 @@ mod tests {
     #[test]
     fn a_compressed_body_is_read_and_one_that_becomes_too_long_stays_as_it_came() {
         let packed = |text: &[u8]| -> Bytes {
-            let mut out =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
             std::io::Write::write_all(&mut out, text).unwrap();
             out.finish().unwrap().into()
         };
-        let (small, bomb) =
-            (packed(b"{}"), packed(&vec![b'x'; limits::INFLATED_BYTES_MAX + 1]));
+        let (small, bomb) = (packed(b"{}"), packed(&vec![b'x'; limits::INFLATED_BYTES_MAX + 1]));
         let mut headers = HeaderMap::new();
         assert_eq!(&*inflated(&headers, &small), &small[..], "nobody said so");
         headers.insert(CONTENT_ENCODING, "gzip".parse().unwrap());
