@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Metadata, Model, Shape};
+use super::model::{Model, Shape};
 use super::schema;
 use super::{Error, Service, names};
 
@@ -126,11 +126,12 @@ fn interface(service: &Service, model: &Model, has_enums: bool) -> Result<String
          {forwarded}\
          \x20   (! (at_once $handler:path) $arguments:tt) => {{ $handler $arguments }};\n\
          \x20   (! ($handler:path) $arguments:tt) => {{ $handler $arguments.await }};\n}}\n",
-        metadata(service, &model.metadata)?,
+        metadata(service, model)?,
     ))
 }
 
-fn metadata(service: &Service, metadata: &Metadata) -> Result<String, Error> {
+fn metadata(service: &Service, model: &Model) -> Result<String, Error> {
+    let metadata = &model.metadata;
     let protocol = match (metadata.protocol.as_str(), metadata.json_version.as_deref()) {
         ("json", Some("1.0")) => "AwsJson10",
         ("json", Some("1.1")) => "AwsJson11",
@@ -151,9 +152,14 @@ fn metadata(service: &Service, metadata: &Metadata) -> Result<String, Error> {
         code => format!("Wording::Standard {{ code: {code:?} }}"),
     };
     let optional = |value: &Option<String>| value.clone().unwrap_or_default();
+    let query_errors: String = model
+        .query_errors()?
+        .iter()
+        .map(|(name, code)| format!("({name:?}, {code:?}), "))
+        .collect();
     Ok(format!(
         "name: {signing:?}, title: {:?}, protocol: Protocol::{protocol}, target_prefix: {:?}, \
-         api_version: {:?}, namespace: {:?}, wording: {wording},",
+         api_version: {:?}, namespace: {:?}, wording: {wording}, query_errors: &[{query_errors}],",
         service.title,
         optional(&metadata.target_prefix),
         metadata.api_version,

@@ -28,6 +28,8 @@ pub(super) struct Metadata {
     pub(super) target_prefix: Option<String>,
     pub(super) signing_name: Option<String>,
     pub(super) xml_namespace: Option<String>,
+    /// Set where the service was one of the query protocol, whose error codes clients still go by.
+    aws_query_compatible: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -96,6 +98,9 @@ pub(super) struct Shape {
     pub(super) document: bool,
     pub(super) timestamp_format: Option<String>,
     pub(super) location_name: Option<String>,
+    /// The order of members in requests of XML, which nobody relies on.
+    #[serde(rename = "xmlOrder")]
+    _xml_order: Option<IgnoredAny>,
     #[serde(rename = "union")]
     _union: Option<IgnoredAny>,
     #[serde(rename = "box")]
@@ -121,6 +126,22 @@ impl Model {
 
     pub(super) fn operation(&self, name: &str) -> Result<&Operation, Error> {
         self.operations.get(name).ok_or_else(|| Error::NoSuchOperation { name: name.to_owned() })
+    }
+
+    /// The names of error shapes and the codes of the query protocol for them, where these differ and count.
+    pub(super) fn query_errors(&self) -> Result<Vec<(&str, String)>, Error> {
+        let mut found = Vec::new();
+        if self.metadata.aws_query_compatible.is_none() {
+            return Ok(found);
+        }
+        for (name, raw) in &self.shapes {
+            let shape: serde_json::Value = serde_json::from_str(raw.get())
+                .map_err(|source| Error::Shape { name: name.to_owned(), source })?;
+            if let Some(code) = shape["error"]["code"].as_str() {
+                found.push((name.as_str(), code.to_owned()));
+            }
+        }
+        Ok(found)
     }
 
     /// Every shape that the named operations can meet.

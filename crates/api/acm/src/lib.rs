@@ -24,6 +24,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2015-12-08",
     namespace: "",
     wording: Wording::Standard { code: "ValidationException" },
+    query_errors: &[],
     operations: &[
         Operation {
             name: "AddTagsToCertificate",

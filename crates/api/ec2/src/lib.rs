@@ -24,6 +24,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2016-11-15",
     namespace: "http://ec2.amazonaws.com/doc/2016-11-15",
     wording: Wording::Ec2,
+    query_errors: &[],
     operations: &[
         Operation {
             name: "AcceptVpcPeeringConnection",

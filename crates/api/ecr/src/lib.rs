@@ -24,6 +24,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2015-09-21",
     namespace: "",
     wording: Wording::Ecr,
+    query_errors: &[],
     operations: &[
         Operation {
             name: "BatchCheckLayerAvailability",

@@ -24,6 +24,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2014-11-13",
     namespace: "",
     wording: Wording::Ecs,
+    query_errors: &[],
     operations: &[
         Operation {
             name: "ContinueServiceDeployment",

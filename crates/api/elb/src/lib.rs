@@ -24,6 +24,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2015-12-01",
     namespace: "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/",
     wording: Wording::Standard { code: "ValidationError" },
+    query_errors: &[],
     operations: &[
         Operation {
             name: "AddListenerCertificates",

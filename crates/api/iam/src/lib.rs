@@ -24,6 +24,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2010-05-08",
     namespace: "https://iam.amazonaws.com/doc/2010-05-08/",
     wording: Wording::Standard { code: "ValidationError" },
+    query_errors: &[],
     operations: &[
         Operation {
             name: "AddClientIDToOpenIDConnectProvider",

@@ -24,6 +24,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2014-03-28",
     namespace: "",
     wording: Wording::Standard { code: "InvalidParameterException" },
+    query_errors: &[],
     operations: &[
         Operation {
             name: "AssociateKmsKey",

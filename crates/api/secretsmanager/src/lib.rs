@@ -24,6 +24,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2017-10-17",
     namespace: "",
     wording: Wording::Standard { code: "InvalidParameterException" },
+    query_errors: &[],
     operations: &[
         Operation {
             name: "BatchGetSecretValue",

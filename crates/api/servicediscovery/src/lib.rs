@@ -24,6 +24,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2017-03-14",
     namespace: "",
     wording: Wording::Standard { code: "InvalidInput" },
+    query_errors: &[],
     operations: &[
         aws_wire::service::Operation {
             name: "CreateHttpNamespace",

@@ -24,6 +24,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2014-11-06",
     namespace: "",
     wording: Wording::Standard { code: "ValidationException" },
+    query_errors: &[],
     operations: &[
         Operation {
             name: "AddTagsToResource",

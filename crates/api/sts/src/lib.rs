@@ -22,6 +22,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2011-06-15",
     namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
     wording: Wording::Standard { code: "ValidationError" },
+    query_errors: &[],
     operations: &[
         Operation {
             name: "AssumeRole",

@@ -24,6 +24,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     api_version: "2017-01-26",
     namespace: "",
     wording: Wording::Standard { code: "InvalidParameterException" },
+    query_errors: &[],
     operations: &[
         Operation {
             name: "GetResources",

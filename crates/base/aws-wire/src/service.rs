@@ -43,6 +43,9 @@ pub struct Service {
     pub namespace: &'static str,
     /// How violations of the model's constraints are worded.
     pub wording: Wording,
+    /// Of a service whose clients still go by the codes that errors have in the query protocol: these, by the names of
+    /// the errors' shapes.
+    pub query_errors: &'static [(&'static str, &'static str)],
     /// Sorted by name.
     pub operations: &'static [Operation],
     /// Operations of the model that are not there, sorted.
@@ -81,6 +84,19 @@ impl Service {
     pub fn operation(&self, name: &str) -> Option<&'static Operation> {
         let found = self.operations.binary_search_by(|operation| operation.name.cmp(name)).ok()?;
         Some(&self.operations[found])
+    }
+
+    /// The code of an error in the query protocol; none where that is nobody's business.
+    pub fn query_code<'a>(&self, code: &'a str) -> Option<&'a str> {
+        if self.query_errors.is_empty() {
+            return None;
+        }
+        let known = self.query_errors.iter().find(|(name, _)| *name == code);
+        Some(match (known, code) {
+            (Some((_, its)), _) => *its,
+            (None, "AccessDeniedException") => "AccessDenied",
+            (None, _) => code,
+        })
     }
 
     /// The error for an operation that is not there: whether AWS has it makes the difference.

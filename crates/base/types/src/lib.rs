@@ -14,6 +14,7 @@ pub mod ids;
 pub mod oci;
 pub mod put_token;
 pub mod services;
+pub mod statistics;
 pub mod steps;
 mod text;
 pub mod transport;
@@ -36,6 +37,7 @@ pub use services::{
     CapacityProviderArn, DeploymentId, RevisionId, ServiceArn, ServiceDeploymentArn,
     ServiceDeploymentId, ServiceRevisionArn, TaskSetArn,
 };
+pub use statistics::StatisticSet;
 pub use steps::Steps;
 pub use transport::TransportProtocol;
 pub use units::{CpuUnits, MemoryMib, Resources, Timestamp};

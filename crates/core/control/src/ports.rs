@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
-use longshore_types::{AccountId, TaskId};
-use model::{Tags, View};
+use longshore_types::{AccountId, TaskId, Timestamp};
+use model::alarm::Sample;
+use model::{Instance, MetricAlarm, Tags, Task, View};
+use serde_json::Value;
 
 use crate::Permission;
 use crate::reconcile::Driver;
@@ -69,6 +71,18 @@ pub trait Tagged: Debug + Send + Sync {
         arn: &'a str,
         keys: &'a [String],
     ) -> BoxFuture<'a, Result<(), ApiError>>;
+}
+
+/// Who keeps what tasks use.
+pub trait Usage: Debug + Send + Sync {
+    /// Takes in what a task's containers used, as its host said it: see `acs::telemetry`.
+    fn used(&self, task: &Task, instance: &Instance, containers: &Value, now: Timestamp);
+}
+
+/// Who knows what alarms watch.
+pub trait Watcher: Debug + Send + Sync {
+    /// The values of the periods that an alarm is judged by, the newest last.
+    fn samples(&self, alarm: &MetricAlarm, now: Timestamp) -> Vec<Option<Sample>>;
 }
 
 /// A task that a service has run to get something done.

@@ -10,6 +10,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod acm;
+pub mod alarm;
 pub mod capacity_provider;
 pub mod cluster;
 pub mod discovery;
@@ -30,6 +31,7 @@ pub mod parameter;
 mod repository_policy;
 mod resource_policy;
 pub mod rows;
+pub mod scaling;
 pub mod secret;
 pub mod security_group;
 pub mod service;
@@ -43,6 +45,7 @@ pub mod view;
 pub mod vpc;
 
 pub use acm::AcmCertificate;
+pub use alarm::{AlarmHistory, MetricAlarm};
 pub use capacity_provider::{CapacityProvider, ManagedScaling, ProviderStatus};
 pub use cluster::{Cluster, ClusterStatus, StrategyItem};
 pub use discovery::{MapInstance, MapInstanceId, MapNamespace, MapOperation, MapService};
@@ -67,6 +70,7 @@ pub use parameter::{Parameter, ParameterVersion, ParameterVersionId};
 pub use repository_policy::ResourcePolicyText;
 pub use resource_policy::ResourceText;
 pub use rows::{Key, Kind, Row, View};
+pub use scaling::{ScalableTarget, ScalingActivities};
 pub use secret::{Secret, SecretVersion, SecretVersionId};
 pub use security_group::{
     Ec2Tags, RuleMatch, RulePeer, SecurityGroup, SecurityGroupRule, WholeGroup,

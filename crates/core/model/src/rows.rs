@@ -271,6 +271,10 @@ rows! {
     VpcEndpoint(crate::network::VpcEndpoint), vpc_endpoints, "vpc-endpoint";
     FlowLog(crate::network::FlowLog), flow_logs, "flow-log";
     VpcPeering(crate::network::VpcPeering), vpc_peerings, "vpc-peering";
+    MetricAlarm(crate::alarm::MetricAlarm), metric_alarms, "metric-alarm";
+    AlarmHistory(crate::alarm::AlarmHistory), alarm_histories, "alarm-history";
+    ScalableTarget(crate::scaling::ScalableTarget), scalable_targets, "scalable-target";
+    ScalingActivities(crate::scaling::ScalingActivities), scaling_activities, "scaling-activities";
 }
 
 impl Row {

@@ -141,6 +141,10 @@ pub enum Index {
     IamUniqueId(Arc<str>),
     /// The account of an alias.
     IamAlias(Arc<str>),
+    /// Alarms of CloudWatch of an account.
+    MetricAlarms(AccountId),
+    /// Alarms that act by a scaling policy, by the policy's ARN.
+    PolicyAlarms(AccountId, Arc<str>),
 }
 
 /// The rows of an index, and the commit that last touched one of them.

@@ -5,16 +5,18 @@
 //! service's promise; [`query`] is the cluster query language that constraints and list filters are
 //! written in; [`refusal`] is the vocabulary of "why not"; [`capacity`] shares tasks among capacity
 //! providers; [`balancers`] says where load balancers stand; [`ranges`] finds addresses that nobody else has; [`reach`] says whether a connection is let through;
-//! [`schedule`] says when a cron expression comes next. No clock, no IO, no randomness: a seed comes in as an argument.
+//! [`alarms`] says how alarms stand, and [`metric_math`] computes what they watch; [`schedule`] says when a cron expression comes next. No clock, no IO, no randomness: a seed comes in as an argument.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod alarms;
 pub mod balancers;
 pub mod capacity;
 pub mod fargate;
 mod fit;
 pub mod fleet;
 pub mod host;
+pub mod metric_math;
 pub mod network_feed;
 pub mod placement;
 pub mod query;
@@ -24,6 +26,7 @@ pub mod refusal;
 pub mod scaling;
 pub mod schedule;
 pub mod service;
+pub mod service_scaling;
 pub mod strategy;
 
 pub use fargate::{FargatePool, NoPlace};

@@ -1,8 +1,10 @@
-//! Schedule expressions as AWS writes them, in UTC: `cron(minutes hours day-of-month month day-of-week year)`.
+//! Schedule expressions as AWS writes them: `at(yyyy-mm-ddThh:mm:ss)`, `rate(5 minutes)`, and `cron(minutes hours day-of-month month day-of-week year)`.
 //!
 //! A field is `*`, or a list of numbers, ranges and steps; `?` stands where the other of the two day fields says it.
 //! `L` is the last day, `15W` the weekday nearest to the 15th, `6L` the last Friday, `2#1` the first Monday.
 
+use jiff::civil::DateTime;
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 use longshore_types::Timestamp;
 
 const DAY_MS: u64 = 86_400_000;
@@ -227,6 +229,115 @@ impl Cron {
     }
 }
 
+/// The times of a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone(TimeZone);
+
+impl Zone {
+    pub fn utc() -> Self {
+        Self(TimeZone::UTC)
+    }
+
+    /// One of IANA's names, such as `Europe/Stockholm`.
+    pub fn parse(name: &str) -> Option<Self> {
+        TimeZone::get(name).ok().map(Self)
+    }
+
+    /// Date and time of day there, as if they were of UTC.
+    fn local(&self, at: Timestamp) -> Timestamp {
+        let ms = i64::try_from(at.0).unwrap_or(i64::MAX);
+        let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX);
+        Timestamp::from_datetime(self.0.to_datetime(time)).unwrap_or(at)
+    }
+
+    /// When it is so there; none of a time that is left out when clocks go forward, and the first of one that comes twice.
+    fn instant(&self, local: DateTime) -> Option<Timestamp> {
+        let offset: Offset = match self.0.to_ambiguous_timestamp(local).offset() {
+            AmbiguousOffset::Unambiguous { offset } => offset,
+            AmbiguousOffset::Gap { .. } => return None,
+            AmbiguousOffset::Fold { before, .. } => before,
+        };
+        let time = offset.to_timestamp(local).ok()?;
+        u64::try_from(time.as_millisecond()).ok().map(Timestamp)
+    }
+}
+
+/// Why a text is no schedule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotASchedule {
+    #[error("it has none of the forms at(yyyy-mm-ddThh:mm:ss), rate(value unit) and cron(fields)")]
+    Form,
+    #[error("it names no date and time of day")]
+    At,
+    #[error("a rate is a whole number from 1 on, and minute, minutes, hour, hours, day or days")]
+    Rate,
+    #[error(transparent)]
+    Cron(#[from] NotACron),
+}
+
+/// When something is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    At(DateTime),
+    Rate { every_ms: u64 },
+    Cron(Box<Cron>),
+}
+
+/// Times that a zone leaves out, one after the other, before there is none at all.
+const GAPS_MAX: usize = 1_000;
+
+impl Schedule {
+    pub fn parse(text: &str) -> Result<Self, NotASchedule> {
+        let text = text.trim();
+        let inner = |start| text.strip_prefix(start).and_then(|rest: &str| rest.strip_suffix(')'));
+        if let Some(at) = inner("at(") {
+            return at.trim().parse().map(Self::At).map_err(|_| NotASchedule::At);
+        }
+        if let Some(rate) = inner("rate(") {
+            return rate_ms(rate).map(|every_ms| Self::Rate { every_ms }).ok_or(NotASchedule::Rate);
+        }
+        if text.starts_with("cron(") {
+            return Ok(Self::Cron(Box::new(Cron::parse(text)?)));
+        }
+        Err(NotASchedule::Form)
+    }
+
+    /// The first time after this one. Rates count from when they were made.
+    pub fn next_after(&self, after: Timestamp, made: Timestamp, zone: &Zone) -> Option<Timestamp> {
+        match self {
+            Self::At(at) => zone.instant(*at).filter(|at| after < *at),
+            Self::Rate { every_ms } => {
+                let turns = after.since_ms(made) / every_ms + 1;
+                Some(made.plus_ms(turns.saturating_mul(*every_ms)))
+            }
+            Self::Cron(cron) => {
+                let mut local = zone.local(after);
+                for _ in 0..GAPS_MAX {
+                    local = cron.next_after(local)?;
+                    let found = zone.instant(local.civil()).filter(|at| after < *at);
+                    if found.is_some() {
+                        return found;
+                    }
+                }
+                None
+            }
+        }
+    }
+}
+
+/// `5 minutes`
+fn rate_ms(text: &str) -> Option<u64> {
+    let (number, unit) = text.trim().split_once(' ')?;
+    let number: u64 = number.parse().ok().filter(|number| 0 < *number)?;
+    let unit_ms = match (unit.trim(), number) {
+        ("minute", 1) | ("minutes", _) => MINUTE_MS,
+        ("hour", 1) | ("hours", _) => HOUR_MS,
+        ("day", 1) | ("days", _) => DAY_MS,
+        _ => return None,
+    };
+    number.checked_mul(unit_ms)
+}
+
 fn month_days(text: &str) -> Result<Vec<MonthDay>, NotACron> {
     let mut days = Vec::new();
     for item in text.split(',') {
@@ -345,6 +456,42 @@ mod tests {
             ("cron(0 8 30 2 ? *)", NotACron::Never),
         ] {
             assert_eq!(Cron::parse(text), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn schedules_go_by_the_clocks_of_their_zone() {
+        let stockholm = Zone::parse("Europe/Stockholm").unwrap();
+        let next = |text: &str, after: &str, zone: &Zone| {
+            let found =
+                Schedule::parse(text).unwrap().next_after(at(after), at("2026-01-01T00:00"), zone);
+            found.map_or_else(|| "never".to_owned(), |at| at.iso8601()[..16].to_owned())
+        };
+        for (text, after, expected) in [
+            ("cron(0 8 * * ? *)", "2026-07-01T05:00", "2026-07-01T06:00"),
+            ("cron(0 8 * * ? *)", "2026-12-01T05:00", "2026-12-01T07:00"),
+            // Clocks go from two to three: half past two is left out that day.
+            ("cron(30 2 * * ? *)", "2026-03-28T12:00", "2026-03-30T00:30"),
+            // They go back from three to two: half past two comes twice, and is the first of both.
+            ("cron(30 2 * * ? *)", "2026-10-24T12:00", "2026-10-25T00:30"),
+            ("cron(30 2 * * ? *)", "2026-10-25T00:30", "2026-10-26T01:30"),
+            ("at(2026-07-01T08:00:00)", "2026-06-30T00:00", "2026-07-01T06:00"),
+            ("at(2026-07-01T08:00:00)", "2026-07-01T06:00", "never"),
+            ("rate(1 day)", "2026-03-28T12:00", "2026-03-29T00:00"),
+            ("rate(90 minutes)", "2026-01-01T01:30", "2026-01-01T03:00"),
+        ] {
+            assert_eq!(next(text, after, &stockholm), expected, "{text} after {after}");
+        }
+        assert_eq!(next("cron(0 8 * * ? *)", "2026-07-01T05:00", &Zone::utc()), "2026-07-01T08:00");
+        assert_eq!(Zone::parse("Europe/Atlantis"), None);
+        for (text, why) in [
+            ("every day", NotASchedule::Form),
+            ("at(tomorrow)", NotASchedule::At),
+            ("rate(0 minutes)", NotASchedule::Rate),
+            ("rate(5 minute)", NotASchedule::Rate),
+            ("cron(0 8 * * *)", NotASchedule::Cron(NotACron::Form)),
+        ] {
+            assert_eq!(Schedule::parse(text), Err(why), "{text}");
         }
     }
 

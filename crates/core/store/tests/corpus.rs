@@ -172,6 +172,10 @@ const SINCE_THEN: &[Kind] = &[
     Kind::TunnelSecret,
     Kind::VpcPeering,
     Kind::DefaultVpcGone,
+    Kind::MetricAlarm,
+    Kind::AlarmHistory,
+    Kind::ScalableTarget,
+    Kind::ScalingActivities,
 ];
 
 #[test]

@@ -134,6 +134,7 @@ fn start_error(error: StartError) -> Error {
         | StartError::Logs { .. }
         | StartError::Registry { .. }
         | StartError::Egress { .. }
+        | StartError::Metrics { .. }
         | StartError::Audit(_) => Error::other("open the region")(error),
     }
 }

@@ -7,6 +7,7 @@ use acm::Acm;
 use aws_wire::ApiError;
 use aws_wire::service::Service;
 use cloudmap::CloudMap;
+use cloudwatch::CloudWatch;
 use cloudwatch_logs::CloudWatchLogs;
 use control::ports::{RegionService, Tagged};
 use control::reconcile::{Driver, Environment, ReconcilerStatus, Status};
@@ -20,8 +21,10 @@ use identity::Identity;
 use kms::Kms;
 use logs::{Logs, LogsError};
 use longshore_types::{Clock, IdSource};
+use metrics::Metrics;
 use model::vpc::Cidr;
 use plan::ranges::Ranges;
+use scaling::Scaling;
 use secretsmanager::SecretsManager;
 use sessions::Sessions;
 use ssm::Ssm;
@@ -38,6 +41,8 @@ use crate::tls::{AcmeRenewal, Renewal, Tls};
 pub const STORE_FILE: &str = "region.sqlite";
 /// The directory of CloudWatch Logs within the data directory.
 pub const LOGS_DIR: &str = "logs";
+/// The directory of CloudWatch's metrics within the data directory.
+pub const METRICS_DIR: &str = "metrics";
 
 /// Why a region can't start.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +57,8 @@ pub enum StartError {
     Store(#[from] OpenError),
     #[error("failed to open the log store")]
     Logs { source: LogsError },
+    #[error("failed to open the store of metrics")]
+    Metrics { source: std::io::Error },
     #[error("failed to open the registry")]
     Registry { source: image::BlobError },
     #[error("failed to read which addresses are denied")]
@@ -117,6 +124,9 @@ impl Region {
         let logs_dir = control.config.data_dir.join(LOGS_DIR);
         let logs = Logs::open(&logs_dir, Arc::clone(&control.clock))
             .map_err(|source| StartError::Logs { source })?;
+        let metrics_dir = control.config.data_dir.join(METRICS_DIR);
+        let metrics = Metrics::open(&metrics_dir, Arc::clone(&control.clock))
+            .map_err(|source| StartError::Metrics { source })?;
         let registry =
             ecr::catalog::open(&control).map_err(|source| StartError::Registry { source })?;
         let core = || Arc::clone(&control);
@@ -135,6 +145,9 @@ impl Region {
         let acm = Arc::new(Acm::new(core()));
         let map = Arc::new(CloudMap::new(core()));
         let ec2 = Arc::new(Ec2::new(core()));
+        let cloudwatch = Arc::new(CloudWatch::new(core(), Arc::new(metrics)));
+        sessions.report_usage_to(cloudwatch.clone());
+        let scaling = Arc::new(Scaling::new(core(), cloudwatch.clone()));
         let tagged: Vec<Arc<dyn Tagged>> = vec![
             ecs.clone(),
             ecr.clone(),
@@ -146,6 +159,8 @@ impl Region {
             acm.clone(),
             map.clone(),
             ec2.clone(),
+            cloudwatch.clone(),
+            scaling.clone(),
         ];
         let iam = Arc::new(Iam::new(core()));
         let tagging = Arc::new(Tagging::new(core(), tagged));
@@ -162,6 +177,8 @@ impl Region {
             map,
             Arc::new(Identity::new(core())),
             ec2,
+            cloudwatch,
+            scaling,
             tagging.clone(),
         ];
         let models = services.iter().map(|service| service.service()).collect();

@@ -27,15 +27,16 @@ mod work;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use aws_wire::ApiError;
+use control::ports::Usage;
 use control::reconcile::Driver;
 use control::{BetweenHosts, Control, Documents, TunnelKeyring};
 use ecs_api as api;
 use longshore_types::{Chain, InstanceId, TaskId, Timestamp};
 use model::instance::InstanceStatus;
-use model::{Instance, View};
+use model::{Instance, Task, View};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tracing::error;
@@ -57,6 +58,8 @@ pub struct Sessions {
     /// How many of them are of hosts that reach each other.
     spread: AtomicUsize,
     metrics: Mutex<BTreeMap<TaskId, (Timestamp, Value)>>,
+    /// Who is told of what tasks use.
+    usage: OnceLock<Arc<dyn Usage>>,
     /// What hosts have acknowledged of the keys by which they encrypt.
     tunnels: TunnelBook,
     /// Which images hosts are to have before a task asks for them.
@@ -82,10 +85,17 @@ impl Sessions {
             work: Mutex::default(),
             spread: AtomicUsize::new(0),
             metrics: Mutex::default(),
+            usage: OnceLock::new(),
             tunnels: TunnelBook::default(),
             pre_pulls: PrePulls::default(),
             closing: watch::Sender::new(false),
         }
+    }
+
+    /// Has somebody told of what tasks use, who is the first that is named.
+    pub fn report_usage_to(&self, usage: Arc<dyn Usage>) {
+        // A second one would hear nothing, and there is none.
+        drop(self.usage.set(usage));
     }
 
     /// Registers what has the sessions look at their tasks.
@@ -206,6 +216,12 @@ impl Sessions {
     /// Forgets what is kept of a task that is over.
     pub(crate) fn forget(&self, task: TaskId) {
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
+    }
+
+    fn tell_usage(&self, task: &Task, instance: &Instance, figures: &Value) {
+        if let Some(usage) = self.usage.get() {
+            usage.used(task, instance, figures, self.control.clock.now());
+        }
     }
 
     fn keep_metrics(&self, task: TaskId, figures: Value) {

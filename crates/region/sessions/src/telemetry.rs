@@ -1,6 +1,7 @@
 //! The telemetry socket (TCS): figures, verdicts of health checks and the instance's own state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use acs::telemetry::{
@@ -9,9 +10,9 @@ use acs::telemetry::{
 use aws_wire::ApiError;
 use futures_util::{SinkExt, StreamExt};
 use longshore_types::{Chain, TaskArn};
-use model::Instance;
 use model::instance::InstanceHealth;
 use model::task::{Health, HealthReport, Input};
+use model::{Instance, Task};
 use serde_json::Value;
 use store::Batch;
 use tokio::time::{interval, timeout};
@@ -102,9 +103,11 @@ fn keep_metrics(sessions: &Sessions, instance: &Instance, tasks: Vec<TaskMetric<
     for each in tasks {
         let Ok(arn) = each.task_arn.parse::<TaskArn>() else { continue };
         let task = view.tasks.get(arn.scope.account, &arn.id);
-        if task.is_some_and(|task| task.occupies() && task.instance == Some(instance.id)) {
+        let is_here = |task: &&Arc<Task>| task.occupies() && task.instance == Some(instance.id);
+        if let Some(task) = task.filter(is_here) {
             let mut left = FIGURES_WEIGHT_MAX;
             if takes(&each.container_metrics, &mut left) {
+                sessions.tell_usage(task, instance, &each.container_metrics);
                 sessions.keep_metrics(arn.id, each.container_metrics);
             } else {
                 warn!(instance = %instance.id, task = %arn.id, "figures of a task are too many to be kept");

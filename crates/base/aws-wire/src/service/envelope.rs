@@ -50,6 +50,14 @@ pub fn error_answer(
     let denied = error.denial.as_deref().map(|denial| denied(error, denial, protocol));
     let error = denied.as_ref().unwrap_or(error);
     let mut headers = vec![];
+    let query_code = service.and_then(|service| service.query_code(&error.code));
+    let is_query = matches!(protocol, Protocol::Query | Protocol::Ec2Query);
+    if let Some(code) = query_code.filter(|_| !is_query) {
+        let side = if error.is_fault() { "Receiver" } else { "Sender" };
+        if let Ok(value) = HeaderValue::from_str(&format!("{code};{side}")) {
+            headers.push((HeaderName::from_static("x-amzn-query-error"), value));
+        }
+    }
     let body = match protocol {
         Protocol::AwsJson10 | Protocol::AwsJson11 => json_body(error, true),
         Protocol::RestJson1 => {
@@ -124,7 +132,8 @@ fn cbor_body(error: &ApiError) -> Vec<u8> {
 fn query_body(error: &ApiError, service: Option<&Service>, request_id: Uuid) -> Vec<u8> {
     let namespace = service.map_or("", |service| service.namespace);
     let side = if error.is_fault() { "Receiver" } else { "Sender" };
-    let (code, message) = (escaped(&error.code), escaped(&error.message));
+    let code = service.and_then(|service| service.query_code(&error.code));
+    let (code, message) = (escaped(code.unwrap_or(&error.code)), escaped(&error.message));
     format!(
         "<ErrorResponse xmlns=\"{namespace}\"><Error><Type>{side}</Type><Code>{code}</Code>\
          <Message>{message}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"

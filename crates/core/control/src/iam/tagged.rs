@@ -79,6 +79,14 @@ pub fn tags_of<'a>(view: &'a View, arn: &str) -> Option<&'a Tags> {
         ("servicediscovery", ["service", id]) => {
             view.map_services.get(account, &(*id).into()).map(|row| &row.tags)
         }
+        ("cloudwatch", _) => {
+            let name = rest.strip_prefix("alarm:")?;
+            view.metric_alarms.get(account, &name.into()).map(|row| &row.tags)
+        }
+        ("application-autoscaling", ["scalable-target", id]) => {
+            let found = view.scalable_targets.of(account).find(|row| row.id == *id);
+            found.map(|row| &row.tags)
+        }
         ("kms", ["key", id]) => view.kms_keys.get(account, &id.parse().ok()?).map(|row| &row.tags),
         ("ec2", [_, id]) => view.tags_on(account, id),
         ("secretsmanager", _) => find_secret(view, region, account, arn).map(|row| &row.tags),

@@ -48,6 +48,10 @@ const STEPS: &[Step] = &[
     Step { version: 21, run: take_scanning_rules },
     Step { version: 22, run: take_second_factors },
     Step { version: 23, run: take_log_policies },
+    Step { version: 24, run: take_alarms },
+    Step { version: 25, run: take_scalable_targets },
+    Step { version: 26, run: take_changed_default_vpcs },
+    Step { version: 27, run: take_balancers_as_targets },
 ];
 
 /// The version that this release writes.
@@ -179,6 +183,28 @@ fn take_log_policies(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 
 /// A row comes to be that hosts' keys follow from: a release that does not know it must not write here.
 fn take_tunnel_secrets(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of alarms come to be: a release that does not know them must not write here, nor leave unwatched what they watch.
+fn take_alarms(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Rows of scaled services come to be: a release that does not know them must not write here, nor leave undone what they
+/// promise.
+fn take_scalable_targets(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Default VPCs come to be changed: a release that does not know that must not write here, nor let pass what they stop.
+fn take_changed_default_vpcs(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Target groups come to be whose targets are load balancers, and interfaces that are left: a release that does not know them
+/// must not write here.
+fn take_balancers_as_targets(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 

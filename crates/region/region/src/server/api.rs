@@ -147,11 +147,12 @@ impl<S: RegionApi> Server<S> {
 
     async fn answer(&self, asked: Asked<'_>, mut lease: Lease, trace: &mut Trace) -> Answer {
         let parts = asked.parts;
+        let body = body::inflated(&parts.headers, &asked.whole.bytes);
         let inbound = Inbound {
             path: parts.uri.path(),
             query: parts.uri.query().unwrap_or_default(),
             headers: &parts.headers,
-            body: &asked.whole.bytes,
+            body: &body,
         };
         let target = route::target(self.region.services(), &parts.method, &inbound);
         let Target { service, protocol, foreign, .. } = target;

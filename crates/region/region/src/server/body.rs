@@ -1,11 +1,16 @@
 //! Reading a request's body: bounded in size, in pace, and in what all bodies hold together.
 
+use std::borrow::Cow;
 use std::future::Future as _;
+use std::io::Read as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use flate2::read::GzDecoder;
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use sha2::{Digest, Sha256};
@@ -63,6 +68,21 @@ const PACE: Pace = Pace {
     rate_min: limits::BODY_RATE_MIN,
     idle_max: limits::BODY_IDLE_MAX,
 };
+
+/// A body as it was before its sender compressed it, which the signature is not over. One that is not what its header says,
+/// or that becomes too long, stays as it came.
+pub(super) fn inflated<'a>(headers: &HeaderMap, body: &'a Bytes) -> Cow<'a, [u8]> {
+    if headers.get(CONTENT_ENCODING).is_none_or(|value| value.as_bytes() != b"gzip") {
+        return Cow::Borrowed(body);
+    }
+    let most = limits::INFLATED_BYTES_MAX;
+    let mut whole = Vec::new();
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    match GzDecoder::new(&body[..]).take(limit).read_to_end(&mut whole) {
+        Ok(length) if length <= most => Cow::Owned(whole),
+        Ok(_) | Err(_) => Cow::Borrowed(body),
+    }
+}
 
 /// A whole body and its hash, in hexadecimal.
 #[derive(Debug)]
@@ -251,5 +271,22 @@ mod tests {
         let whole = read(&mut body, 100, &lease).await.unwrap();
         assert_eq!(whole.bytes, "{\"a\":1}");
         assert_eq!(whole.hash, hex::encode(Sha256::digest(b"{\"a\":1}")));
+    }
+
+    #[test]
+    fn a_compressed_body_is_read_and_one_that_becomes_too_long_stays_as_it_came() {
+        let packed = |text: &[u8]| -> Bytes {
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            std::io::Write::write_all(&mut out, text).unwrap();
+            out.finish().unwrap().into()
+        };
+        let (small, bomb) = (packed(b"{}"), packed(&vec![b'x'; limits::INFLATED_BYTES_MAX + 1]));
+        let mut headers = HeaderMap::new();
+        assert_eq!(&*inflated(&headers, &small), &small[..], "nobody said so");
+        headers.insert(CONTENT_ENCODING, "gzip".parse().unwrap());
+        assert_eq!(&*inflated(&headers, &small), b"{}");
+        assert_eq!(&*inflated(&headers, &bomb), &bomb[..]);
+        let lie = Bytes::from_static(b"{}");
+        assert_eq!(&*inflated(&headers, &lie), b"{}");
     }
 }

@@ -77,6 +77,8 @@ pub mod limits {
     pub const STRANGER_BODY_BYTES_MAX: usize = 64 << 10;
     /// The body of most requests.
     pub const BODY_BYTES_MAX: usize = 4 << 20;
+    /// A body that was compressed, as it was before: of metrics, of which one request has up to 1 MB.
+    pub const INFLATED_BYTES_MAX: usize = 2 << 20;
     /// The body of a request that carries part of an image's layer, 20 MiB in base64.
     pub const LAYER_BODY_BYTES_MAX: usize = 32 << 20;
     /// All bodies together whose heads name no key.

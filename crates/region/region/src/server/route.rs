@@ -90,7 +90,8 @@ fn of_rpc_path(services: &[&'static Service], rest: &str) -> Target {
 }
 
 fn of_service(service: &'static Service, method: &Method, inbound: &Inbound<'_>) -> Target {
-    let protocol = service.protocol;
+    // A service that was one of the query protocol still answers those of its clients that speak it.
+    let protocol = if service.query_errors.is_empty() { service.protocol } else { Protocol::Query };
     let (operation, form) = match protocol {
         Protocol::Query | Protocol::Ec2Query => match form_of(method, inbound) {
             Ok(form) => (of_version(service, &form).and_then(|()| action(&form)), Some(form)),
@@ -112,7 +113,7 @@ fn of_service(service: &'static Service, method: &Method, inbound: &Inbound<'_>)
 /// Balancers are version 2012-06-01 of Elastic Load Balancing. Older ones of EC2 are the same service with less in it.
 fn of_version(service: &Service, form: &Form) -> Result<(), ApiError> {
     match form.get("Version") {
-        Some(given) if given != service.api_version && service.protocol == Protocol::Query => {
+        Some(given) if given != service.api_version && service.protocol != Protocol::Ec2Query => {
             let shown: String = given.chars().take(32).collect();
             let message = format!(
                 "The version {shown} of {} is not available in Longshore, which has version {}.",
@@ -133,9 +134,9 @@ fn of_nobody(services: &[&'static Service], scoped: Option<&str>, inbound: &Inbo
         .copied()
         .find(|service| scoped.is_none() && form.is_some() && Some(service.api_version) == version);
     let protocol = match (service, &form) {
-        (Some(service), _) => service.protocol,
-        (None, Some(_)) => Protocol::Query,
-        (None, None) => Protocol::AwsJson11,
+        (Some(service), _) if service.query_errors.is_empty() => service.protocol,
+        (_, Some(_)) => Protocol::Query,
+        (_, None) => Protocol::AwsJson11,
     };
     let operation = match (scoped, &form) {
         (None, Some(form)) => action(form),

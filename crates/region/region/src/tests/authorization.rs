@@ -66,6 +66,8 @@ const GROUP: &str = "arn:aws:autoscaling:us-east-1:000000000000:autoScalingGroup
                      a2d7d7f1-52c5-4c8a-8f2c-2d2b9b3c6f5e:autoScalingGroupName/pool";
 const CERTIFICATE: &str = "arn:aws:acm:us-east-1:000000000000:certificate/\
                            0b6fd0a7-2c6e-4f6b-9d5e-0123456789ab";
+const SCALABLE_TARGET: &str =
+    "arn:aws:application-autoscaling:us-east-1:000000000000:scalable-target/0ec5";
 const ACTIVATION: &str = "0b6fd0a7-2c6e-4f6b-9d5e-0123456789ab";
 const MANAGED_INSTANCE: &str = "mi-0123456789abcdef0";
 const TASK: &str =
@@ -163,6 +165,11 @@ fn request(service: &Service, operation: &Operation) -> Value {
                 *given = json!(id);
             }
         }
+    }
+    if service.name == "application-autoscaling"
+        && let Some(arn) = members.get_mut("ResourceARN")
+    {
+        *arn = json!(SCALABLE_TARGET);
     }
     if service.name == "acm" {
         for name in ["CertificateArn", "ResourceArn"] {

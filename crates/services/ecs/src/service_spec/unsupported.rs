@@ -51,7 +51,7 @@ impl Ties<'_> {
         }
         let metrics = self.monitoring.and_then(|each| each.metric_configurations.as_deref());
         if is_given(metrics) {
-            return refuse("monitoring", "it has no CloudWatch metrics");
+            return refuse("monitoring", "it keeps what services use by the minute");
         }
         Ok(())
     }
@@ -65,7 +65,7 @@ pub(super) fn check_deployment(given: &api::DeploymentConfiguration) -> Result<(
         return Err(Refusal::invalid(message).into());
     }
     if given.alarms.as_ref().is_some_and(|alarms| alarms.enable == Some(true)) {
-        return refuse("deploymentConfiguration.alarms", "it has no CloudWatch alarms");
+        return refuse("deploymentConfiguration.alarms", "its deployments look at no alarms");
     }
     if given.early_success_criteria.as_ref().is_some_and(|early| early.enable == Some(true)) {
         return refuse(

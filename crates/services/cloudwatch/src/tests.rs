@@ -1,0 +1,431 @@
+use api::CloudWatch as _;
+use control::reconcile::{Driver, Environment};
+use control::testing::TestControl;
+
+use super::*;
+
+struct World {
+    test: TestControl,
+    it: Arc<CloudWatch>,
+    driver: Driver,
+    _dir: tempfile::TempDir,
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+fn code<T>(answer: Result<T, ApiError>) -> String {
+    answer.err().expect("a refusal").code.into_owned()
+}
+
+impl World {
+    fn new() -> Self {
+        let test = TestControl::new();
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = Metrics::open(dir.path(), Arc::clone(&test.control.clock)).unwrap();
+        let it = Arc::new(CloudWatch::new(Arc::clone(&test.control), Arc::new(metrics)));
+        let mut driver = Driver::new(Environment::of(&test.control.store, &test.control.clock));
+        Arc::clone(&it).register(&mut driver);
+        Self { test, it, driver, _dir: dir }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.test.control.clock.now()
+    }
+
+    /// Lets time pass, and what is due in it be done.
+    async fn pass_s(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.test.env.advance_ms(1_000);
+            while self.driver.step().await {}
+        }
+    }
+
+    async fn put(&self, name: &str, value: f64, ago_s: u64) -> Result<(), ApiError> {
+        let datum = api::MetricDatum {
+            metric_name: text(name),
+            value: Some(value),
+            timestamp: Some(Timestamp(self.now().0 - ago_s * 1_000)),
+            ..Default::default()
+        };
+        self.put_data("App", vec![datum]).await
+    }
+
+    async fn put_data(&self, space: &str, data: Vec<api::MetricDatum>) -> Result<(), ApiError> {
+        let input = api::PutMetricDataInput {
+            namespace: text(space),
+            metric_data: Some(data),
+            ..Default::default()
+        };
+        self.it.put_metric_data(&self.test.root(), input).await
+    }
+
+    async fn alarm(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut api::PutMetricAlarmInput),
+    ) -> Result<(), ApiError> {
+        let mut input = api::PutMetricAlarmInput {
+            alarm_name: text(name),
+            namespace: text("App"),
+            metric_name: text("load"),
+            statistic: Some("Average".into()),
+            period: Some(60),
+            evaluation_periods: Some(2),
+            threshold: Some(10.0),
+            comparison_operator: Some("GreaterThanThreshold".into()),
+            ..Default::default()
+        };
+        change(&mut input);
+        self.it.put_metric_alarm(&self.test.root(), input).await
+    }
+
+    async fn shown(&self, name: &str) -> api::MetricAlarm {
+        let input = api::DescribeAlarmsInput {
+            alarm_names: Some(vec![name.to_owned()]),
+            ..Default::default()
+        };
+        let shown = self.it.describe_alarms(&self.test.root(), input).await.unwrap();
+        shown.metric_alarms.unwrap().pop().expect("the alarm")
+    }
+
+    async fn state(&self, name: &str) -> String {
+        self.shown(name).await.state_value.unwrap().as_str().to_owned()
+    }
+
+    async fn history(&self, name: &str) -> Vec<String> {
+        let input = api::DescribeAlarmHistoryInput { alarm_name: text(name), ..Default::default() };
+        let shown = self.it.describe_alarm_history(&self.test.root(), input).await.unwrap();
+        let items = shown.alarm_history_items.unwrap();
+        items.into_iter().map(|item| item.history_summary.unwrap()).collect()
+    }
+
+    async fn data(
+        &self,
+        queries: Vec<api::MetricDataQuery>,
+        change: impl FnOnce(&mut api::GetMetricDataInput),
+    ) -> Result<api::GetMetricDataOutput, ApiError> {
+        let mut input = api::GetMetricDataInput {
+            metric_data_queries: Some(queries),
+            start_time: Some(Timestamp(self.now().0 - 300_000)),
+            end_time: Some(self.now().plus_ms(60_000)),
+            scan_by: Some(api::ScanBy::TimestampAscending),
+            ..Default::default()
+        };
+        change(&mut input);
+        self.it.get_metric_data(&self.test.root(), input).await
+    }
+}
+
+fn query(id: &str, name: &str) -> api::MetricDataQuery {
+    api::MetricDataQuery {
+        id: text(id),
+        metric_stat: Some(api::MetricStat {
+            metric: Some(api::Metric {
+                namespace: text("App"),
+                metric_name: text(name),
+                dimensions: None,
+            }),
+            period: Some(60),
+            stat: text("Sum"),
+            unit: None,
+        }),
+        ..Default::default()
+    }
+}
+
+fn computed(id: &str, expression: &str) -> api::MetricDataQuery {
+    api::MetricDataQuery { id: text(id), expression: text(expression), ..Default::default() }
+}
+
+#[tokio::test]
+async fn what_is_put_is_read_by_statistics_and_by_queries() {
+    let world = World::new();
+    for (value, ago_s) in [(1.0, 130), (3.0, 130), (5.0, 10)] {
+        world.put("load", value, ago_s).await.unwrap();
+    }
+    let many = api::MetricDatum {
+        metric_name: text("many"),
+        values: Some(vec![1.0, 2.0]),
+        counts: Some(vec![3.0, 1.0]),
+        unit: Some("Count".into()),
+        ..Default::default()
+    };
+    world.put_data("App", vec![many]).await.unwrap();
+    let input = api::GetMetricStatisticsInput {
+        namespace: text("App"),
+        metric_name: text("many"),
+        start_time: Some(Timestamp(world.now().0 - 60_000)),
+        end_time: Some(world.now().plus_ms(60_000)),
+        period: Some(60),
+        statistics: Some(vec!["Sum".into(), "SampleCount".into(), "Maximum".into()]),
+        ..Default::default()
+    };
+    let shown = world.it.get_metric_statistics(&world.test.root(), input).await.unwrap();
+    let point = shown.datapoints.unwrap().pop().unwrap();
+    assert_eq!((point.sum, point.sample_count, point.maximum), (Some(5.0), Some(4.0), Some(2.0)));
+    assert_eq!((point.average, point.unit), (None, Some("Count".into())));
+    let queries = vec![query("load", "load"), computed("double", "FILL(load, 0) * 2")];
+    let shown = world.data(queries, |_| {}).await.unwrap();
+    let results = shown.metric_data_results.unwrap();
+    assert_eq!(results[0].label.as_deref(), Some("load"));
+    assert_eq!(results[0].values.as_deref(), Some(&[4.0, 5.0][..]));
+    let double = results[1].values.clone().unwrap();
+    assert_eq!(double.iter().filter(|value| **value != 0.0).collect::<Vec<_>>(), [&8.0, &10.0]);
+    let listed = api::ListMetricsInput { metric_name: text("load"), ..Default::default() };
+    let listed = world.it.list_metrics(&world.test.root(), listed).await.unwrap();
+    assert_eq!(listed.metrics.unwrap().len(), 1);
+    let theirs = world.test.root_of("111111111111");
+    let listed = world.it.list_metrics(&theirs, Default::default()).await.unwrap();
+    assert_eq!(listed.metrics.unwrap().len(), 0, "another account's");
+}
+
+#[tokio::test]
+async fn data_come_page_by_page_and_the_newest_first_unless_it_was_said() {
+    let world = World::new();
+    for minute in 0..4_u32 {
+        world.put("load", f64::from(minute), u64::from(minute) * 60).await.unwrap();
+        world.put("other", 9.0, u64::from(minute) * 60).await.unwrap();
+    }
+    let mut token = None;
+    let mut found: Vec<(String, Vec<f64>)> = Vec::new();
+    loop {
+        let page = world.data(vec![query("a", "load"), query("b", "other")], |input| {
+            input.max_datapoints = Some(3);
+            input.scan_by = None;
+            input.next_token = token.clone();
+        });
+        let page = page.await.unwrap();
+        for result in page.metric_data_results.unwrap() {
+            found.push((result.id.unwrap(), result.values.unwrap()));
+        }
+        token = page.next_token;
+        if token.is_none() {
+            break;
+        }
+    }
+    let expected = [
+        ("a", vec![0.0, 1.0, 2.0]),
+        ("a", vec![3.0]),
+        ("b", vec![9.0, 9.0]),
+        ("b", vec![9.0, 9.0]),
+    ];
+    let expected: Vec<_> = expected.map(|(id, values)| (id.to_owned(), values)).into();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_or_computed_is_refused_in_clouds_words() {
+    let world = World::new();
+    let datum = |change: fn(&mut api::MetricDatum)| {
+        let mut datum =
+            api::MetricDatum { metric_name: text("load"), value: Some(1.0), ..Default::default() };
+        change(&mut datum);
+        vec![datum]
+    };
+    assert_eq!(
+        code(world.put_data("AWS/ECS", datum(|_| {})).await),
+        "InvalidParameterValueException"
+    );
+    let refused: [(fn(&mut api::MetricDatum), &str); 6] = [
+        (|it| it.value = None, "MissingRequiredParameterException"),
+        (|it| it.value = Some(f64::NAN), "InvalidParameterValueException"),
+        (|it| it.values = Some(vec![1.0]), "InvalidParameterCombinationException"),
+        (|it| it.timestamp = Some(Timestamp(0)), "InvalidParameterValueException"),
+        (|it| it.storage_resolution = Some(7), "InvalidParameterValueException"),
+        (
+            |it| {
+                it.value = None;
+                it.values = Some(vec![1.0]);
+                it.counts = Some(vec![1.0, 2.0]);
+            },
+            "InvalidParameterValueException",
+        ),
+    ];
+    for (change, expected) in refused {
+        assert_eq!(code(world.put_data("App", datum(change)).await), expected);
+    }
+    for expression in ["SEARCH('{A}', 'Sum')", "a +", "SUM(a)", "nobody"] {
+        let asked = world.data(vec![query("a", "load"), computed("e", expression)], |_| {}).await;
+        assert_eq!(code(asked), "ValidationException", "{expression}");
+    }
+    let mut late = query("a", "load");
+    late.metric_stat.as_mut().unwrap().stat = text("p99");
+    assert_eq!(code(world.data(vec![late], |_| {}).await), "ValidationException");
+    let whole = world.data(vec![query("a", "load")], |input| input.start_time = Some(Timestamp(0)));
+    assert_eq!(code(whole.await), "ValidationException", "more periods than it looks at");
+    let refused: [(fn(&mut api::PutMetricAlarmInput), &str); 6] = [
+        (
+            |it| it.alarm_actions = Some(vec!["arn:aws:sns:us-east-1:000000000000:ops".to_owned()]),
+            "nothing would act",
+        ),
+        (|it| it.extended_statistic = text("p99"), "not available"),
+        (|it| it.period = Some(7), "multiple of 60"),
+        (|it| it.evaluation_periods = Some(1_441), "across more than 1 day"),
+        (|it| it.datapoints_to_alarm = Some(3), "less than or equal to EvaluationPeriods"),
+        (|it| it.treat_missing_data = text("sometimes"), "notBreaching"),
+    ];
+    for (change, why) in refused {
+        let error = world.alarm("high", change).await.unwrap_err();
+        assert!(error.message.contains(why), "{}", error.message);
+    }
+    assert!(world.test.control.view().metric_alarms.is_empty());
+}
+
+#[tokio::test]
+async fn an_alarm_follows_its_metric_and_its_history_tells_it() {
+    let mut world = World::new();
+    world.alarm("high", |_| {}).await.unwrap();
+    let made = world.shown("high").await;
+    assert_eq!(made.state_reason.as_deref(), Some("Unchecked: Initial alarm creation"));
+    assert_eq!(made.state_value, Some("INSUFFICIENT_DATA".into()));
+    world.pass_s(70).await;
+    let first = world.shown("high").await;
+    assert_eq!(
+        first.state_reason.as_deref(),
+        Some("Insufficient Data: 2 datapoints were unknown.")
+    );
+    for _ in 0..3 {
+        world.put("load", 20.0, 0).await.unwrap();
+        world.pass_s(60).await;
+    }
+    assert_eq!(world.state("high").await, "ALARM");
+    let reason = world.shown("high").await.state_reason.unwrap();
+    assert!(
+        reason.starts_with("Threshold Crossed: 2 out of the last 2 datapoints [20.0 ("),
+        "{reason}"
+    );
+    for _ in 0..3 {
+        world.put("load", 1.0, 0).await.unwrap();
+        world.pass_s(60).await;
+    }
+    assert_eq!(world.state("high").await, "OK");
+    assert_eq!(
+        world.history("high").await,
+        [
+            "Alarm updated from ALARM to OK",
+            "Alarm updated from INSUFFICIENT_DATA to ALARM",
+            "Alarm \"high\" created"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_alarm_of_a_short_period_looks_every_ten_seconds_at_samples_by_the_second() {
+    let mut world = World::new();
+    world
+        .alarm("high", |input| {
+            input.period = Some(10);
+            input.evaluation_periods = Some(1);
+        })
+        .await
+        .unwrap();
+    let fine = api::MetricDatum {
+        metric_name: text("load"),
+        value: Some(20.0),
+        storage_resolution: Some(1),
+        ..Default::default()
+    };
+    world.put_data("App", vec![fine]).await.unwrap();
+    world.pass_s(21).await;
+    assert_eq!(world.state("high").await, "ALARM");
+}
+
+#[tokio::test]
+async fn a_state_that_is_set_lasts_until_the_next_look() {
+    let mut world = World::new();
+    for minute in 0..5 {
+        world.put("load", 1.0, minute * 60).await.unwrap();
+    }
+    world.alarm("high", |_| {}).await.unwrap();
+    world.pass_s(61).await;
+    assert_eq!(world.state("high").await, "OK");
+    // Right after a look, which is five seconds after the full minute.
+    let to_next = 66 - (world.now().seconds() % 60);
+    world.pass_s(to_next).await;
+    let input = api::SetAlarmStateInput {
+        alarm_name: text("high"),
+        state_value: Some("ALARM".into()),
+        state_reason: text("a drill"),
+        state_reason_data: None,
+    };
+    world.it.set_alarm_state(&world.test.root(), input).await.unwrap();
+    while world.driver.step().await {}
+    assert_eq!(world.state("high").await, "ALARM");
+    world.put("load", 1.0, 0).await.unwrap();
+    world.pass_s(30).await;
+    assert_eq!(world.state("high").await, "ALARM");
+    world.pass_s(31).await;
+    assert_eq!(world.state("high").await, "OK");
+}
+
+#[tokio::test]
+async fn an_alarm_that_is_put_again_keeps_its_state_and_is_looked_at_by_its_new_bounds() {
+    let mut world = World::new();
+    for minute in 0..5 {
+        world.put("load", 5.0, minute * 60).await.unwrap();
+    }
+    world
+        .alarm("high", |input| {
+            input.tags = Some(vec![api::Tag { key: text("team"), value: text("ops") }]);
+        })
+        .await
+        .unwrap();
+    world.pass_s(61).await;
+    assert_eq!(world.state("high").await, "OK");
+    world.alarm("high", |input| input.threshold = Some(2.0)).await.unwrap();
+    assert_eq!(world.state("high").await, "OK");
+    world.pass_s(1).await;
+    assert_eq!(world.state("high").await, "ALARM");
+    let arn = world.shown("high").await.alarm_arn;
+    let listed = api::ListTagsForResourceInput { resource_arn: arn };
+    let listed = world.it.list_tags_for_resource(&world.test.root(), listed).await.unwrap();
+    assert_eq!(listed.tags.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_alarm_may_watch_what_is_computed_from_metrics() {
+    let mut world = World::new();
+    let put = |expression: &str| {
+        let queries = vec![
+            api::MetricDataQuery { return_data: Some(false), ..query("errors", "errors") },
+            api::MetricDataQuery { return_data: Some(false), ..query("requests", "requests") },
+            computed("rate", expression),
+        ];
+        world.alarm("rate", |input| {
+            (input.namespace, input.metric_name, input.statistic) = (None, None, None);
+            input.period = None;
+            input.metrics = Some(queries);
+            input.treat_missing_data = text("notBreaching");
+        })
+    };
+    assert!(put("METRICS()").await.is_err(), "two series");
+    put("IF(requests > 10, 100 * errors / requests, 0)").await.unwrap();
+    for minute in 0..5 {
+        world.put("errors", 30.0, minute * 60).await.unwrap();
+        world.put("requests", 100.0, minute * 60).await.unwrap();
+    }
+    world.pass_s(61).await;
+    let shown = world.shown("rate").await;
+    assert_eq!(shown.state_value, Some("ALARM".into()), "{:?}", shown.state_reason);
+    assert_eq!(shown.metrics.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn alarms_are_deleted_together_or_not_at_all() {
+    let world = World::new();
+    for name in ["a", "b"] {
+        world.alarm(name, |_| {}).await.unwrap();
+    }
+    let delete = async |names: &[&str]| {
+        let names = Some(names.iter().map(|name| (*name).to_owned()).collect());
+        let input = api::DeleteAlarmsInput { alarm_names: names };
+        world.it.delete_alarms(&world.test.root(), input).await
+    };
+    assert_eq!(code(delete(&["a", "c"]).await), "ResourceNotFound");
+    assert_eq!(world.test.control.view().metric_alarms.len(), 2);
+    delete(&["a", "b"]).await.unwrap();
+    assert!(world.test.control.view().metric_alarms.is_empty());
+    assert_eq!(world.history("a").await, ["Alarm \"a\" deleted", "Alarm \"a\" created"]);
+}

@@ -1,0 +1,178 @@
+//! What tasks use, as their hosts report it: put together by service and by cluster as `AWS/ECS`.
+//!
+//! A report covers some twenty seconds. Those of one slot of time are put together once the next has begun: for a service
+//! each task is a sample, its use in percent of what its definition reserves; for a cluster what all its tasks use on
+//! container instances is put in relation to what these have.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use longshore_types::{AccountId, ClusterName, StatisticSet, Timestamp};
+use metrics::{Datum, MetricId};
+use model::instance::InstanceStatus;
+use model::task::LaunchType;
+use model::{Instance, Task, View};
+use serde_json::Value;
+
+use crate::CloudWatch;
+
+/// How long a slot is, and how long after its end late reports are waited for.
+const SLOT_MS: u64 = 20_000;
+const LATE_MS: u64 = 2_000;
+/// CPU units of a task whose definition reserves none: as little as the kernel gives shares.
+const CPU_MIN: u32 = 2;
+
+/// What was used in slots of time, by their numbers.
+pub(crate) type Slots = BTreeMap<u64, Slot>;
+
+/// What was used in one slot.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    services: BTreeMap<(AccountId, ClusterName, String), Shares>,
+    /// CPU units and MiB.
+    clusters: BTreeMap<(AccountId, ClusterName), (f64, f64)>,
+}
+
+/// In percent.
+#[derive(Debug)]
+struct Shares {
+    cpu: StatisticSet,
+    memory: StatisticSet,
+}
+
+/// What a task's containers used together: CPU in percent of its host's, memory in MiB. None of a report without both.
+fn used(containers: &Value) -> Option<(f64, f64)> {
+    let mean = |set: &Value| {
+        let number = |name: &str| set[name].as_f64().filter(|it| it.is_finite() && 0.0 <= *it);
+        let count = number("sampleCount").filter(|count| 0.0 < *count)?;
+        Some(number("sum")? / count)
+    };
+    let mut all: Option<(f64, f64)> = None;
+    for container in containers.as_array()? {
+        let cpu = mean(&container["cpuStatsSet"]);
+        let memory = mean(&container["memoryStatsSet"]);
+        if let (Some(cpu), Some(memory)) = (cpu, memory) {
+            let (known_cpu, known_memory) = all.unwrap_or_default();
+            all = Some((known_cpu + cpu, known_memory + memory));
+        }
+    }
+    all
+}
+
+fn percent(used: f64, of: u32) -> f64 {
+    used * 100.0 / f64::from(of.max(1))
+}
+
+impl CloudWatch {
+    pub(crate) fn note_usage(
+        &self,
+        task: &Task,
+        instance: &Instance,
+        containers: &Value,
+        now: Timestamp,
+    ) {
+        let Some((cpu_percent, memory)) = used(containers) else { return };
+        let cpu = cpu_percent / 100.0 * f64::from(instance.total.cpu.0);
+        let mut slots = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.entry(now.0 / SLOT_MS).or_default();
+        let (account, cluster) = (task.scope.account, task.cluster.clone());
+        if task.launch != LaunchType::Fargate {
+            let all = slot.clusters.entry((account, cluster.clone())).or_default();
+            *all = (all.0 + cpu, all.1 + memory);
+        }
+        let Some(service) = &task.service else { return };
+        let need = task.need.resources;
+        let cpu = StatisticSet::one(percent(cpu, need.cpu.0.max(CPU_MIN)));
+        let memory = StatisticSet::one(percent(memory, need.memory.0));
+        slot.services
+            .entry((account, cluster, service.name.to_string()))
+            .and_modify(|known| {
+                known.cpu.add(&cpu);
+                known.memory.add(&memory);
+            })
+            .or_insert(Shares { cpu, memory });
+    }
+
+    /// What is known by now of slots that are over, which are forgotten here.
+    pub(crate) fn take_usage(&self, now: Timestamp) -> Vec<Datum> {
+        let current = now.0.saturating_sub(LATE_MS) / SLOT_MS;
+        let over = {
+            let mut slots = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            let rest = slots.split_off(&current);
+            std::mem::replace(&mut *slots, rest)
+        };
+        if over.is_empty() {
+            return Vec::new();
+        }
+        let view = self.control.view();
+        over.iter().flat_map(|(number, slot)| told(&view, *number, slot)).collect()
+    }
+}
+
+fn told(view: &View, number: u64, slot: &Slot) -> Vec<Datum> {
+    let at = Timestamp(number.saturating_mul(SLOT_MS));
+    let datum = |account, name: &str, dimensions, set| Datum {
+        metric: MetricId {
+            account,
+            namespace: "AWS/ECS".to_owned(),
+            name: name.to_owned(),
+            dimensions,
+        },
+        unit: "Percent".to_owned(),
+        at,
+        set,
+        is_fine: false,
+    };
+    let mut all = Vec::new();
+    for ((account, cluster, service), shares) in &slot.services {
+        let dimensions = || -> BTreeMap<String, String> {
+            let pairs = [("ClusterName", cluster.to_string()), ("ServiceName", service.clone())];
+            pairs.map(|(name, value)| (name.to_owned(), value)).into()
+        };
+        all.push(datum(*account, "CPUUtilization", dimensions(), shares.cpu));
+        all.push(datum(*account, "MemoryUtilization", dimensions(), shares.memory));
+    }
+    for ((account, cluster), (cpu, memory)) in &slot.clusters {
+        let (cpu_units, mib) = registered(view, *account, cluster);
+        if cpu_units == 0 || mib == 0 {
+            continue;
+        }
+        let dimensions = || -> BTreeMap<String, String> {
+            [("ClusterName".to_owned(), cluster.to_string())].into()
+        };
+        let set = |used: f64, of| StatisticSet::one(percent(used, of));
+        all.push(datum(*account, "CPUUtilization", dimensions(), set(*cpu, cpu_units)));
+        all.push(datum(*account, "MemoryUtilization", dimensions(), set(*memory, mib)));
+    }
+    all
+}
+
+/// CPU units and MiB of a cluster's container instances.
+fn registered(view: &View, account: AccountId, cluster: &ClusterName) -> (u32, u32) {
+    let rows = view.instances_of_cluster(account, cluster);
+    let rows = rows.filter(|row| row.status < InstanceStatus::Inactive);
+    rows.fold((0, 0), |(cpu, memory), row| {
+        let total = row.total;
+        (u32::saturating_add(cpu, total.cpu.0), u32::saturating_add(memory, total.memory.0))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_containers_used_is_added_up_as_far_as_they_say_it() {
+        let set = |sum: f64| json!({"min": 0.0, "max": sum, "sampleCount": 2, "sum": sum});
+        let container =
+            |cpu: f64, memory: f64| json!({"cpuStatsSet": set(cpu), "memoryStatsSet": set(memory)});
+        let both =
+            json!([container(30.0, 64.0), container(10.0, 16.0), {"containerName": "quiet"}]);
+        assert_eq!(used(&both), Some((20.0, 40.0)));
+        for odd in [json!({}), json!([{"cpuStatsSet": set(1.0)}]), json!([]), json!(7)] {
+            assert_eq!(used(&odd), None, "{odd}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What the region does by itself: looks at alarms, takes in what tasks used, and forgets what is old.
+
+use std::sync::Arc;
+
+use aws_wire::ApiError;
+use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
+use longshore_types::{AccountId, Timestamp};
+use metrics::Metrics;
+use model::alarm::{
+    AlarmHistory, AlarmSource, HISTORY_KEPT_MS, HistoryItem, HistoryKind, Sample, UNCHECKED,
+    WatchedMetric,
+};
+use model::{Key, MetricAlarm, View};
+use plan::alarms::{self, Verdict, Window};
+use serde_json::json;
+use store::{BATCH_ROWS_MAX, Batch, Change};
+
+use crate::CloudWatch;
+use crate::data::{compute, series_of};
+
+/// Looks at each alarm when it is time.
+#[derive(Debug)]
+pub(crate) struct AlarmWatch(pub(crate) Arc<CloudWatch>);
+
+/// Which alarm.
+pub(crate) type Which = (AccountId, Arc<str>);
+
+/// The values of an alarm's periods, the newest last.
+pub(crate) fn samples(
+    metrics: &Metrics,
+    alarm: &MetricAlarm,
+    window: &Window,
+) -> Vec<Option<Sample>> {
+    let count = usize::try_from(window.count).unwrap_or(usize::MAX);
+    let account = alarm.scope.account;
+    match &alarm.source {
+        AlarmSource::Metric(metric) => {
+            let sets = series_of(metrics, account, metric, window.start, count);
+            let sample = |set: longshore_types::StatisticSet| Sample {
+                value: metric.statistic.of(&set),
+                count: set.count,
+            };
+            sets.into_iter().map(|set| set.map(sample)).collect()
+        }
+        AlarmSource::Queries(queries) => {
+            let read = |metric: &WatchedMetric| {
+                let sets = series_of(metrics, account, metric, window.start, count);
+                sets.iter().map(|set| set.map(|set| metric.statistic.of(&set))).collect()
+            };
+            // It was computed once when the alarm was put; what fails by now has no values.
+            let computed = compute(queries, count, read).unwrap_or_default();
+            let is_watched = |id: &String| queries.iter().any(|it| it.id == *id && it.is_returned);
+            let mut series = computed.into_iter().filter(|(id, _)| is_watched(id));
+            let values = series.next().and_then(|(_, all)| all.into_iter().next());
+            let values = values.unwrap_or_else(|| {
+                // The one that is returned may be a metric.
+                let mut returned = queries.iter().filter(|query| query.is_returned);
+                match returned.next().map(|query| &query.what) {
+                    Some(model::alarm::Watched::Metric(metric)) => read(metric),
+                    Some(model::alarm::Watched::Expression(_)) | None => vec![None; count],
+                }
+            });
+            values.into_iter().map(|it| it.map(|value| Sample { value, count: 0.0 })).collect()
+        }
+    }
+}
+
+/// Writes that an alarm stands otherwise, and what happened to it; nothing where that is known.
+pub(crate) fn put_state(
+    view: &View,
+    batch: &mut Batch,
+    alarm: &MetricAlarm,
+    to: Verdict,
+    now: Timestamp,
+) {
+    let mut next = alarm.clone();
+    let data = (!to.data.is_empty()).then_some(to.data);
+    next.state = to.state;
+    next.reason = to.reason;
+    next.reason_data = data;
+    next.updated_at = now;
+    if alarm.state != to.state {
+        next.transitioned_at = now;
+        add_history(view, batch, alarm, state_change(alarm, &next, now));
+    }
+    batch.put(next);
+}
+
+fn state_change(before: &MetricAlarm, after: &MetricAlarm, at: Timestamp) -> HistoryItem {
+    let state = |row: &MetricAlarm| {
+        let mut told = json!({"stateValue": row.state.as_str(), "stateReason": row.reason});
+        if let Some(data) = &row.reason_data {
+            let read = serde_json::from_str(data).unwrap_or_else(|_| json!(data));
+            told["stateReasonData"] = read;
+        }
+        told
+    };
+    let data = json!({"version": "1.0", "oldState": state(before), "newState": state(after)});
+    HistoryItem {
+        at,
+        kind: HistoryKind::StateUpdate,
+        summary: format!("Alarm updated from {} to {}", before.state, after.state),
+        data: data.to_string(),
+    }
+}
+
+/// Writes down what happened to an alarm.
+pub(crate) fn add_history(view: &View, batch: &mut Batch, alarm: &MetricAlarm, item: HistoryItem) {
+    let account = alarm.scope.account;
+    let known = view.alarm_histories.get(account, &alarm.name);
+    let mut history = known.map_or_else(
+        || AlarmHistory { account, alarm: Arc::clone(&alarm.name), items: Vec::new() },
+        |row| AlarmHistory::clone(row),
+    );
+    history.add(item);
+    batch.put(history);
+}
+
+/// How an alarm stands now, if that is news. Whose state was set since the last look is left alone until the next.
+fn news(metrics: &Metrics, alarm: &MetricAlarm, now: Timestamp) -> Option<Verdict> {
+    let window = alarms::window(alarm, now);
+    let looked_at = alarms::last_look(alarm, now);
+    if looked_at <= alarm.updated_at && alarm.configured_at <= alarm.updated_at {
+        return None;
+    }
+    let samples = samples(metrics, alarm, &window);
+    let verdict = alarms::evaluate(alarm, &window, &samples, now)?;
+    let is_first = alarm.reason == UNCHECKED;
+    (verdict.state != alarm.state || is_first).then_some(verdict)
+}
+
+impl Reconciler for AlarmWatch {
+    type Key = Which;
+    type Note = ();
+    type Error = ApiError;
+
+    fn name(&self) -> &'static str {
+        "alarms"
+    }
+
+    fn wake(&mut self, _: &View, change: &Change, queue: &mut Queue<Which>) {
+        if let Key::MetricAlarm(account, name) = &change.key {
+            queue.changed(&(*account, Arc::clone(name)), change.seq);
+        }
+    }
+
+    fn keys(&mut self, view: &View) -> Vec<Which> {
+        view.metric_alarms.iter().map(|row| (row.scope.account, Arc::clone(&row.name))).collect()
+    }
+
+    fn pass(&self, key: &Which) -> PassFuture<Result<Pass<()>, ApiError>> {
+        let (it, key) = (Arc::clone(&self.0), key.clone());
+        Box::pin(async move {
+            let (account, name) = key;
+            let view = it.control.view();
+            let now = it.control.clock.now();
+            let Some(row) = view.metric_alarms.get(account, &name) else {
+                return Ok(Pass { looked_at: view.seq, is_over: true, ..Pass::default() });
+            };
+            let again_at = Some(alarms::next_look(row, now));
+            if news(&it.metrics, row, now).is_some() {
+                let decide = |view: &View, now| {
+                    let mut batch = Batch::on(view);
+                    let row = view.metric_alarms.get(account, &name);
+                    if let Some(row) = row
+                        && let Some(verdict) = news(&it.metrics, row, now)
+                    {
+                        put_state(view, &mut batch, row, verdict, now);
+                    }
+                    Ok((batch, ()))
+                };
+                it.control.decide(decide).await?;
+            }
+            Ok(Pass { looked_at: view.seq, again_at, ..Pass::default() })
+        })
+    }
+}
+
+/// Puts what tasks used to the metrics, and forgets what is old.
+#[derive(Debug)]
+pub(crate) struct Housekeeping(pub(crate) Arc<CloudWatch>);
+
+const PERIOD_MS: u64 = 2_000;
+const TIDY_MS: u64 = 60_000;
+
+/// Histories of alarms that are gone, of which nothing is shown any more.
+fn forget(view: &View, now: Timestamp) -> Batch {
+    let mut batch = Batch::on(view);
+    let is_over = |row: &&Arc<AlarmHistory>| {
+        row.items.iter().all(|item| HISTORY_KEPT_MS <= now.since_ms(item.at))
+            && view.metric_alarms.get(row.account, &row.alarm).is_none()
+    };
+    for row in view.alarm_histories.iter().filter(is_over).take(BATCH_ROWS_MAX) {
+        batch.delete(Key::AlarmHistory(row.account, Arc::clone(&row.alarm)));
+    }
+    batch
+}
+
+impl Reconciler for Housekeeping {
+    type Key = NowAndThen;
+    type Note = ();
+    type Error = ApiError;
+
+    fn name(&self) -> &'static str {
+        "metrics"
+    }
+
+    fn wake(&mut self, _: &View, _: &Change, _: &mut Queue<NowAndThen>) {}
+
+    fn keys(&mut self, _: &View) -> Vec<NowAndThen> {
+        vec![NowAndThen]
+    }
+
+    fn pass(&self, _: &NowAndThen) -> PassFuture<Result<Pass<()>, ApiError>> {
+        let it = Arc::clone(&self.0);
+        Box::pin(async move {
+            let now = it.control.clock.now();
+            let data = it.take_usage(now);
+            let is_time = now.0 / PERIOD_MS * PERIOD_MS % TIDY_MS == 0;
+            if is_time || !data.is_empty() {
+                let metrics = Arc::clone(&it.metrics);
+                let work = move || -> Result<(), ApiError> {
+                    let failed = "failed to keep metrics";
+                    metrics.note(data).map_err(|why| ApiError::fault(failed, why))?;
+                    if is_time {
+                        metrics.tidy().map_err(|why| ApiError::fault(failed, why))?;
+                    }
+                    Ok(())
+                };
+                let done = tokio::task::spawn_blocking(work).await;
+                done.map_err(|why| ApiError::fault("failed to keep metrics", why))??;
+            }
+            if is_time {
+                it.control.decide(|view, now| Ok((forget(view, now), ()))).await?;
+            }
+            let again_at = Some(Timestamp((now.0 / PERIOD_MS + 1) * PERIOD_MS));
+            Ok(Pass { looked_at: it.control.view().seq, again_at, ..Pass::default() })
+        })
+    }
+}

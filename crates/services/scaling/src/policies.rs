@@ -1,0 +1,641 @@
+//! PutScalingPolicy, DescribeScalingPolicies and DeleteScalingPolicy.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aws_wire::{ApiError, Caller};
+use control::Permission;
+use longshore_types::{Timestamp, Uuid};
+use model::alarm::{
+    AlarmSource, AlarmState, Comparison, Dimensions, Statistic, UNCHECKED, Watched, WatchedMetric,
+    WatchedQuery, arn as alarm_arn,
+};
+use model::scaling::{
+    AdjustmentKind, DIMENSION, NAMESPACE, PolicyKind, ScalingPolicy, Step, Stepping, TrackedMetric,
+    Tracking, resource_id,
+};
+use model::{Key, MetricAlarm, ScalableTarget, View};
+use plan::metric_math;
+use plan::service_scaling::LOW_SHARE;
+use scaling_api as api;
+use store::Batch;
+
+use crate::errors::{invalid, limit, no_policy, not_registered, unavailable};
+use crate::limits::{POLICIES_MAX, QUERIES_MAX, STEPS_MAX};
+use crate::pages::page;
+use crate::targets::forget_alarms;
+use crate::{Scaling, is_asked, is_ecs, read_service, target};
+
+/// Minutes above the target, and below it, until its alarms say so.
+const HIGH_PERIODS: u32 = 3;
+const LOW_PERIODS: u32 = 15;
+const PERIOD_S: u32 = 60;
+
+pub(crate) async fn put_scaling_policy(
+    it: &Scaling,
+    caller: &Caller,
+    input: api::PutScalingPolicyRequest,
+) -> Result<api::PutScalingPolicyResponse, ApiError> {
+    let resource = input.resource_id.as_deref();
+    let action = "application-autoscaling:PutScalingPolicy";
+    let mut permission = it.permission(caller, action, resource);
+    it.control.read(caller, &permission)?;
+    let service = read_service(
+        input.service_namespace.as_ref(),
+        input.scalable_dimension.as_ref(),
+        resource,
+    )?;
+    let name = input.policy_name.unwrap_or_default();
+    let kind = match input.policy_type.as_ref().map(api::PolicyType::as_str) {
+        None | Some("StepScaling") => {
+            let given = input.step_scaling_policy_configuration.ok_or_else(|| {
+                invalid("StepScalingPolicyConfiguration is required for policies of the type StepScaling.")
+            })?;
+            PolicyKind::Stepping(read_stepping(given)?)
+        }
+        Some("TargetTrackingScaling") => {
+            let given = input.target_tracking_scaling_policy_configuration.ok_or_else(|| {
+                invalid(
+                    "TargetTrackingScalingPolicyConfiguration is required for policies of the type TargetTrackingScaling.",
+                )
+            })?;
+            let scope = it.control.scope(caller);
+            permission = permission.and(
+                Permission::to("cloudwatch:PutMetricAlarm")
+                    .on(alarm_arn(&scope, "TargetTracking-*")),
+            );
+            PolicyKind::Tracking(read_tracking(given)?)
+        }
+        Some(other) => return Err(unavailable(&format!("The policy type {other}"))),
+    };
+    let ids = [(); 4].map(|()| Uuid::mint(it.control.ids.as_ref()));
+    let decided = it.control.change(caller, &permission, |view, now| {
+        let row =
+            target(view, caller, &service).ok_or_else(|| not_registered(&resource_id(&service)))?;
+        let mut batch = Batch::on(view);
+        let made = put(view, &mut batch, row, (&name, kind.clone()), ids, now)?;
+        Ok((batch, made))
+    });
+    let (policy_arn, alarms) = decided.await?;
+    Ok(api::PutScalingPolicyResponse { policy_arn: Some(policy_arn), alarms: Some(alarms) })
+}
+
+/// Puts a policy in the place of one of its name, whose ids it keeps.
+fn put(
+    view: &View,
+    batch: &mut Batch,
+    row: &ScalableTarget,
+    (name, kind): (&str, PolicyKind),
+    [id, created_by, high, low]: [Uuid; 4],
+    now: Timestamp,
+) -> Result<(String, Vec<api::Alarm>), ApiError> {
+    let known = row.policies.get(name);
+    if known.is_none() && POLICIES_MAX <= row.policies.len() {
+        return Err(limit(format!(
+            "A scalable target can have up to {POLICIES_MAX} scaling policies."
+        )));
+    }
+    let mut policy = ScalingPolicy {
+        id: known.map_or(id, |known| known.id),
+        created_at: known.map_or(now, |known| known.created_at),
+        kind,
+    };
+    if let PolicyKind::Tracking(tracking) = &mut policy.kind {
+        let is_other_of_metric = |(other, it): (&String, &ScalingPolicy)| match &it.kind {
+            PolicyKind::Tracking(its) => other != name && its.metric == tracking.metric,
+            PolicyKind::Stepping(_) => false,
+        };
+        if row.policies.iter().any(is_other_of_metric) {
+            return Err(invalid(
+                "Only one TargetTrackingScaling policy for a given metric specification is allowed.",
+            ));
+        }
+        let before = known.and_then(|known| match &known.kind {
+            PolicyKind::Tracking(tracking) => Some(tracking),
+            PolicyKind::Stepping(_) => None,
+        });
+        let resource = row.resource_id();
+        let named = |side: &str, id: Uuid| -> Arc<str> {
+            format!("TargetTracking-{resource}-Alarm{side}-{id}").into()
+        };
+        tracking.high = before.map_or_else(|| named("High", high), |it| Arc::clone(&it.high));
+        let lowers = tracking.disable_scale_in != Some(true);
+        let low_before = before.and_then(|it| it.low.clone());
+        tracking.low = lowers.then(|| low_before.unwrap_or_else(|| named("Low", low)));
+        // The one that is not needed any more, before those that are are written.
+        let left = before.and_then(|it| it.low.as_ref()).filter(|_| !lowers);
+        if let Some(left) = left
+            && view.metric_alarms.get(row.scope.account, left).is_some()
+        {
+            batch.delete(Key::MetricAlarm(row.scope.account, Arc::clone(left)));
+        }
+    } else if let Some(known) = known {
+        forget_alarms(view, batch, row.scope.account, &known.kind);
+    }
+    let arn = row.policy_arn(name, &policy);
+    if let PolicyKind::Tracking(tracking) = &policy.kind {
+        let action = action_of(view, row, tracking)
+            .unwrap_or_else(|| format!("{arn}:createdBy/{created_by}"));
+        for alarm in alarms_of(row, tracking, &action, now) {
+            put_alarm(view, batch, alarm);
+        }
+    }
+    let alarms = render_alarms(view, row, &arn, &policy);
+    let mut next = row.clone();
+    next.policies.insert(name.to_owned(), policy);
+    batch.put(next);
+    Ok((arn, alarms))
+}
+
+/// The action that a policy's alarm has already.
+fn action_of(view: &View, row: &ScalableTarget, tracking: &Tracking) -> Option<String> {
+    let alarm = view.metric_alarms.get(row.scope.account, &tracking.high)?;
+    alarm.alarm_actions.first().cloned()
+}
+
+/// Puts an alarm; one that is there keeps its state and tags.
+fn put_alarm(view: &View, batch: &mut Batch, mut alarm: MetricAlarm) {
+    if let Some(known) = view.metric_alarms.get(alarm.scope.account, &alarm.name) {
+        alarm.state = known.state;
+        alarm.reason.clone_from(&known.reason);
+        alarm.reason_data.clone_from(&known.reason_data);
+        alarm.transitioned_at = known.transitioned_at;
+        alarm.updated_at = known.updated_at;
+        alarm.tags.clone_from(&known.tags);
+        alarm.configured_at = alarm.configured_at.max(known.updated_at.plus_ms(1));
+    }
+    batch.put(alarm);
+}
+
+/// The alarms by which a policy tracks its value.
+fn alarms_of(
+    row: &ScalableTarget,
+    tracking: &Tracking,
+    action: &str,
+    now: Timestamp,
+) -> Vec<MetricAlarm> {
+    let source = source(row, &tracking.metric);
+    let alarm = |name: &Arc<str>, comparison, threshold, periods| MetricAlarm {
+        scope: row.scope.clone(),
+        name: Arc::clone(name),
+        description: Some(format!(
+            "DO NOT EDIT OR DELETE. For TargetTrackingScaling policy {action}."
+        )),
+        actions_enabled: true,
+        ok_actions: Vec::new(),
+        alarm_actions: vec![action.to_owned()],
+        insufficient_data_actions: Vec::new(),
+        source: source.clone(),
+        evaluation_periods: periods,
+        datapoints_to_alarm: None,
+        comparison,
+        threshold,
+        missing_data: None,
+        configured_at: now,
+        state: AlarmState::InsufficientData,
+        reason: UNCHECKED.to_owned(),
+        reason_data: None,
+        updated_at: now,
+        transitioned_at: now,
+        tags: BTreeMap::new(),
+    };
+    let mut all = vec![alarm(
+        &tracking.high,
+        Comparison::GreaterThanThreshold,
+        tracking.target,
+        HIGH_PERIODS,
+    )];
+    if let Some(low) = &tracking.low {
+        let threshold = tracking.target * LOW_SHARE;
+        all.push(alarm(low, Comparison::LessThanThreshold, threshold, LOW_PERIODS));
+    }
+    all
+}
+
+fn source(row: &ScalableTarget, metric: &TrackedMetric) -> AlarmSource {
+    let of_service = |name: &str| {
+        let service = &row.service;
+        let dimensions: Dimensions = [
+            ("ClusterName".to_owned(), service.cluster.to_string()),
+            ("ServiceName".to_owned(), service.name.to_string()),
+        ]
+        .into();
+        AlarmSource::Metric(WatchedMetric {
+            namespace: "AWS/ECS".to_owned(),
+            name: name.to_owned(),
+            dimensions,
+            statistic: Statistic::Average,
+            period_s: PERIOD_S,
+            unit: Some("Percent".to_owned()),
+        })
+    };
+    match metric {
+        TrackedMetric::CpuUtilization => of_service("CPUUtilization"),
+        TrackedMetric::MemoryUtilization => of_service("MemoryUtilization"),
+        TrackedMetric::Custom { namespace, name, dimensions, statistic, unit } => {
+            AlarmSource::Metric(WatchedMetric {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                dimensions: dimensions.clone(),
+                statistic: *statistic,
+                period_s: PERIOD_S,
+                unit: unit.clone(),
+            })
+        }
+        TrackedMetric::Computed(queries) => AlarmSource::Queries(queries.clone()),
+    }
+}
+
+fn cooldown(given: Option<i32>, name: &str) -> Result<Option<u32>, ApiError> {
+    let bad = || invalid(format!("{name} must be at least 0 seconds."));
+    given.map(|seconds| u32::try_from(seconds).map_err(|_| bad())).transpose()
+}
+
+fn read_tracking(
+    given: api::TargetTrackingScalingPolicyConfiguration,
+) -> Result<Tracking, ApiError> {
+    let target = given.target_value.unwrap_or_default();
+    if !target.is_finite() || target <= 0.0 {
+        return Err(invalid("TargetValue must be greater than 0."));
+    }
+    let metric = match (
+        given.predefined_metric_specification,
+        given.customized_metric_specification,
+    ) {
+        (Some(predefined), None) => read_predefined(&predefined)?,
+        (None, Some(custom)) => read_custom(custom)?,
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(invalid(
+                "Exactly one of PredefinedMetricSpecification and CustomizedMetricSpecification must be specified.",
+            ));
+        }
+    };
+    Ok(Tracking {
+        target,
+        metric,
+        out_cooldown_s: cooldown(given.scale_out_cooldown, "ScaleOutCooldown")?,
+        in_cooldown_s: cooldown(given.scale_in_cooldown, "ScaleInCooldown")?,
+        disable_scale_in: given.disable_scale_in,
+        high: "".into(),
+        low: None,
+    })
+}
+
+fn read_predefined(given: &api::PredefinedMetricSpecification) -> Result<TrackedMetric, ApiError> {
+    let kind = given.predefined_metric_type.as_ref().map(api::MetricType::as_str);
+    let metric = match kind.unwrap_or_default() {
+        "ECSServiceAverageCPUUtilization" => TrackedMetric::CpuUtilization,
+        "ECSServiceAverageMemoryUtilization" => TrackedMetric::MemoryUtilization,
+        other => return Err(unavailable(&format!("The predefined metric {other}"))),
+    };
+    if given.resource_label.is_some() {
+        return Err(invalid(
+            "ResourceLabel is of the predefined metric ALBRequestCountPerTarget alone.",
+        ));
+    }
+    Ok(metric)
+}
+
+fn read_custom(given: api::CustomizedMetricSpecification) -> Result<TrackedMetric, ApiError> {
+    if let Some(queries) = given.metrics.filter(|queries| !queries.is_empty()) {
+        return read_computed(queries).map(TrackedMetric::Computed);
+    }
+    let required = |given: Option<String>, name: &str| {
+        given.ok_or_else(|| invalid(format!("CustomizedMetricSpecification.{name} is required.")))
+    };
+    let statistic = given.statistic.as_ref().map(api::MetricStatistic::as_str).unwrap_or_default();
+    let statistic = Statistic::parse(statistic)
+        .ok_or_else(|| invalid("CustomizedMetricSpecification.Statistic is required."))?;
+    let pairs = given.dimensions.unwrap_or_default().into_iter();
+    let pairs = pairs.map(|it| (it.name.unwrap_or_default(), it.value.unwrap_or_default()));
+    Ok(TrackedMetric::Custom {
+        namespace: required(given.namespace, "Namespace")?,
+        name: required(given.metric_name, "MetricName")?,
+        dimensions: pairs.collect(),
+        statistic,
+        unit: given.unit,
+    })
+}
+
+fn read_computed(
+    given: Vec<api::TargetTrackingMetricDataQuery>,
+) -> Result<Vec<WatchedQuery>, ApiError> {
+    if QUERIES_MAX < given.len() {
+        return Err(invalid(format!("Metrics may have up to {QUERIES_MAX} queries.")));
+    }
+    let queries = given.into_iter().map(read_query).collect::<Result<Vec<_>, _>>()?;
+    if queries.iter().filter(|query| query.is_returned).count() != 1 {
+        return Err(invalid("Exactly one of the Metrics must have ReturnData true."));
+    }
+    let (mut metrics, mut expressions) = (BTreeMap::new(), BTreeMap::new());
+    for query in &queries {
+        match &query.what {
+            Watched::Metric(_) => drop(metrics.insert(query.id.clone(), vec![Some(1.0)])),
+            Watched::Expression(text) => {
+                let parsed = metric_math::parse(text).map_err(|why| invalid(why.to_string()))?;
+                expressions.insert(query.id.clone(), parsed);
+            }
+        }
+    }
+    let scope = metric_math::Scope { metrics: &metrics, expressions: &expressions, periods: 1 };
+    for (id, expression) in &expressions {
+        let is_returned = queries.iter().any(|query| query.id == *id && query.is_returned);
+        let value = scope.value(expression).map_err(|why| invalid(why.to_string()))?;
+        if is_returned && !matches!(value, metric_math::Value::Series(_)) {
+            return Err(invalid(format!("The expression {id} must come to one time series.")));
+        }
+    }
+    Ok(queries)
+}
+
+fn read_query(given: api::TargetTrackingMetricDataQuery) -> Result<WatchedQuery, ApiError> {
+    let what = match (given.metric_stat, given.expression) {
+        (Some(stat), None) => {
+            let metric = stat.metric.unwrap_or_default();
+            let name = stat.stat.unwrap_or_default();
+            let statistic = Statistic::parse(&name)
+                .ok_or_else(|| unavailable(&format!("The statistic {name}")))?;
+            let pairs = metric.dimensions.unwrap_or_default().into_iter();
+            let pairs = pairs.map(|it| (it.name.unwrap_or_default(), it.value.unwrap_or_default()));
+            Watched::Metric(WatchedMetric {
+                namespace: metric.namespace.unwrap_or_default(),
+                name: metric.metric_name.unwrap_or_default(),
+                dimensions: pairs.collect(),
+                statistic,
+                period_s: PERIOD_S,
+                unit: stat.unit,
+            })
+        }
+        (None, Some(text)) => Watched::Expression(text),
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(invalid("Each of the Metrics has either an Expression or a MetricStat."));
+        }
+    };
+    Ok(WatchedQuery {
+        id: given.id.unwrap_or_default(),
+        label: given.label,
+        is_returned: given.return_data.unwrap_or(true),
+        what,
+    })
+}
+
+fn read_stepping(given: api::StepScalingPolicyConfiguration) -> Result<Stepping, ApiError> {
+    let kind = given.adjustment_type.as_ref().map(api::AdjustmentType::as_str).unwrap_or_default();
+    let kind = AdjustmentKind::parse(kind).ok_or_else(|| invalid("AdjustmentType is required."))?;
+    let steps: Vec<Step> = given
+        .step_adjustments
+        .unwrap_or_default()
+        .into_iter()
+        .map(|step| Step {
+            lower: step.metric_interval_lower_bound,
+            upper: step.metric_interval_upper_bound,
+            adjustment: step.scaling_adjustment.unwrap_or_default(),
+        })
+        .collect();
+    check_steps(&steps)?;
+    let least = given.min_adjustment_magnitude;
+    if least.is_some() && kind != AdjustmentKind::PercentChangeInCapacity {
+        return Err(invalid(
+            "MinAdjustmentMagnitude is of the adjustment type PercentChangeInCapacity alone.",
+        ));
+    }
+    Ok(Stepping {
+        kind,
+        steps,
+        least: cooldown(least, "MinAdjustmentMagnitude")?,
+        cooldown_s: cooldown(given.cooldown, "Cooldown")?,
+        aggregation: given.metric_aggregation_type.map(|it| it.as_str().to_owned()),
+    })
+}
+
+/// Steps follow each other without gap and overlap, with one open end at most on either side.
+fn check_steps(steps: &[Step]) -> Result<(), ApiError> {
+    if steps.is_empty() {
+        return Err(invalid("At least one StepAdjustment must be specified."));
+    }
+    if STEPS_MAX < steps.len() {
+        return Err(limit(format!("A policy can have up to {STEPS_MAX} step adjustments.")));
+    }
+    let is_open = |step: &Step| step.lower.is_none() && step.upper.is_none();
+    let is_backwards = |step: &Step| match (step.lower, step.upper) {
+        (Some(lower), Some(upper)) => upper <= lower,
+        _ => false,
+    };
+    let is_wild = |step: &Step| [step.lower, step.upper].iter().flatten().any(|it| !it.is_finite());
+    if steps.iter().any(|step| is_open(step) || is_backwards(step) || is_wild(step)) {
+        return Err(invalid(
+            "A StepAdjustment has a lower bound, an upper bound or both, and the lower one is less than the upper one.",
+        ));
+    }
+    let mut sorted: Vec<&Step> = steps.iter().collect();
+    let start = |step: &Step| step.lower.unwrap_or(f64::NEG_INFINITY);
+    sorted.sort_by(|one, other| start(one).total_cmp(&start(other)));
+    let follows = |pair: &[&Step]| pair[0].upper.is_some() && pair[0].upper == pair[1].lower;
+    if !sorted.windows(2).all(follows) {
+        return Err(invalid("StepAdjustments must not overlap, and have no gaps between them."));
+    }
+    Ok(())
+}
+
+pub(crate) async fn describe_scaling_policies(
+    it: &Scaling,
+    caller: &Caller,
+    input: api::DescribeScalingPoliciesRequest,
+) -> Result<api::DescribeScalingPoliciesResponse, ApiError> {
+    let action = "application-autoscaling:DescribeScalingPolicies";
+    let view = it.control.read(caller, &Permission::to(action).on("*"))?;
+    let names = input.policy_names.unwrap_or_default();
+    let rows = view.scalable_targets.of(caller.account).filter(|row| {
+        is_ecs(input.service_namespace.as_ref())
+            && is_asked(row, input.scalable_dimension.as_ref(), input.resource_id.as_deref())
+    });
+    let all =
+        rows.flat_map(|row| row.policies.iter().map(move |(name, policy)| (row, name, policy)));
+    let is_named = |row: &ScalableTarget, name: &String, policy: &ScalingPolicy| {
+        names.is_empty() || names.contains(name) || names.contains(&row.policy_arn(name, policy))
+    };
+    let shown = all
+        .filter(|(row, name, policy)| is_named(row, name, policy))
+        .map(|(row, name, policy)| render(&view, row, name, policy))
+        .collect();
+    let (policies, next_token) = page(input.next_token.as_deref(), input.max_results, shown)?;
+    Ok(api::DescribeScalingPoliciesResponse { scaling_policies: Some(policies), next_token })
+}
+
+/// The alarms that act by a policy.
+fn render_alarms(
+    view: &View,
+    row: &ScalableTarget,
+    arn: &str,
+    policy: &ScalingPolicy,
+) -> Vec<api::Alarm> {
+    let names: Vec<Arc<str>> = match &policy.kind {
+        PolicyKind::Tracking(it) => std::iter::once(&it.high).chain(&it.low).cloned().collect(),
+        PolicyKind::Stepping(_) => {
+            let index = model::Index::PolicyAlarms(row.scope.account, arn.into());
+            let members = view.members(&index).filter_map(|key| match key {
+                Key::MetricAlarm(_, name) => Some(Arc::clone(name)),
+                _ => None,
+            });
+            members.collect()
+        }
+    };
+    let shown = |name: Arc<str>| api::Alarm {
+        alarm_arn: Some(alarm_arn(&row.scope, &name)),
+        alarm_name: Some(name.to_string()),
+    };
+    names.into_iter().map(shown).collect()
+}
+
+fn render(
+    view: &View,
+    row: &ScalableTarget,
+    name: &str,
+    policy: &ScalingPolicy,
+) -> api::ScalingPolicy {
+    let arn = row.policy_arn(name, policy);
+    let alarms = render_alarms(view, row, &arn, policy);
+    let mut shown = api::ScalingPolicy {
+        policy_arn: Some(arn),
+        policy_name: Some(name.to_owned()),
+        service_namespace: Some(NAMESPACE.into()),
+        resource_id: Some(row.resource_id()),
+        scalable_dimension: Some(DIMENSION.into()),
+        creation_time: Some(policy.created_at),
+        alarms: Some(alarms),
+        ..api::ScalingPolicy::default()
+    };
+    match &policy.kind {
+        PolicyKind::Tracking(tracking) => {
+            shown.policy_type = Some("TargetTrackingScaling".into());
+            shown.target_tracking_scaling_policy_configuration = Some(render_tracking(tracking));
+        }
+        PolicyKind::Stepping(stepping) => {
+            shown.policy_type = Some("StepScaling".into());
+            shown.step_scaling_policy_configuration = Some(render_stepping(stepping));
+        }
+    }
+    shown
+}
+
+fn seconds(given: Option<u32>) -> Option<i32> {
+    given.and_then(|seconds| i32::try_from(seconds).ok())
+}
+
+fn render_stepping(stepping: &Stepping) -> api::StepScalingPolicyConfiguration {
+    let step = |step: &Step| api::StepAdjustment {
+        metric_interval_lower_bound: step.lower,
+        metric_interval_upper_bound: step.upper,
+        scaling_adjustment: Some(step.adjustment),
+    };
+    api::StepScalingPolicyConfiguration {
+        adjustment_type: Some(stepping.kind.as_str().into()),
+        step_adjustments: Some(stepping.steps.iter().map(step).collect()),
+        min_adjustment_magnitude: seconds(stepping.least),
+        cooldown: seconds(stepping.cooldown_s),
+        metric_aggregation_type: stepping.aggregation.as_deref().map(Into::into),
+    }
+}
+
+fn render_tracking(tracking: &Tracking) -> api::TargetTrackingScalingPolicyConfiguration {
+    let mut shown = api::TargetTrackingScalingPolicyConfiguration {
+        target_value: Some(tracking.target),
+        scale_out_cooldown: seconds(tracking.out_cooldown_s),
+        scale_in_cooldown: seconds(tracking.in_cooldown_s),
+        disable_scale_in: tracking.disable_scale_in,
+        ..api::TargetTrackingScalingPolicyConfiguration::default()
+    };
+    let predefined = |kind: &str| {
+        Some(api::PredefinedMetricSpecification {
+            predefined_metric_type: Some(kind.into()),
+            resource_label: None,
+        })
+    };
+    match &tracking.metric {
+        TrackedMetric::CpuUtilization => {
+            shown.predefined_metric_specification = predefined("ECSServiceAverageCPUUtilization");
+        }
+        TrackedMetric::MemoryUtilization => {
+            shown.predefined_metric_specification =
+                predefined("ECSServiceAverageMemoryUtilization");
+        }
+        TrackedMetric::Custom { namespace, name, dimensions, statistic, unit } => {
+            let dimension = |(name, value): (&String, &String)| api::MetricDimension {
+                name: Some(name.clone()),
+                value: Some(value.clone()),
+            };
+            shown.customized_metric_specification = Some(api::CustomizedMetricSpecification {
+                namespace: Some(namespace.clone()),
+                metric_name: Some(name.clone()),
+                dimensions: (!dimensions.is_empty())
+                    .then(|| dimensions.iter().map(dimension).collect()),
+                statistic: Some(statistic.as_str().into()),
+                unit: unit.clone(),
+                metrics: None,
+            });
+        }
+        TrackedMetric::Computed(queries) => {
+            shown.customized_metric_specification = Some(api::CustomizedMetricSpecification {
+                metrics: Some(queries.iter().map(render_query).collect()),
+                ..api::CustomizedMetricSpecification::default()
+            });
+        }
+    }
+    shown
+}
+
+fn render_query(query: &WatchedQuery) -> api::TargetTrackingMetricDataQuery {
+    let dimension = |(name, value): (&String, &String)| api::TargetTrackingMetricDimension {
+        name: Some(name.clone()),
+        value: Some(value.clone()),
+    };
+    let stat = |metric: &WatchedMetric| api::TargetTrackingMetricStat {
+        metric: Some(api::TargetTrackingMetric {
+            namespace: Some(metric.namespace.clone()),
+            metric_name: Some(metric.name.clone()),
+            dimensions: Some(metric.dimensions.iter().map(dimension).collect()),
+        }),
+        stat: Some(metric.statistic.as_str().to_owned()),
+        unit: metric.unit.clone(),
+    };
+    let (metric_stat, expression) = match &query.what {
+        Watched::Metric(metric) => (Some(stat(metric)), None),
+        Watched::Expression(text) => (None, Some(text.clone())),
+    };
+    api::TargetTrackingMetricDataQuery {
+        id: Some(query.id.clone()),
+        label: query.label.clone(),
+        return_data: Some(query.is_returned),
+        metric_stat,
+        expression,
+    }
+}
+
+pub(crate) async fn delete_scaling_policy(
+    it: &Scaling,
+    caller: &Caller,
+    input: api::DeleteScalingPolicyRequest,
+) -> Result<api::DeleteScalingPolicyResponse, ApiError> {
+    let resource = input.resource_id.as_deref();
+    let action = "application-autoscaling:DeleteScalingPolicy";
+    let permission = it.permission(caller, action, resource);
+    it.control.read(caller, &permission)?;
+    let service = read_service(
+        input.service_namespace.as_ref(),
+        input.scalable_dimension.as_ref(),
+        resource,
+    )?;
+    let name = input.policy_name.unwrap_or_default();
+    let decided = it.control.change(caller, &permission, |view, _| {
+        let missing = || no_policy(&resource_id(&service), &name);
+        let row = target(view, caller, &service).ok_or_else(missing)?;
+        let mut next = ScalableTarget::clone(row);
+        let policy = next.policies.remove(&name).ok_or_else(missing)?;
+        let mut batch = Batch::on(view);
+        forget_alarms(view, &mut batch, row.scope.account, &policy.kind);
+        batch.put(next);
+        Ok((batch, ()))
+    });
+    decided.await?;
+    Ok(api::DeleteScalingPolicyResponse {})
+}

@@ -1,0 +1,222 @@
+//! How metrics are kept on disk: a snapshot of all, and a journal of what came after it.
+//!
+//! The snapshot names its generation, and the journal of that generation goes on from it. A checkpoint writes the next
+//! snapshot whole and begins its journal; whatever journal is of another generation is of no use any more. A torn tail of a
+//! journal belongs to a put that nobody was answered about, and is cut off.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use files::whole::{self, Durability};
+use longshore_types::StatisticSet;
+
+use crate::limits::RECORD_BYTES_MAX;
+use crate::series::{Point, Ring, Series};
+use crate::{Datum, SeriesId};
+
+const SNAPSHOT: &str = "snapshot";
+const MAGIC: &[u8; 8] = b"lsmetr01";
+/// Bytes of a point: its time and four numbers.
+const POINT_BYTES: usize = 40;
+
+/// The journal that is written to.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    dir: PathBuf,
+    generation: u64,
+    journal: File,
+    pub(crate) bytes: u64,
+}
+
+fn journal_path(dir: &Path, generation: u64) -> PathBuf {
+    dir.join(format!("journal-{generation:012}"))
+}
+
+fn open_journal(dir: &Path, generation: u64) -> io::Result<File> {
+    let path = journal_path(dir, generation);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path)?;
+    whole::sync_parent(&path)?;
+    Ok(file)
+}
+
+impl Disk {
+    /// Opens what is there, and hands out first all series of the snapshot, then each put after it.
+    pub(crate) fn open(
+        dir: &Path,
+        mut series: impl FnMut(SeriesId, Series),
+        mut put: impl FnMut(Vec<Datum>),
+    ) -> io::Result<Self> {
+        let generation = match std::fs::read(dir.join(SNAPSHOT)) {
+            Ok(bytes) => read_snapshot(&bytes, &mut series)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("journal-")?.parse().ok());
+            if number.is_some_and(|number: u64| number != generation) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        let mut journal = open_journal(dir, generation)?;
+        let mut bytes = Vec::new();
+        journal.read_to_end(&mut bytes)?;
+        let good = replay(&bytes, &mut put);
+        if good < bytes.len() {
+            tracing::warn!(cut = bytes.len() - good, "the journal of metrics had a torn tail");
+        }
+        let bytes = u64::try_from(good).unwrap_or(u64::MAX);
+        journal.set_len(bytes)?;
+        journal.seek(SeekFrom::Start(bytes))?;
+        Ok(Self { dir: dir.to_owned(), generation, journal, bytes })
+    }
+
+    /// Writes a put down; it is durable once this returns, where `is_durable`.
+    pub(crate) fn write(&mut self, data: &[Datum], is_durable: bool) -> io::Result<()> {
+        let body = serde_json::to_vec(data)?;
+        let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+        let mut record = Vec::with_capacity(body.len() + 8);
+        record.extend_from_slice(&length.to_le_bytes());
+        record.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
+        record.extend_from_slice(&body);
+        let written = self.journal.write_all(&record).and_then(|()| match is_durable {
+            true => self.journal.sync_data(),
+            false => Ok(()),
+        });
+        match written {
+            Ok(()) => {
+                self.bytes += u64::from(length) + 8;
+                Ok(())
+            }
+            Err(error) => {
+                // What is half written is taken back, so that what follows is read.
+                self.journal.set_len(self.bytes)?;
+                self.journal.seek(SeekFrom::Start(self.bytes))?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes all down anew, and begins another journal.
+    pub(crate) fn checkpoint<'a>(
+        &mut self,
+        all: impl Iterator<Item = (&'a SeriesId, &'a Series)>,
+    ) -> io::Result<()> {
+        let next = self.generation + 1;
+        let mut out = Vec::new();
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&next.to_le_bytes());
+        for (id, series) in all {
+            let name = serde_json::to_vec(id)?;
+            out.extend_from_slice(
+                &u32::try_from(name.len()).map_err(io::Error::other)?.to_le_bytes(),
+            );
+            out.extend_from_slice(&name);
+            for ring in &series.rings {
+                let count = u32::try_from(ring.points.len()).map_err(io::Error::other)?;
+                out.extend_from_slice(&count.to_le_bytes());
+                ring.points.iter().for_each(|point| put_point(&mut out, point));
+            }
+        }
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        whole::write(&self.dir.join(SNAPSHOT), &out, Durability::Synced)?;
+        let before = journal_path(&self.dir, self.generation);
+        self.journal = open_journal(&self.dir, next)?;
+        self.journal.set_len(0)?;
+        (self.generation, self.bytes) = (next, 0);
+        std::fs::remove_file(before)
+    }
+}
+
+fn put_point(out: &mut Vec<u8>, (slot, set): &Point) {
+    out.extend_from_slice(&slot.to_le_bytes());
+    for number in [set.count, set.sum, set.min, set.max] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+}
+
+/// Takes bytes from the front.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, count: usize) -> io::Result<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or_else(torn)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn eight(&mut self) -> io::Result<[u8; 8]> {
+        self.take(8)?.try_into().map_err(|_| torn())
+    }
+
+    fn length(&mut self) -> io::Result<usize> {
+        let bytes: [u8; 4] = self.take(4)?.try_into().map_err(|_| torn())?;
+        usize::try_from(u32::from_le_bytes(bytes)).map_err(io::Error::other)
+    }
+}
+
+fn torn() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the snapshot of metrics is not whole")
+}
+
+fn read_snapshot(bytes: &[u8], series: &mut impl FnMut(SeriesId, Series)) -> io::Result<u64> {
+    let at = bytes.len().checked_sub(4).ok_or_else(torn)?;
+    let (body, crc) = bytes.split_at(at);
+    if crc32fast::hash(body).to_le_bytes() != crc {
+        return Err(torn());
+    }
+    let mut bytes = Bytes(body);
+    if bytes.take(MAGIC.len())? != MAGIC {
+        return Err(torn());
+    }
+    let generation = u64::from_le_bytes(bytes.eight()?);
+    while !bytes.0.is_empty() {
+        let length = bytes.length()?;
+        let id: SeriesId = serde_json::from_slice(bytes.take(length)?)?;
+        let mut read = Series::default();
+        for ring in &mut read.rings {
+            *ring = read_ring(&mut bytes)?;
+        }
+        series(id, read);
+    }
+    Ok(generation)
+}
+
+fn read_ring(bytes: &mut Bytes<'_>) -> io::Result<Ring> {
+    let count = bytes.length()?;
+    let mut points = Bytes(bytes.take(count.checked_mul(POINT_BYTES).ok_or_else(torn)?)?);
+    let mut ring = Ring::default();
+    for _ in 0..count {
+        let slot = u64::from_le_bytes(points.eight()?);
+        let mut number = || points.eight().map(f64::from_le_bytes);
+        let set = StatisticSet { count: number()?, sum: number()?, min: number()?, max: number()? };
+        ring.points.push_back((slot, set));
+    }
+    Ok(ring)
+}
+
+/// Hands out whole records; says how many bytes they are.
+fn replay(bytes: &[u8], put: &mut impl FnMut(Vec<Datum>)) -> usize {
+    let mut good = 0;
+    loop {
+        let mut rest = Bytes(&bytes[good..]);
+        let Ok(length) = rest.length() else { return good };
+        let Ok(crc) = rest.take(4) else { return good };
+        if RECORD_BYTES_MAX < length {
+            return good;
+        }
+        let Ok(body) = rest.take(length) else { return good };
+        if crc32fast::hash(body).to_le_bytes() != crc {
+            return good;
+        }
+        let Ok(data) = serde_json::from_slice::<Vec<Datum>>(body) else { return good };
+        put(data);
+        good += length + 8;
+    }
+}

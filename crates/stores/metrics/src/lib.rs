@@ -1,0 +1,305 @@
+//! CloudWatch's metrics: samples by metric and unit, put together by second, minute, five minutes and hour.
+//!
+//! All is in memory, in rings of points that are bounded in time and number ([`limits`]), and on disk as a snapshot and a
+//! journal of what came after it. What is put is durable once [`Metrics::put`] returns; what is noted by the way
+//! ([`Metrics::note`]) may be lost with the machine, up to some seconds of it.
+//!
+//! **Invariant:** a sample that was put counts once, whether or not the region was killed since.
+
+mod disk;
+pub mod limits;
+mod series;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use longshore_types::{AccountId, Clock, StatisticSet, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use disk::Disk;
+use limits::{JOURNAL_BYTES_MAX, LISTED_S, POINTS_MAX, SERIES_MAX};
+use series::Series;
+
+/// The steps that raise a directory to the version of this release.
+const FORMAT_STEPS: &[files::format::Step] = &[];
+
+/// Names a metric.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricId {
+    pub account: AccountId,
+    pub namespace: String,
+    pub name: String,
+    pub dimensions: BTreeMap<String, String>,
+}
+
+impl MetricId {
+    /// Whether a dimension is among its own, of any value or of one.
+    pub fn has(&self, name: &str, value: Option<&str>) -> bool {
+        self.dimensions.get(name).is_some_and(|its| value.is_none_or(|value| its == value))
+    }
+}
+
+/// A metric's samples of one unit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct SeriesId {
+    metric: MetricId,
+    unit: String,
+}
+
+/// Samples of one time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Datum {
+    pub metric: MetricId,
+    pub unit: String,
+    pub at: Timestamp,
+    pub set: StatisticSet,
+    /// Whether it can be asked for by the second.
+    pub is_fine: bool,
+}
+
+/// Why samples were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    #[error("an account has up to {SERIES_MAX} metrics")]
+    TooMany,
+    #[error("failed to write metrics down")]
+    Disk(#[source] io::Error),
+}
+
+/// The store.
+pub struct Metrics {
+    clock: Arc<dyn Clock>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    all: All,
+    disk: Disk,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    series: BTreeMap<SeriesId, Series>,
+    /// How many series each account has.
+    counts: BTreeMap<AccountId, usize>,
+    points: usize,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics")
+            .field("series", &self.held().all.series.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl All {
+    fn take(&mut self, datum: Datum, now_s: u64) {
+        let Datum { metric, unit, at, set, is_fine } = datum;
+        let account = metric.account;
+        let id = SeriesId { metric, unit };
+        let is_new = !self.series.contains_key(&id);
+        let series = self.series.entry(id).or_default();
+        self.points += series.add(at.seconds(), &set, is_fine, now_s);
+        if is_new {
+            *self.counts.entry(account).or_default() += 1;
+        }
+    }
+
+    /// Whether an account would have too many metrics with these.
+    fn is_beyond(&self, data: &[Datum]) -> bool {
+        let mut new: BTreeMap<AccountId, std::collections::BTreeSet<(&MetricId, &str)>> =
+            BTreeMap::new();
+        for datum in data {
+            let account = datum.metric.account;
+            let count = self.counts.get(&account).copied().unwrap_or(0);
+            // Far from it nothing is looked up.
+            if count + data.len() <= SERIES_MAX {
+                continue;
+            }
+            let id = SeriesId { metric: datum.metric.clone(), unit: datum.unit.clone() };
+            if !self.series.contains_key(&id) {
+                let added = new.entry(account).or_default();
+                added.insert((&datum.metric, datum.unit.as_str()));
+                if SERIES_MAX < count + added.len() {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn forget(&mut self, now_s: u64) {
+        let mut share = 1;
+        loop {
+            let mut gone = 0;
+            let counts = &mut self.counts;
+            self.series.retain(|id, series| {
+                gone += series.forget(now_s, share);
+                let is_kept = 0 < series.len();
+                if !is_kept && let Some(count) = counts.get_mut(&id.metric.account) {
+                    *count = count.saturating_sub(1);
+                }
+                is_kept
+            });
+            self.points = self.points.saturating_sub(gone);
+            if self.points <= POINTS_MAX || 1 << 16 < share {
+                break;
+            }
+            share *= 2;
+        }
+        self.counts.retain(|_, count| 0 < *count);
+    }
+
+    /// The series of a metric, of one unit or of all.
+    fn of<'a>(
+        &'a self,
+        metric: &MetricId,
+        unit: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a SeriesId, &'a Series)> + use<'a> {
+        let metric = metric.clone();
+        let first = SeriesId { metric: metric.clone(), unit: String::new() };
+        let range = self.series.range((Bound::Included(first), Bound::Unbounded));
+        let its = range.take_while(move |(id, _)| id.metric == metric);
+        its.filter(move |(id, _)| unit.is_none_or(|unit| id.unit == unit))
+    }
+}
+
+impl Metrics {
+    /// Opens the store in a directory, which is created.
+    pub fn open(dir: &Path, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        files::private::make_dirs(dir)?;
+        files::whole::sweep(dir)?;
+        files::format::raise(dir, FORMAT_STEPS)?;
+        let now_s = clock.now().seconds();
+        let all = std::cell::RefCell::new(All::default());
+        let disk = Disk::open(
+            dir,
+            |id, series| {
+                let mut all = all.borrow_mut();
+                all.points += series.len();
+                *all.counts.entry(id.metric.account).or_default() += 1;
+                all.series.insert(id, series);
+            },
+            |data| {
+                let mut all = all.borrow_mut();
+                data.into_iter().for_each(|datum| all.take(datum, now_s));
+            },
+        )?;
+        let mut all = all.into_inner();
+        all.forget(now_s);
+        Ok(Self { clock, held: Mutex::new(Held { all, disk }) })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes samples in for good: all of them, or none. It waits for the disk.
+    pub fn put(&self, data: Vec<Datum>) -> Result<(), PutError> {
+        self.take(data, true)
+    }
+
+    /// Takes samples in that come by themselves.
+    pub fn note(&self, data: Vec<Datum>) -> Result<(), PutError> {
+        self.take(data, false)
+    }
+
+    fn take(&self, data: Vec<Datum>, is_durable: bool) -> Result<(), PutError> {
+        let now_s = self.clock.now().seconds();
+        let mut held = self.held();
+        if held.all.is_beyond(&data) {
+            return Err(PutError::TooMany);
+        }
+        held.disk.write(&data, is_durable).map_err(PutError::Disk)?;
+        data.into_iter().for_each(|datum| held.all.take(datum, now_s));
+        Ok(())
+    }
+
+    /// Forgets what is too old, and puts a long journal together. To be called now and then; it waits for the disk.
+    pub fn tidy(&self) -> io::Result<()> {
+        let now_s = self.clock.now().seconds();
+        let mut held = self.held();
+        held.all.forget(now_s);
+        if held.disk.bytes < JOURNAL_BYTES_MAX {
+            return Ok(());
+        }
+        let Held { all, disk } = &mut *held;
+        disk.checkpoint(all.series.iter())
+    }
+
+    /// Writes everything down anew.
+    pub fn checkpoint(&self) -> io::Result<()> {
+        let mut held = self.held();
+        let Held { all, disk } = &mut *held;
+        disk.checkpoint(all.series.iter())
+    }
+
+    /// The samples of `count` periods from `start` on, of one unit or of all.
+    pub fn read(
+        &self,
+        metric: &MetricId,
+        unit: Option<&str>,
+        (start, period_s): (Timestamp, u32),
+        count: usize,
+    ) -> Vec<Option<StatisticSet>> {
+        let mut out = vec![None; count];
+        let now_s = self.clock.now().seconds();
+        let held = self.held();
+        for (_, series) in held.all.of(metric, unit) {
+            series.read(start.seconds(), u64::from(period_s.max(1)), now_s, &mut out);
+        }
+        out
+    }
+
+    /// The units of a metric's samples.
+    pub fn units(&self, metric: &MetricId) -> Vec<String> {
+        self.held().all.of(metric, None).map(|(id, _)| id.unit.clone()).collect()
+    }
+
+    /// The metrics of an account that had samples of late and that `is_asked` for, in order and after one, as many as
+    /// `count`.
+    pub fn list(
+        &self,
+        account: AccountId,
+        after: Option<&MetricId>,
+        count: usize,
+        is_asked: impl Fn(&MetricId) -> bool,
+        since: Option<Timestamp>,
+    ) -> Vec<MetricId> {
+        let now_s = self.clock.now().seconds();
+        let since_s = since.map_or(now_s.saturating_sub(LISTED_S), Timestamp::seconds);
+        let least = || MetricId {
+            account,
+            namespace: String::new(),
+            name: String::new(),
+            dimensions: BTreeMap::new(),
+        };
+        let first = SeriesId { metric: after.cloned().unwrap_or_else(least), unit: String::new() };
+        let held = self.held();
+        let range = held.all.series.range((Bound::Included(first), Bound::Unbounded));
+        let mut found: Vec<MetricId> = Vec::new();
+        for (id, series) in range.take_while(|(id, _)| id.metric.account == account) {
+            let metric = &id.metric;
+            let is_known = Some(metric) == after || found.last() == Some(metric);
+            if is_known || !is_asked(metric) || series.last_s().is_none_or(|last| last < since_s) {
+                continue;
+            }
+            found.push(metric.clone());
+            if count <= found.len() {
+                break;
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,20 @@
+//! What the store holds at most, and for how long.
+
+/// Metrics of an account that are remembered, each unit for itself.
+pub const SERIES_MAX: usize = 10_000;
+/// Points of all metrics together. Where there are more, each is kept for a shorter time.
+pub const POINTS_MAX: usize = 2_000_000;
+/// Samples of single seconds are kept for so long.
+pub const SECONDS_KEPT_S: u64 = 3 * 3_600;
+/// Those of minutes.
+pub const MINUTES_KEPT_S: u64 = 2 * 86_400;
+/// Those of five minutes.
+pub const FIVES_KEPT_S: u64 = 15 * 86_400;
+/// Those of hours; a metric without any is forgotten.
+pub const HOURS_KEPT_S: u64 = 63 * 86_400;
+/// Metrics are listed for so long after their last sample.
+pub const LISTED_S: u64 = 14 * 86_400;
+/// A journal of so many bytes is put together with what was before it.
+pub const JOURNAL_BYTES_MAX: u64 = 16 << 20;
+/// One record of the journal.
+pub(crate) const RECORD_BYTES_MAX: usize = 8 << 20;

@@ -1,0 +1,179 @@
+use longshore_types::SeededEnv;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A full hour.
+const NOW: u64 = 1_700_002_800;
+
+struct World {
+    dir: TempDir,
+    env: Arc<SeededEnv>,
+    metrics: Metrics,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Arc::new(SeededEnv::from_seed(3));
+        env.advance_ms(NOW * 1_000 - env.now().0);
+        let metrics = Metrics::open(dir.path(), env.clone()).unwrap();
+        Self { dir, env, metrics }
+    }
+
+    fn reopen(&mut self) {
+        // The old one is let go of as if it had been killed: nothing is written as it goes.
+        self.metrics = Metrics::open(self.dir.path(), self.env.clone()).unwrap();
+    }
+
+    fn put(&self, name: &str, at_s: u64, value: f64) {
+        self.metrics.put(vec![datum(name, at_s, value)]).unwrap();
+    }
+
+    fn sums(&self, name: &str, start_s: u64, period_s: u32, count: usize) -> Vec<Option<f64>> {
+        let start = Timestamp(start_s * 1_000);
+        let read = self.metrics.read(&metric(name), None, (start, period_s), count);
+        read.into_iter().map(|it| it.map(|it| it.sum)).collect()
+    }
+}
+
+fn metric(name: &str) -> MetricId {
+    MetricId {
+        account: "000000000000".parse().unwrap(),
+        namespace: "App".to_owned(),
+        name: name.to_owned(),
+        dimensions: BTreeMap::new(),
+    }
+}
+
+fn datum(name: &str, at_s: u64, value: f64) -> Datum {
+    Datum {
+        metric: metric(name),
+        unit: "None".to_owned(),
+        at: Timestamp(at_s * 1_000),
+        set: StatisticSet::one(value),
+        is_fine: false,
+    }
+}
+
+#[test]
+fn samples_of_a_period_are_put_together_and_holes_stay() {
+    let world = World::new();
+    for (at, value) in [(NOW - 300, 1.0), (NOW - 290, 2.0), (NOW - 120, 4.0), (NOW - 300, 8.0)] {
+        world.put("a", at, value);
+    }
+    assert_eq!(
+        world.sums("a", NOW - 300, 60, 5),
+        [Some(11.0), None, None, Some(4.0), None],
+        "by the minute"
+    );
+    assert_eq!(world.sums("a", NOW - 300, 300, 1), [Some(15.0)]);
+    assert_eq!(world.sums("a", NOW - 240, 60, 2), [None, None]);
+    assert_eq!(world.sums("b", NOW - 300, 60, 1), [None], "another metric");
+    assert_eq!(world.sums("a", NOW - 300, 10, 2), [None, None], "not by the second");
+}
+
+#[test]
+fn what_is_put_by_the_second_is_read_by_the_second() {
+    let world = World::new();
+    let fine = Datum { is_fine: true, ..datum("a", NOW - 15, 3.0) };
+    world
+        .metrics
+        .put(vec![fine.clone(), Datum { at: Timestamp((NOW - 4) * 1_000), ..fine }])
+        .unwrap();
+    assert_eq!(world.sums("a", NOW - 20, 10, 2), [Some(3.0), Some(3.0)]);
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(6.0)]);
+}
+
+#[test]
+fn units_are_kept_apart_and_read_together_unless_one_is_named() {
+    let world = World::new();
+    world.put("a", NOW - 60, 1.0);
+    world
+        .metrics
+        .put(vec![Datum { unit: "Count".to_owned(), ..datum("a", NOW - 60, 2.0) }])
+        .unwrap();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(3.0)]);
+    let start = (Timestamp((NOW - 60) * 1_000), 60);
+    let read = world.metrics.read(&metric("a"), Some("Count"), start, 1);
+    assert_eq!(read[0].unwrap().sum, 2.0);
+    assert_eq!(world.metrics.units(&metric("a")), ["Count", "None"]);
+}
+
+#[test]
+fn a_killed_store_has_what_was_put_once_from_journal_and_snapshot_alike() {
+    let mut world = World::new();
+    world.put("a", NOW - 120, 1.0);
+    world.reopen();
+    world.put("a", NOW - 120, 2.0);
+    world.metrics.checkpoint().unwrap();
+    world.put("a", NOW - 60, 4.0);
+    world.reopen();
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 120, 60, 2), [Some(3.0), Some(4.0)]);
+    // A record that was being written as the machine went down.
+    let journal = std::fs::read_dir(world.dir.path()).unwrap();
+    let journal = journal.map(|entry| entry.unwrap().path());
+    let journal = journal.filter(|path| path.to_string_lossy().contains("journal-"));
+    let journal: Vec<_> = journal.collect();
+    assert_eq!(journal.len(), 1, "{journal:?}");
+    let mut bytes = std::fs::read(&journal[0]).unwrap();
+    bytes.extend_from_slice(&[200, 0, 0, 0, 1, 2, 3]);
+    files::whole::write(&journal[0], &bytes, files::whole::Durability::Synced).unwrap();
+    world.reopen();
+    world.put("a", NOW - 60, 8.0);
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 120, 60, 2), [Some(3.0), Some(12.0)]);
+}
+
+#[test]
+fn older_samples_are_kept_by_longer_slots_and_forgotten_at_last() {
+    let world = World::new();
+    world.put("a", NOW - 60, 1.0);
+    world.put("a", NOW, 2.0);
+    world.env.advance_ms(5 * 86_400_000);
+    world.metrics.tidy().unwrap();
+    let hour = NOW / 3_600 * 3_600;
+    assert_eq!(world.sums("a", NOW - 60, 60, 2), [None, None], "no minutes of before two days");
+    assert_eq!(world.sums("a", hour - 300, 300, 2), [Some(1.0), Some(2.0)]);
+    world.env.advance_ms(20 * 86_400_000);
+    world.metrics.tidy().unwrap();
+    assert_eq!(world.sums("a", hour - 300, 300, 2), [None, None]);
+    assert_eq!(world.sums("a", hour - 3_600, 3_600, 2), [Some(1.0), Some(2.0)]);
+    let any = |_: &MetricId| true;
+    let account = metric("a").account;
+    assert!(world.metrics.list(account, None, 10, any, None).is_empty(), "not of late");
+    world.env.advance_ms(60 * 86_400_000);
+    world.metrics.tidy().unwrap();
+    assert!(world.metrics.units(&metric("a")).is_empty());
+}
+
+#[test]
+fn metrics_are_listed_in_order_page_by_page() {
+    let world = World::new();
+    for name in ["c", "a", "b"] {
+        world.put(name, NOW - 10, 1.0);
+    }
+    let account = metric("a").account;
+    let names = |after: Option<&MetricId>, count| -> Vec<String> {
+        let found = world.metrics.list(account, after, count, |it| it.name != "b", None);
+        found.into_iter().map(|it| it.name).collect()
+    };
+    assert_eq!(names(None, 10), ["a", "c"]);
+    assert_eq!(names(None, 1), ["a"]);
+    assert_eq!(names(Some(&metric("a")), 10), ["c"]);
+    let others = "111111111111".parse().unwrap();
+    assert!(world.metrics.list(others, None, 10, |_| true, None).is_empty());
+}
+
+#[test]
+fn an_account_with_all_metrics_that_it_may_have_is_refused_more_and_may_go_on_with_those() {
+    let world = World::new();
+    let names: Vec<String> = (0..SERIES_MAX).map(|number| format!("m{number}")).collect();
+    for part in names.chunks(1_000) {
+        world.metrics.note(part.iter().map(|name| datum(name, NOW, 1.0)).collect()).unwrap();
+    }
+    assert!(matches!(world.metrics.put(vec![datum("more", NOW, 1.0)]), Err(PutError::TooMany)));
+    world.put("m7", NOW, 1.0);
+    assert_eq!(world.sums("m7", NOW, 60, 1), [Some(2.0)]);
+}
