@@ -85,7 +85,8 @@ const PURE: &[&str] = &["longshore-types", "model", "plan", "policy", "routing"]
 const IMPURE: &[&str] = &["tokio", "hyper", "mio", "rusqlite", "nix", "rustix"];
 
 /// Libraries that only one of our crates may use by itself.
-const OWNED: &[(&str, &str)] = &[("rusqlite", "store"), ("libcontainer", "sandbox"), ("bollard", "docker")];
+const OWNED: &[(&str, &str)] =
+    &[("rusqlite", "store"), ("libcontainer", "sandbox"), ("bollard", "docker")];
 
 /// Where `unsafe` may be written; every other crate takes the workspace's lints, which forbid it.
 /// The probe is an attacker's program for tests: nothing of ours is linked with it.

@@ -258,11 +258,12 @@ impl DataDir {
 
 /// Whether a name in the data directory is one that our processes give.
 fn is_ours(name: &OsStr) -> bool {
-    const NAMES: [&str; 16] = [
+    const NAMES: [&str; 17] = [
         "agent",
         "audit",
         "balancer",
         "logs",
+        "metrics",
         "registry",
         "joining.json",
         "keys.json",

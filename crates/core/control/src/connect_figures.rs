@@ -150,9 +150,12 @@ fn dimensions(of: (&'static str, &str), service: &str) -> [Vec<(&'static str, St
 }
 
 /// An account's figures as CloudWatch has them in `AWS/ECS`: of each endpoint, by itself and with a service. What comes to
+/// A metric's name and its dimensions.
+type Named = (&'static str, Vec<(&'static str, String)>);
+
 /// an endpoint is its service's; what its targets answer is of the services that asked.
 pub fn metrics(all: &[EndpointFigures]) -> Vec<Metric> {
-    let mut sums: BTreeMap<(&'static str, Vec<(&'static str, String)>), Counted> = BTreeMap::new();
+    let mut sums: BTreeMap<Named, Counted> = BTreeMap::new();
     for it in all {
         let endpoint = it.discovery_name.as_str();
         // What came in by the server's proxy was counted by the client's already, but for what clients did not agree on.

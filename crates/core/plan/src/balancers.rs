@@ -299,12 +299,7 @@ impl<'v> Planner<'v> {
     }
 
     /// Elsewhere, once those who know the address from before have had their time.
-    fn leave(
-        &mut self,
-        row: &ElbBalancer,
-        zone: &BalancerZone,
-        host: Option<InstanceId>,
-    ) -> Stand {
+    fn leave(&mut self, row: &ElbBalancer, zone: &BalancerZone, host: Option<InstanceId>) -> Stand {
         let stand = zone.stand;
         let at = match stand.state {
             // Nobody serves there yet.

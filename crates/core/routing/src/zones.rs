@@ -14,11 +14,7 @@ pub enum Zones<'b> {
 impl<'b> Zones<'b> {
     /// What a group says of itself counts before what its balancer does (`load_balancing.cross_zone.enabled`). The machine's own
     /// address (`came_to` none) stands for all of the balancer.
-    pub fn of(
-        balancer: &'b Balancer,
-        group: &TargetGroup,
-        came_to: Option<&InterfaceRef>,
-    ) -> Self {
+    pub fn of(balancer: &'b Balancer, group: &TargetGroup, came_to: Option<&InterfaceRef>) -> Self {
         match (group.cross_zone.unwrap_or(balancer.attributes.cross_zone), came_to) {
             (true, _) | (false, None) => Self::All,
             (false, Some(came_to)) => {

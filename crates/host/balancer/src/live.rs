@@ -4,8 +4,8 @@
 //! beginning, but the choice of a target looks at the target itself, so that none that is out is chosen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use longshore_types::Timestamp;
@@ -21,7 +21,7 @@ use tracing::warn;
 use crate::figures::Figures;
 use crate::http::CookieKey;
 use crate::log::{CheckLogs, FileKey, check_logs};
-use crate::shared::Counts;
+use crate::shared::{Counts, Shared};
 use crate::sockets::Sockets;
 use crate::target::{Lease, LiveTarget};
 use crate::tls::{self, Shown, TlsFacts, Verifying};
@@ -172,9 +172,8 @@ impl Snapshot {
             Action::Redirect { .. } | Action::FixedResponse { .. } => false,
         };
         let users = self.listeners.values().filter(|it| it.listener.rules.iter().any(leads_there));
-        let mut crosses = users.map(|it| {
-            group.group.cross_zone.unwrap_or(it.balancer.attributes.cross_zone)
-        });
+        let mut crosses =
+            users.map(|it| group.group.cross_zone.unwrap_or(it.balancer.attributes.cross_zone));
         crosses.any(|crosses| group.would_ask(target, crosses, now))
     }
 
@@ -213,9 +212,9 @@ impl Snapshot {
     pub(crate) fn targets(
         &self,
     ) -> impl Iterator<Item = (&LiveGroup, &Arc<LiveTarget>, TargetState)> {
-        self.groups.values().flat_map(|group| {
-            group.targets.iter().map(move |it| (&**group, &it.target, it.state))
-        })
+        self.groups
+            .values()
+            .flat_map(|group| group.targets.iter().map(move |it| (&**group, &it.target, it.state)))
     }
 }
 

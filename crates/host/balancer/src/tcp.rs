@@ -138,7 +138,7 @@ async fn reach(
         let live = newer.listeners.get(&live.listener.id)?;
         let (group, part) = group_for(&newer, live, peer, local)?;
         let zones = group.zones(&live.balancer, door.interface.as_ref());
-        let among = (live, group.as_ref(), part);
+        let among = (live.as_ref(), group.as_ref(), part);
         if let Some((lease, stream)) = connect(shared, among, zones, peer, local).await {
             return Some((Arc::clone(group), lease, stream));
         }

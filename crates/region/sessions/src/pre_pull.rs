@@ -177,27 +177,25 @@ impl Reconciler for PrePullWishes {
     }
 
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<Asker>) {
-        let (asker, is_tagged) = match &change.key {
-            Key::Service(account, id) => {
-                let tagged = view.services.get(*account, id);
-                let is_tagged = tagged.is_some_and(|row| row.tags.get(TAG).is_some());
-                (Asker::Service(*account, id.clone()), is_tagged)
-            }
-            Key::TaskDefinition(account, id) => {
-                // The one before it is wanted no more.
-                if let Some(before) = id.revision.checked_sub(1) {
-                    let before = TaskDefinitionId { family: id.family.clone(), revision: before };
-                    let before = Asker::Definition(*account, before);
-                    if self.sessions.pre_pulls.is_of(&before) {
-                        queue.changed(&before, change.seq);
-                    }
+        let (asker, is_tagged) = if let Key::Service(account, id) = &change.key {
+            let tagged = view.services.get(*account, id);
+            let is_tagged = tagged.is_some_and(|row| row.tags.contains_key(TAG));
+            (Asker::Service(*account, id.clone()), is_tagged)
+        } else if let Key::TaskDefinition(account, id) = &change.key {
+            // The one before it is wanted no more.
+            if let Some(before) = id.revision.checked_sub(1) {
+                let before = TaskDefinitionId { family: id.family.clone(), revision: before };
+                let before = Asker::Definition(*account, before);
+                if self.sessions.pre_pulls.is_of(&before) {
+                    queue.changed(&before, change.seq);
                 }
-                let tagged = view.task_definitions.get(*account, id);
-                let is_tagged = tagged.is_some_and(|row| row.tags.get(TAG).is_some());
-                (Asker::Definition(*account, id.clone()), is_tagged)
             }
+            let tagged = view.task_definitions.get(*account, id);
+            let is_tagged = tagged.is_some_and(|row| row.tags.contains_key(TAG));
+            (Asker::Definition(*account, id.clone()), is_tagged)
+        } else {
             // Rows of other kinds name no images.
-            _ => return,
+            return;
         };
         if is_tagged || self.sessions.pre_pulls.is_of(&asker) {
             queue.changed(&asker, change.seq);
@@ -205,14 +203,12 @@ impl Reconciler for PrePullWishes {
     }
 
     fn keys(&mut self, view: &View) -> Vec<Asker> {
-        let services = view.members(&Index::LiveServices).filter_map(|key| match key {
-            Key::Service(account, id) => {
-                view.services.get(*account, id)?.tags.get(TAG)?;
-                Some(Asker::Service(*account, id.clone()))
-            }
-            _ => None,
+        let services = view.members(&Index::LiveServices).filter_map(|key| {
+            let Key::Service(account, id) = key else { return None };
+            view.services.get(*account, id)?.tags.get(TAG)?;
+            Some(Asker::Service(*account, id.clone()))
         });
-        let definitions = view.task_definitions.iter().filter(|row| row.tags.get(TAG).is_some());
+        let definitions = view.task_definitions.iter().filter(|row| row.tags.contains_key(TAG));
         let definitions = definitions.map(|row| Asker::Definition(row.account, row.id.clone()));
         services.chain(definitions).collect()
     }

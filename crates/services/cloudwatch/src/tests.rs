@@ -228,7 +228,8 @@ async fn what_cannot_be_kept_or_computed_is_refused_in_clouds_words() {
         code(world.put_data("AWS/ECS", datum(|_| {})).await),
         "InvalidParameterValueException"
     );
-    let refused: [(fn(&mut api::MetricDatum), &str); 6] = [
+    type Breach<T> = (fn(&mut T), &'static str);
+    let refused: [Breach<api::MetricDatum>; 6] = [
         (|it| it.value = None, "MissingRequiredParameterException"),
         (|it| it.value = Some(f64::NAN), "InvalidParameterValueException"),
         (|it| it.values = Some(vec![1.0]), "InvalidParameterCombinationException"),
@@ -255,7 +256,7 @@ async fn what_cannot_be_kept_or_computed_is_refused_in_clouds_words() {
     assert_eq!(code(world.data(vec![late], |_| {}).await), "ValidationException");
     let whole = world.data(vec![query("a", "load")], |input| input.start_time = Some(Timestamp(0)));
     assert_eq!(code(whole.await), "ValidationException", "more periods than it looks at");
-    let refused: [(fn(&mut api::PutMetricAlarmInput), &str); 6] = [
+    let refused: [Breach<api::PutMetricAlarmInput>; 6] = [
         (
             |it| it.alarm_actions = Some(vec!["arn:aws:sns:us-east-1:000000000000:ops".to_owned()]),
             "nothing would act",

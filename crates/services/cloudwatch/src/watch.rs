@@ -216,7 +216,7 @@ impl Reconciler for Housekeeping {
         Box::pin(async move {
             let now = it.control.clock.now();
             let data = it.take_usage(now);
-            let is_time = now.0 / PERIOD_MS * PERIOD_MS % TIDY_MS == 0;
+            let is_time = (now.0 / PERIOD_MS * PERIOD_MS).is_multiple_of(TIDY_MS);
             if is_time || !data.is_empty() {
                 let metrics = Arc::clone(&it.metrics);
                 let work = move || -> Result<(), ApiError> {

@@ -305,7 +305,10 @@ mod tests {
             max_results: Some(10),
             ..Default::default()
         };
-        assert_eq!(list(&world, all.clone()).len(), KNOWN.len());
+        let first = handle_list(&world.ecs, &world.root(), all.clone()).unwrap();
+        assert_eq!(first.settings.map(|page| page.len()), Some(10));
+        let rest = api::ListAccountSettingsRequest { next_token: first.next_token, ..all.clone() };
+        assert_eq!(list(&world, rest).len(), KNOWN.len() - 10);
         for outside in [0, 11] {
             all.max_results = Some(outside);
             let error = handle_list(&world.ecs, &world.root(), all.clone()).unwrap_err();

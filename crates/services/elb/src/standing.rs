@@ -7,7 +7,7 @@ use control::Control;
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
 use longshore_types::Timestamp;
 use model::elb::BalancerZone;
-use model::{ElbBalancer, Instance, Key, View};
+use model::{Instance, Key, View};
 use plan::balancers::{Moment, Placement, place};
 use store::{BATCH_ROWS_MAX, Batch, Change};
 use tracing::info;
@@ -120,6 +120,8 @@ impl Reconciler for Standing {
 #[cfg(test)]
 mod tests {
     use model::elb::{BalancerKind, Stand, StandState};
+
+    use model::ElbBalancer;
 
     use super::*;
 

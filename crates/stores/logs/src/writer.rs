@@ -95,6 +95,7 @@ struct Staged {
 }
 
 /// What a request comes to on the present state.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of who writes it")]
 enum Decision {
     Write(Record, Accepted),
     /// Taken, but there is nothing to write.

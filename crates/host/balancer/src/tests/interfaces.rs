@@ -193,8 +193,8 @@ async fn whoever_is_told_of_targets_is_told_who_is_at_interfaces_that_leave() {
     let mut table = behind_an_interface();
     balancer(&mut table).interfaces.push(interface(2, "eu-north-1b"));
     balancer(&mut table).interfaces[0].is_leaving = true;
-    let (clock, before) = (&*shared.clock, Snapshot::default());
-    let snapshot = Snapshot::new(&table, &before, clock, &shared.changed, &shared.sockets);
+    let before = Snapshot::default();
+    let snapshot = Snapshot::new(&table, &before, &shared);
     let busy = || snapshot.report("", &shared.at_interfaces).busy;
     let stays = shared.at_interfaces.go_on("eni-00000002");
     assert_eq!(busy(), []);

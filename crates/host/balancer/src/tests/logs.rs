@@ -78,7 +78,7 @@ async fn each_check_of_an_application_balancers_target_is_told_of() {
         let id = group.id.clone();
         let group = checked.groups.remove(&group_id()).unwrap();
         checked.groups.insert(id.clone(), group);
-        let forward = vec![routing::WeightedGroup { group: id, weight: 1 }];
+        let forward = vec![routing::WeightedGroup { group: id, weight: 1, part: None }];
         balancer(&mut checked).listeners[0].rules[0].action =
             routing::Action::Forward { groups: forward, sticky_s: None };
         checked

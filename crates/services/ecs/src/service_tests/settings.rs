@@ -39,8 +39,8 @@ async fn alarms_early_success_and_functions_are_refused_by_name() {
     };
     let alarms = api::DeploymentAlarms { enable: Some(true), ..Default::default() };
     let alarms = api::DeploymentConfiguration { alarms: Some(alarms), ..Default::default() };
-    let message = "deploymentConfiguration.alarms is not supported by this region: it has no \
-                   CloudWatch alarms.";
+    let message = "deploymentConfiguration.alarms is not supported by this region: its \
+                   deployments look at no alarms.";
     refused(create(alarms).await, "UnsupportedFeatureException", message);
     let early = api::DeploymentEarlySuccessCriteria { enable: Some(true), ..Default::default() };
     let early =

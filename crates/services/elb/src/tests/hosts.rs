@@ -335,7 +335,8 @@ async fn clients_are_sent_away_from_an_interface_that_leaves_where_they_come_by_
 }
 
 #[tokio::test]
-async fn an_interface_on_a_host_whose_agent_is_silent_serves_on_too_when_its_subnet_is_taken_away() {
+async fn an_interface_on_a_host_whose_agent_is_silent_serves_on_too_when_its_subnet_is_taken_away()
+{
     let (world, _) = on_two_hosts().await;
     for number in [1, 2] {
         world.say_on(host(number), Finding::Healthy, 0).await;

@@ -272,7 +272,7 @@ async fn a_target_in_a_vpc_is_reached_by_the_balancers_interface_in_its_zone_or_
         world.elb.register_targets(&world.root(), outside(address, zone)).await
     };
     try_outside("10.9.9.9", "all").await.unwrap();
-    let error = try_outside("10.9.9.8", "us-east-1a").await.unwrap_err();
+    let error = try_outside("10.9.9.8", "us-east-1z").await.unwrap_err();
     assert_eq!(error.code, "ValidationError", "{}", error.message);
     // Inside the range of the default VPC, and in no subnet of this one.
     let message =

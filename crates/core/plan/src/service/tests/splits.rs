@@ -79,7 +79,6 @@ fn green_has_tests_first_and_then_production_step_by_step() {
 #[test]
 fn a_green_that_is_gone_back_from_has_nothing_while_its_tasks_are_there() {
     for stage in [
-        Lifecycle::PostScaleUp,
         Lifecycle::PostTestTrafficShift,
         Lifecycle::PreProductionTrafficShift,
         Lifecycle::PostProductionTrafficShift,
