@@ -81,7 +81,7 @@ def test_what_is_no_policy_is_refused(logs, document, why):
     refused(logs.put_resource_policy, "InvalidParameterException", why, policyName="p", policyDocument=document)
 
 
-MAIN = head("logs", "sts", asks_account=True) + """
+MAIN = head("iam", "logs", "sts", asks_account=True) + """
 variable "name" { type = string }
 variable "service" { type = string }
 
