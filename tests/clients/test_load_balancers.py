@@ -36,8 +36,9 @@ class Balancers:
         group = only(self.elb.create_target_group(**asked)["TargetGroups"])
         arn = group["TargetGroupArn"]
         self.groups.append(arn)
-        self.elb.modify_target_group_attributes(TargetGroupArn=arn, Attributes=[
-            {"Key": "deregistration_delay.timeout_seconds", "Value": str(seconds)}])
+        if asked["TargetType"] != "alb":  # whose attributes have their defaults
+            self.elb.modify_target_group_attributes(TargetGroupArn=arn, Attributes=[
+                {"Key": "deregistration_delay.timeout_seconds", "Value": str(seconds)}])
         return arn
 
     def listener(self, balancer, group, port=None):
