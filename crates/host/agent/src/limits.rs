@@ -173,3 +173,11 @@ pub(crate) const FLOWS_QUIET_PERIODS: u32 = 3;
 pub(crate) const FLOWS_PER_REPORT_MAX: usize = 2_000;
 /// Reports that wait for a region that is away; then the oldest are lost.
 pub(crate) const FLOW_REPORTS_WAITING_MAX: usize = 16;
+
+/// Images that are fetched before a task asks for them: how long one may take, how long the credentials that came with them are
+/// good for, and how many messages of one account wait.
+pub const PRE_PULL_MS_MAX: u64 = 10 * 60_000;
+pub const PRE_PULL_STALE_MS: u64 = 50 * 60_000;
+pub const PRE_PULLS_OF_ACCOUNT_MAX: usize = 32;
+/// What is left of the disk, in percent, for which nothing is fetched that nobody needs yet.
+pub const PRE_PULL_DISK_PERCENT_FREE_MIN: u64 = 15;

@@ -213,9 +213,10 @@ fn secret_of_host(region: &str, why: &SecretError) -> String {
         SecretError::NoKey { .. } | SecretError::NotAnArn { .. } => format!(
             "ResourceInitializationError: fetching secret data from AWS Secrets Manager in region {region}: {why}"
         ),
-        SecretError::Login { .. } | SecretError::NotALogin | SecretError::NoUser => {
-            format!("CannotPullContainerAuthError: {why}")
-        }
+        SecretError::Login { .. }
+        | SecretError::NotALogin
+        | SecretError::NoUser
+        | SecretError::NoRole => format!("CannotPullContainerAuthError: {why}"),
     }
 }
 

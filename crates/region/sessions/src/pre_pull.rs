@@ -3,13 +3,13 @@
 //! That is not ECS's, which fetches an image when a task needs it. What is wanted follows from the rows and is kept in memory; a
 //! session says it once, and a host that comes back is told again. Losing it costs a task's first start time, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use acs::message::{PrePull, ToAgent};
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
-use longshore_types::{AccountId, Chain, ClusterName, Scope, TaskDefinitionId};
+use longshore_types::{AccountId, Chain, ClusterName, Scope, TaskDefinitionId, Timestamp};
 use model::service::{ServiceId, ServiceStatus};
 use model::task::LaunchType;
 use model::task_definition::{Compatibility, TaskDefinition, TaskDefinitionStatus};
@@ -25,8 +25,14 @@ use crate::work::{End, Session};
 /// The tag. A service has it with the value `true`; a task definition with the name of the cluster whose hosts shall have its images.
 const TAG: &str = "longshore.pre-pull";
 const ON: &str = "true";
-/// Task definitions that one host is told of in a session.
+/// Task definitions that one host is told of in a session, and of these an account's. Each account's first ones come before
+/// anybody's later ones.
 const WISHES_MAX: usize = 256;
+const WISHES_OF_ACCOUNT_MAX: usize = 64;
+/// Messages that leave at one look: tasks wait for the same socket.
+const TOLD_AT_ONCE_MAX: usize = 8;
+/// How often at most a host is told of images for the same asker: each registration may name others.
+const ASKER_REST_MS: u64 = 5 * 60_000;
 
 /// Who wants it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +103,7 @@ impl PrePulls {
     }
 
     /// What an instance's host shall have, unless nothing has changed since a version; and which version that is.
-    fn due(&self, instance: &Instance, since: u64) -> Option<(u64, BTreeSet<Wish>)> {
+    fn due(&self, instance: &Instance, since: u64) -> Option<(u64, BTreeMap<Asker, Wish>)> {
         let held = self.held();
         if held.version == since {
             return None;
@@ -105,16 +111,54 @@ impl PrePulls {
         let own = Place::Cluster(instance.scope.account, instance.cluster.clone());
         let places = [Some(own), instance.takes_fargate().then_some(Place::Fargate)];
         let wishes = places.iter().flatten().filter_map(|place| held.wishes.get(place));
-        let wishes = wishes.flat_map(BTreeMap::values).take(WISHES_MAX).cloned();
-        Some((held.version, wishes.collect()))
+        Some((held.version, in_turns(wishes.flatten())))
     }
+}
+
+/// As many as a host is told of: each account's first, then each one's second, and so on.
+fn in_turns<'w>(wishes: impl Iterator<Item = (&'w Asker, &'w Wish)>) -> BTreeMap<Asker, Wish> {
+    let mut of_accounts = BTreeMap::<AccountId, Vec<(&Asker, &Wish)>>::new();
+    for (asker, wish) in wishes {
+        let own = of_accounts.entry(wish.account).or_default();
+        if own.len() < WISHES_OF_ACCOUNT_MAX {
+            own.push((asker, wish));
+        }
+    }
+    let turns = (0..WISHES_OF_ACCOUNT_MAX)
+        .flat_map(|turn| of_accounts.values().filter_map(move |own| own.get(turn).copied()));
+    turns.take(WISHES_MAX).map(|(asker, wish)| (asker.clone(), wish.clone())).collect()
 }
 
 /// What a session has said.
 #[derive(Debug, Default)]
 pub(crate) struct PrePullsTold {
     version: u64,
-    wishes: BTreeSet<Wish>,
+    /// What was last said for whom, and when.
+    told: BTreeMap<Asker, (Wish, Timestamp)>,
+}
+
+impl PrePullsTold {
+    /// What is to be said now of what is wanted, and whether that leaves nothing to be said later. An asker whose images were
+    /// said a moment ago waits.
+    fn next(
+        &mut self,
+        wanted: &BTreeMap<Asker, Wish>,
+        now: Timestamp,
+    ) -> (Vec<(Asker, Wish)>, bool) {
+        self.told.retain(|asker, _| wanted.contains_key(asker));
+        let is_new = |(asker, wish): &(&Asker, &Wish)| {
+            self.told.get(*asker).is_none_or(|(said, _)| said != *wish)
+        };
+        let fresh: Vec<(&Asker, &Wish)> = wanted.iter().filter(is_new).collect();
+        let rests = |asker: &Asker| {
+            let told = self.told.get(asker);
+            told.is_some_and(|(_, at)| now.since_ms(*at) < ASKER_REST_MS && *at <= now)
+        };
+        let due = fresh.iter().filter(|(asker, _)| !rests(asker)).take(TOLD_AT_ONCE_MAX);
+        let due: Vec<_> = due.map(|(asker, wish)| ((*asker).clone(), (*wish).clone())).collect();
+        let is_all = due.len() == fresh.len();
+        (due, is_all)
+    }
 }
 
 /// Finds out what is wanted when a service or a task definition with the tag changes.
@@ -230,15 +274,21 @@ impl Session<'_> {
             return Ok(());
         }
         let due = self.sessions.pre_pulls.due(self.instance, self.pre_pulls.version);
-        let Some((version, wishes)) = due else { return Ok(()) };
-        let view = self.sessions.control.view();
-        for wish in wishes.difference(&self.pre_pulls.wishes) {
+        let Some((version, wanted)) = due else { return Ok(()) };
+        let (view, now) = (self.sessions.control.view(), self.sessions.control.clock.now());
+        let (next, is_all) = self.pre_pulls.next(&wanted, now);
+        for (asker, wish) in next {
             let message_id = self.outbox.next_message_id();
-            let Some(message) = self.pre_pull(&view, wish, message_id) else { continue };
-            self.send(socket, &ToAgent::PrePull(message)).await?;
-            debug!(definition = %wish.definition, instance = %self.instance.id, "pre-pull sent");
+            if let Some(message) = self.pre_pull(&view, &wish, message_id) {
+                self.send(socket, &ToAgent::PrePull(message)).await?;
+                debug!(definition = %wish.definition, instance = %self.instance.id, "pre-pull sent");
+            }
+            self.pre_pulls.told.insert(asker, (wish, now));
         }
-        self.pre_pulls = PrePullsTold { version, wishes };
+        // Otherwise the next look goes on.
+        if is_all {
+            self.pre_pulls.version = version;
+        }
         Ok(())
     }
 
@@ -297,5 +347,52 @@ mod tests {
         pulls.set(&asker("a"), None);
         let held = pulls.held();
         assert!(held.wishes.is_empty() && held.places.is_empty());
+    }
+
+    fn of(account: u8, number: u32) -> (Asker, Wish) {
+        let account: AccountId = format!("{account:012}").parse().unwrap();
+        let wish = Wish { account, ..wish(number) };
+        (Asker::Definition(account, wish.definition.clone()), wish)
+    }
+
+    #[test]
+    fn no_account_keeps_others_from_being_told_of() {
+        let mut all: BTreeMap<Asker, Wish> = (1..=1_000).map(|number| of(1, number)).collect();
+        all.extend((1..=3).map(|number| of(9, number)));
+        let told = in_turns(all.iter());
+        let count =
+            |account: u8| told.values().filter(|it| it.account == of(account, 1).1.account).count();
+        assert_eq!((count(1), count(9)), (WISHES_OF_ACCOUNT_MAX, 3));
+
+        let crowd: BTreeMap<Asker, Wish> =
+            (1..=100).flat_map(|account| (1..=10).map(move |number| of(account, number))).collect();
+        let told = in_turns(crowd.iter());
+        assert_eq!(told.len(), WISHES_MAX);
+        for account in 1..=100 {
+            let own = told.values().filter(|it| it.account == of(account, 1).1.account).count();
+            assert!((2..=3).contains(&own), "{account}: {own}");
+        }
+    }
+
+    #[test]
+    fn little_is_said_at_once_and_for_the_same_asker_not_again_soon() {
+        let wanted: BTreeMap<Asker, Wish> = (1..=10).map(|number| of(1, number)).collect();
+        let (mut told, now) = (PrePullsTold::default(), Timestamp(1_000_000_000));
+        let mut say = |wanted: &BTreeMap<Asker, Wish>, now| {
+            let (next, is_all) = told.next(wanted, now);
+            let count = next.len();
+            told.told.extend(next.into_iter().map(|(asker, wish)| (asker, (wish, now))));
+            (count, is_all)
+        };
+        assert_eq!(say(&wanted, now), (TOLD_AT_ONCE_MAX, false));
+        assert_eq!(say(&wanted, now), (2, true));
+        assert_eq!(say(&wanted, now), (0, true));
+        let mut changed = wanted.clone();
+        let first = changed.values_mut().next().unwrap();
+        first.digests.push(("web".to_owned(), "sha256:aa".to_owned()));
+        assert_eq!(say(&changed, now.plus_ms(1_000)), (0, false));
+        assert_eq!(say(&changed, now.plus_ms(ASKER_REST_MS)), (1, true));
+        // A clock that was set back does not keep it waiting.
+        assert_eq!(say(&wanted, Timestamp(5)), (1, true));
     }
 }

@@ -160,6 +160,9 @@ fn check_encryption(setting: BetweenHosts, row: &Instance) -> Result<(), ApiErro
     Err(Refusal::Unsupported(message).into())
 }
 
+/// What an agent says that gives tasks interfaces of their own.
+const INTERFACES_CAPABILITY: &str = "ecs.capability.task-eni";
+
 /// What the token says of the host is so, whatever the host says; and a managed instance is an external one.
 fn follow_plan(row: &mut Instance, node: &Node) {
     let plan = &node.plan;
@@ -173,6 +176,10 @@ fn follow_plan(row: &mut Instance, node: &Node) {
     row.attributes.extend(attributes);
     if let Some(zone) = &plan.zone {
         row.attributes.insert("ecs.availability-zone".to_owned(), Some(zone.clone()));
+    }
+    // Fargate's tasks have interfaces of their own: a host that makes none can have no task of it, whatever its token says.
+    if !row.has(INTERFACES_CAPABILITY) {
+        row.attributes.remove(FARGATE_ATTRIBUTE);
     }
 }
 

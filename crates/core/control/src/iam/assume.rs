@@ -44,11 +44,22 @@ impl Control {
         asked: &Assumption<'_>,
         now: Timestamp,
     ) -> Result<Credentials, CannotAssume> {
+        self.assume_within(view, asked, None, now)
+    }
+
+    /// The same, of which no more may be done than a session policy lets.
+    pub fn assume_within(
+        &self,
+        view: &View,
+        asked: &Assumption<'_>,
+        policy: Option<String>,
+        now: Timestamp,
+    ) -> Result<Credentials, CannotAssume> {
         let role = self.assumable(view, asked, now)?;
         let holder =
             Holder::Role { id: role.unique_id.to_string(), session: asked.session_name.to_owned() };
-        let session =
-            Session { issued_at: now, expires: now.plus_ms(asked.lasts_ms), ..Session::default() };
+        let expires = now.plus_ms(asked.lasts_ms);
+        let session = Session { issued_at: now, expires, policy, ..Session::default() };
         Ok(self.access.sessions.issue(self.ids.as_ref(), role.account, holder, session))
     }
 

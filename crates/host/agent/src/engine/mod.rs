@@ -117,7 +117,7 @@ impl Engine {
 
     /// Has images fetched that tasks may ask for later.
     pub(crate) fn pre_pull(&self, wanted: PrePull) {
-        self.pre_pulls.add(wanted);
+        self.pre_pulls.add(wanted, self.context.clock.now());
     }
 
     /// What the host's proxy of Service Connect said last.

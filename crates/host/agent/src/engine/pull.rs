@@ -12,7 +12,7 @@ use longshore_types::AccountId;
 use super::context::Context;
 use super::execute::ActionContext;
 use super::failure::Failure;
-use super::secrets::{self, Executing};
+use super::secrets::{self, Executing, SecretError};
 use super::step::{Input, Pulled};
 use super::worker::Message;
 use crate::client::Backoff;
@@ -58,7 +58,7 @@ async fn pull_image(ctx: &ActionContext, index: usize) -> Result<LocalImage, Fai
         is_fargate: ctx.spec.is_fargate,
     };
     let pull = |login| Box::pin(pull_with(ctx, index, reference.clone(), login)) as Pulling<'_>;
-    wanted.fetch(role, &Executing::Task(&held), &reference, pull).await
+    wanted.fetch(role, Some(&Executing::Task(&held)), &reference, pull).await
 }
 
 type Pulling<'a> = BoxFuture<'a, Result<LocalImage, Failure>>;
@@ -77,14 +77,17 @@ impl<'a> Wanted<'a> {
     async fn fetch(
         &self,
         role: Option<RoleCredentials>,
-        executing: &Executing<'_>,
+        executing: Option<&Executing<'_>>,
         reference: &image::Reference,
         pull: impl Fn(Auth) -> Pulling<'a> + Send + Sync,
     ) -> Result<LocalImage, Failure> {
         let (account, is_fargate) = (self.account, self.is_fargate);
         if let RegistryAuth::Secret { reference: secret } = self.registry {
             let host = &reference.registry;
-            let login = secrets::read_login(self.context, executing, secret, host).await;
+            let login = match executing {
+                Some(role) => secrets::read_login(self.context, role, secret, host).await,
+                None => Err(SecretError::NoRole),
+            };
             let region = self.context.region_name.to_string();
             let login = login
                 .map_err(|why| Failure::Secret { is_fargate, region, why: Arc::new(why) })?
@@ -135,8 +138,8 @@ pub(super) async fn pull_ahead(
         let pull = context.images.pull(reference.clone(), login, heard);
         Box::pin(async move { pull.await.map_err(|why| Failure::Pull { why }) }) as Pulling<'_>
     };
-    let executing = Executing::Ahead(role.clone().unwrap_or_default());
-    wanted.fetch(role, &executing, &reference, pull).await
+    let executing = role.clone().map(Executing::Ahead);
+    wanted.fetch(role, executing.as_ref(), &reference, pull).await
 }
 
 /// Whether the region's registry does not know who asks.

@@ -55,6 +55,8 @@ pub enum SecretError {
     InvalidParameters(Vec<String>),
     #[error("asm fetching secret from the service for {secret}: {why}")]
     Login { secret: String, why: CallError },
+    #[error("there is no execution role to read the registry's login with")]
+    NoRole,
     #[error("asm fetching authorization data: unable to unmarshal secret value, invalid schema")]
     NotALogin,
     #[error("asm fetching username: AuthorizationData is malformed, empty field")]
@@ -71,7 +73,7 @@ impl SecretError {
             Self::Parameters(_) | Self::InvalidParameters(_) => {
                 "unable to retrieve secrets from ssm"
             }
-            Self::Login { .. } | Self::NotALogin | Self::NoUser => {
+            Self::Login { .. } | Self::NotALogin | Self::NoUser | Self::NoRole => {
                 "unable to get registry auth from asm"
             }
         }

@@ -85,13 +85,44 @@ impl Ahead<'_> {
             session_name: SESSION_NAME,
             lasts_ms: LASTS_MS,
         };
-        match self.control.assume(self.view, &asked, self.control.clock.now()) {
+        let (policy, now) = (Some(self.pulls_alone()), self.control.clock.now());
+        match self.control.assume_within(self.view, &asked, policy, now) {
             Ok(issued) => {
                 let id = Uuid::mint(self.control.ids.as_ref()).to_string();
                 Ok(Some(credentials(id, role, issued)))
             }
-            Err(_) if named.is_none() => Ok(None),
+            Err(_) if named.is_none() && !self.needs_role() => Ok(None),
             Err(why) => Err(Unassumable { role: role.to_owned(), why }),
         }
+    }
+
+    /// Whether some image is not for everybody.
+    fn needs_role(&self) -> bool {
+        let mut containers = self.definition.container_definitions.iter().flatten();
+        containers.any(|container| {
+            let name = container.image.as_deref().unwrap_or_default();
+            container.repository_credentials.is_some() || image::is_of_ecr(name, self.control)
+        })
+    }
+
+    /// What the credentials are good for, whatever else the role may do: hosts have them that may never have a task of it.
+    fn pulls_alone(&self) -> String {
+        let pulls = serde_json::json!({ "Effect": "Allow", "Resource": "*", "Action": [
+            "ecr:GetAuthorizationToken", "ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer",
+            "ecr:BatchGetImage", "ecr:BatchImportUpstreamImage", "ecr:CreateRepository",
+        ]});
+        let containers = self.definition.container_definitions.iter().flatten();
+        let logins: BTreeSet<&str> = containers
+            .filter_map(|it| it.repository_credentials.as_ref()?.credentials_parameter.as_deref())
+            .collect();
+        let mut statements = vec![pulls];
+        if !logins.is_empty() {
+            let reads = serde_json::json!({ "Effect": "Allow", "Action": "secretsmanager:GetSecretValue",
+                "Resource": logins });
+            let opens =
+                serde_json::json!({ "Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*" });
+            statements.extend([reads, opens]);
+        }
+        serde_json::json!({ "Version": "2012-10-17", "Statement": statements }).to_string()
     }
 }
