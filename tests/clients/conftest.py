@@ -27,11 +27,12 @@ import images
 REPO = Path(__file__).resolve().parents[2]
 
 # The longest tests, alone in their files, begin before the others when files are shared among workers.
-FIRST = ["test_terraform.py", "test_service_kills.py"]
+FIRST = ["test_service_kills.py", "test_terraform_vpc.py", "test_upgrade.py", "test_production_hosts.py", "test_terraform_elb.py",
+         "test_flow_logs.py", "test_terraform_https.py", "test_scaling.py", "test_terraform_endpoints.py", "test_terraform_identity.py"]
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in FIRST)
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 def binary():
