@@ -179,5 +179,6 @@ pub(crate) const FLOW_REPORTS_WAITING_MAX: usize = 16;
 pub const PRE_PULL_MS_MAX: u64 = 10 * 60_000;
 pub const PRE_PULL_STALE_MS: u64 = 50 * 60_000;
 pub const PRE_PULLS_OF_ACCOUNT_MAX: usize = 32;
-/// What is left of the disk, in percent, for which nothing is fetched that nobody needs yet.
+/// Where less is left of the disk than the smaller of these, nothing is fetched that nobody needs yet.
 pub const PRE_PULL_DISK_PERCENT_FREE_MIN: u64 = 15;
+pub const PRE_PULL_DISK_BYTES_FREE_MIN: u64 = 8 << 30;

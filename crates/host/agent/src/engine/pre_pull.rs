@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use acs::message::{PrePull, PrePullImage};
 use longshore_types::{AccountId, Chain, Timestamp};
+use sandbox::DiskRoom;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -18,7 +19,8 @@ use super::context::Context;
 use super::pull::pull_ahead;
 use crate::client::Backoff;
 use crate::limits::{
-    PRE_PULL_DISK_PERCENT_FREE_MIN, PRE_PULL_MS_MAX, PRE_PULL_STALE_MS, PRE_PULLS_OF_ACCOUNT_MAX,
+    PRE_PULL_DISK_BYTES_FREE_MIN, PRE_PULL_DISK_PERCENT_FREE_MIN, PRE_PULL_MS_MAX,
+    PRE_PULL_STALE_MS, PRE_PULLS_OF_ACCOUNT_MAX,
 };
 
 const TRIES_MAX: usize = 3;
@@ -120,9 +122,12 @@ async fn fetch_all(context: &Context, account: AccountId, wanted: &PrePull) {
 /// Whether the disk takes what nobody has asked for yet.
 async fn has_room(context: &Context) -> bool {
     let room = context.runtime.disk_room(context.dirs.root().to_owned()).await;
-    room.is_ok_and(|room| {
-        room.bytes.saturating_mul(PRE_PULL_DISK_PERCENT_FREE_MIN) / 100 <= room.bytes_free
-    })
+    room.is_ok_and(|room| takes_more(&room))
+}
+
+fn takes_more(room: &DiskRoom) -> bool {
+    let share = room.bytes / 100 * PRE_PULL_DISK_PERCENT_FREE_MIN;
+    share.min(PRE_PULL_DISK_BYTES_FREE_MIN) <= room.bytes_free
 }
 
 async fn fetch(context: &Context, account: AccountId, wanted: &PrePull, named: &PrePullImage) {
@@ -162,6 +167,16 @@ mod tests {
     fn of(image: &str) -> PrePull {
         let image = PrePullImage { image: image.to_owned(), registry_authentication: None };
         PrePull { images: vec![image], ..PrePull::default() }
+    }
+
+    #[test]
+    fn a_small_disk_keeps_a_share_and_a_large_one_some_gigabytes() {
+        const GIB: u64 = 1 << 30;
+        let takes = |bytes, bytes_free| {
+            takes_more(&DiskRoom { bytes, bytes_free, files: 0, files_free: 0 })
+        };
+        assert!(takes(10 * GIB, 2 * GIB) && !takes(10 * GIB, GIB));
+        assert!(takes(1_000 * GIB, 9 * GIB) && !takes(1_000 * GIB, 7 * GIB));
     }
 
     #[test]
