@@ -81,6 +81,30 @@ def test_ec2_says_it_in_a_form_of_its_own_which_is_decoded_for_who_may(home):
     assert (decoded["allowed"], decoded["context"]["action"]) == (False, "ec2:DescribeVpcs")
 
 
+def test_no_cluster_named_is_the_default_one_for_policies_too(home):
+    arn = home.region.client("ecs").create_cluster(clusterName="default")["cluster"]["clusterArn"]
+    barred = json.dumps({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": "ecs:*", "Resource": "*"}, {"Effect": "Deny", "Action": "ecs:*", "Resource": arn}]})
+    _, key = home.user(barred)
+    for named in ({}, {"clusters": []}, {"clusters": ["default"]}):
+        refused(home.client("ecs", key).describe_clusters, "AccessDeniedException", "explicit deny", **named)
+    _, key = home.user(policy({"Action": "ecs:DescribeClusters", "Resource": arn}))
+    assert [it["clusterArn"] for it in home.client("ecs", key).describe_clusters()["clusters"]] == [arn]
+
+
+def test_boundaries_have_their_documented_type_and_a_role_that_is_not_passed_its_arn(home):
+    name = unique("b")
+    home.iam.create_user(UserName=name, PermissionsBoundary=READ_ONLY)
+    boundary = home.iam.get_user(UserName=name)["User"]["PermissionsBoundary"]
+    assert boundary == {"PermissionsBoundaryType": "Policy", "PermissionsBoundaryArn": READ_ONLY}
+    role, profile = unique("r"), unique("i")
+    arn = home.iam.create_role(RoleName=role, Path="/svc/", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+    home.iam.create_instance_profile(InstanceProfileName=profile)
+    _, key = home.user(policy({"Action": "iam:AddRoleToInstanceProfile"}))
+    refused(home.client("iam", key).add_role_to_instance_profile, "AccessDenied", f"iam:PassRole on resource: {arn} because",
+            InstanceProfileName=profile, RoleName=role)
+
+
 def test_a_key_opens_as_long_as_it_is_active_and_tells_when_it_was_used(home):
     name, key = home.user(attached=[READ_ONLY])
     id = key["AccessKeyId"]

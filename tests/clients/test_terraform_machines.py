@@ -96,7 +96,7 @@ def test_nothing_is_made_of_them(region):
     image = json.loads(ssm.get_parameter(Name=LINUX)["Parameter"]["Value"])["image_id"]
     name = ec2.describe_images(ImageIds=[image])["Images"][0]["Name"]
     assert "longshore-no-image" in name
-    refused(ec2.run_instances, "InvalidAction", ImageId=image, MinCount=1, MaxCount=1)
+    refused(ec2.run_instances, "UnsupportedOperation", ImageId=image, MinCount=1, MaxCount=1)
     refused(ssm.put_parameter, "AccessDeniedException", Name=LINUX, Value="x", Type="String")
     refused(ec2.describe_images, "InvalidAMIID.NotFound", ImageIds=["ami-0123456789abcdef0"])
     pages = ec2.get_paginator("describe_instance_types").paginate(PaginationConfig={"PageSize": 20})

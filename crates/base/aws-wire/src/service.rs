@@ -102,9 +102,15 @@ impl Service {
     /// The error for an operation that is not there: whether AWS has it makes the difference.
     pub fn unknown_operation(&self, name: &str) -> ApiError {
         let is_xml = self.protocol.is_xml();
-        let code = if is_xml { "InvalidAction" } else { "UnknownOperationException" };
+        let is_absent = self.absent.binary_search(&name).is_ok();
+        let code = match self.protocol {
+            // EC2 has a code for what it knows and does not do.
+            Protocol::Ec2Query if is_absent => "UnsupportedOperation",
+            _ if is_xml => "InvalidAction",
+            _ => "UnknownOperationException",
+        };
         let title = self.title;
-        let message = if self.absent.binary_search(&name).is_ok() {
+        let message = if is_absent {
             format!("The operation {name} of {title} is not available in Longshore yet.")
         } else if is_xml {
             let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();

@@ -151,6 +151,12 @@ impl Condition {
         &self.operator.name
     }
 
+    /// Every value says more than that there is one.
+    pub(crate) fn narrows(&self) -> bool {
+        !self.values.is_empty()
+            && self.values.iter().all(|(value, _)| value.chars().any(|it| !matches!(it, '*' | '?')))
+    }
+
     pub(crate) fn key(&self) -> &str {
         self.key.as_str()
     }

@@ -40,6 +40,11 @@ pub enum Fault {
     PrincipalGiven,
     #[error("Invalid principal in policy: \"{kind}\":\"{value}\"")]
     InvalidPrincipal { kind: String, value: String },
+    #[error(
+        "A trust policy of the provider {0} must have a condition on {0}:sub with other values than wildcards: \
+         otherwise whoever has an account there could assume the role."
+    )]
+    AnySubject(&'static str),
     #[error("AssumeRole policy may only specify STS AssumeRole actions.")]
     NotAssumeRole(String),
     #[error(
@@ -103,6 +108,7 @@ impl Malformed {
             | Fault::Prohibited(_)
             | Fault::Missing(_)
             | Fault::PrincipalGiven
+            | Fault::AnySubject(_)
             | Fault::InvalidPrincipal { .. }) => fault.to_string(),
         };
         match self.statement {

@@ -49,6 +49,28 @@ impl Statement {
         self.principals.as_ref().map_or(&[], Principals::names)
     }
 
+    /// An identity provider with accounts for everybody, any of whom the statement would let in.
+    ///
+    /// AWS refuses such trust policies: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html>.
+    pub(crate) fn lets_any_subject(&self) -> Option<&'static str> {
+        const PUBLIC: &[(&str, &str)] =
+            &[("token.actions.githubusercontent.com", "token.actions.githubusercontent.com:sub")];
+        let names = |provider: &str| {
+            let is_it = |principal: &Principal| match principal {
+                Principal::Federated(name) => {
+                    name.rsplit_once("oidc-provider/").map_or(&**name, |(_, it)| it) == provider
+                }
+                _ => false,
+            };
+            self.principals().iter().any(is_it)
+        };
+        let (provider, _) = PUBLIC.iter().find(|(provider, subject)| {
+            let narrows = |it: &Condition| it.key().eq_ignore_ascii_case(subject) && it.narrows();
+            self.effect == Effect::Allow && names(provider) && !self.conditions.iter().any(narrows)
+        })?;
+        Some(provider)
+    }
+
     /// Whether it applies, and if it names principals: how the caller is named.
     pub(crate) fn applies(&self, request: &Request<'_>, resource: &Sought<'_>) -> Option<Grant> {
         if !self.actions.cover(request.action) || !self.is_on(resource, request.context) {

@@ -196,6 +196,31 @@ fn trust_policies_name_who_may_assume_and_nothing_else() {
 }
 
 #[test]
+fn a_provider_of_everybodys_identities_is_trusted_for_some_of_them_only() {
+    let trust = |condition: &str| {
+        let members = format!(
+            r#""Effect": "Allow", "Principal": {{"Federated": "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com"}}, "Action": "sts:AssumeRoleWithWebIdentity"{condition}"#
+        );
+        statement(&members)
+    };
+    let any = [
+        "",
+        r#", "Condition": {"StringEquals": {"token.actions.githubusercontent.com:aud": "sts.amazonaws.com"}}"#,
+        r#", "Condition": {"StringLike": {"token.actions.githubusercontent.com:sub": "*"}}"#,
+        r#", "Condition": {"StringLike": {"token.actions.githubusercontent.com:sub": ["repo:a/b:*", "*"]}}"#,
+    ];
+    for condition in any {
+        let sentence = refusal(&trust(condition), Trust);
+        assert!(sentence.contains("token.actions.githubusercontent.com:sub"), "{sentence}");
+    }
+    let one = trust(
+        r#", "Condition": {"StringLike": {"token.actions.githubusercontent.com:sub": "repo:a/b:*"}}"#,
+    );
+    assert!(Policy::parse(&one, Trust).is_ok());
+    assert!(Policy::parse(&trust("").replace("Allow", "Deny"), Trust).is_ok());
+}
+
+#[test]
 fn what_iam_takes_is_taken() {
     for (members, kind) in [
         (

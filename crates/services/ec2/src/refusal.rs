@@ -15,6 +15,8 @@ pub(crate) enum NetworkRefusal {
     },
     /// A VPC's block that cannot be one.
     VpcBlock(String),
+    /// A further block of a VPC that is of another kind of range than its first.
+    VpcBlockRestricted(String),
     /// A subnet's block that is no block, or not of the VPC.
     SubnetBlock(String),
     SubnetOverlaps(String),
@@ -143,6 +145,13 @@ impl NetworkRefusal {
             Self::VpcBlock(block) => {
                 ("InvalidVpc.Range", format!("The CIDR '{block}' is invalid."))
             }
+            Self::VpcBlockRestricted(block) => (
+                "InvalidVpc.Range",
+                format!(
+                    "The CIDR '{block}' is restricted. Use a CIDR from the same private address range as the current VPC \
+                     CIDR, or use a publicly-routable CIDR."
+                ),
+            ),
             Self::SubnetBlock(block) => {
                 ("InvalidSubnet.Range", format!("The CIDR '{block}' is invalid."))
             }

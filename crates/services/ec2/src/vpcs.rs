@@ -71,6 +71,35 @@ fn vpc_block(given: Option<&str>) -> Result<Cidr, Refusal> {
     }
 }
 
+const PRIVATE: [Option<Cidr>; 3] = [
+    Cidr::from_octets([10, 0, 0, 0], 8),
+    Cidr::from_octets([172, 16, 0, 0], 12),
+    Cidr::from_octets([192, 168, 0, 0], 16),
+];
+/// Of networks under test.
+const BENCHMARKS: Option<Cidr> = Cidr::from_octets([198, 19, 0, 0], 16);
+
+/// Whether a VPC with these blocks, the first one before the others, may have no such further one.
+///
+/// <https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html>, "IPv4 CIDR block association restrictions".
+fn is_restricted(mut blocks: impl Iterator<Item = Cidr>, asked: Cidr) -> bool {
+    let range_of =
+        |block: Cidr| PRIVATE.iter().position(|it| it.is_some_and(|it| it.overlaps(block)));
+    let is_in = |octets, prefix, block: Cidr| {
+        Cidr::from_octets(octets, prefix).is_some_and(|range| range.overlaps(block))
+    };
+    let Some(first) = blocks.next() else { return false };
+    let is_of_another_range = match (range_of(first), range_of(asked)) {
+        (Some(own), Some(other)) => own != other,
+        (None, Some(_)) => true,
+        (_, None) => BENCHMARKS.is_some_and(|it| it.overlaps(asked) && !it.overlaps(first)),
+    };
+    let is_dockers = is_in([172, 16, 0, 0], 12, first) && is_in([172, 31, 0, 0], 16, asked);
+    let mut all = std::iter::once(first).chain(blocks);
+    let is_low_ten = is_in([10, 0, 0, 0], 16, asked) && all.any(|it| is_in([10, 0, 0, 0], 15, it));
+    is_of_another_range || is_dockers || is_low_ten
+}
+
 /// What is asked for of another family of addresses, or of a pool.
 fn check_ipv4_only(
     amazons: Option<bool>,
@@ -376,6 +405,9 @@ pub(crate) async fn associate_vpc_cidr_block(
         }
         let given = input.cidr_block.as_deref();
         let block = vpc_block(given)?;
+        if is_restricted(vpc.blocks(), block) {
+            return Err(NetworkRefusal::VpcBlockRestricted(block.to_string()).into());
+        }
         let tables = it.network.tables();
         let mut routes = tables.iter().filter(|it| it.vpc == vpc.id).flat_map(|it| &it.routes);
         let hides_route = routes.any(|route| match &route.destination {

@@ -24,7 +24,7 @@ pub(crate) async fn describe_availability_zones(
         region_name: Some(name.clone()),
         zone_name: Some(subnet.zone.clone()),
         zone_id: Some(subnet.zone_id.clone()),
-        group_name: Some(name.clone()),
+        group_name: Some(format!("{name}-zg-1")),
         network_border_group: Some(name.clone()),
         zone_type: Some("availability-zone".to_owned()),
         state: Some(api::AvailabilityZoneState::Available),
@@ -46,7 +46,8 @@ pub(crate) async fn describe_availability_zones(
     let filters = input.filters.as_deref();
     let zones = apply(zones, filters, &known, &|zone: &api::AvailabilityZone, name| {
         let value = match name {
-            "group-name" | "region-name" => zone.region_name.clone(),
+            "group-name" => zone.group_name.clone(),
+            "region-name" => zone.region_name.clone(),
             "opt-in-status" => zone.opt_in_status.as_ref().map(ToString::to_string),
             "state" => zone.state.as_ref().map(ToString::to_string),
             "zone-id" => zone.zone_id.clone(),

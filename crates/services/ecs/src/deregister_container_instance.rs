@@ -5,7 +5,7 @@ use control::access::may_operate;
 use control::tasks::{STOPPED_AT_ONCE_MAX, put_task};
 use ecs_api as api;
 use model::instance::{Instance, InstanceStatus};
-use model::task::{Input, LaunchType, Task, step};
+use model::task::{Input, Task, step};
 use store::Batch;
 
 use super::instance_ref::{InstanceRef, instance_ref};
@@ -52,7 +52,7 @@ pub(super) async fn decide_once(
             }
             let tasks: Vec<&Task> =
                 view.tasks_on_instance(instance.id).map(AsRef::as_ref).collect();
-            if !force && tasks.iter().any(|task| task.launch != LaunchType::Fargate) {
+            if !force && !tasks.is_empty() {
                 return Err(Refusal::invalid("Found running tasks on the instance.").into());
             }
             let mut batch = Batch::on(view);

@@ -16,17 +16,16 @@ pub(super) fn handle(
     caller: &Caller,
     input: api::DescribeClustersRequest,
 ) -> Result<api::DescribeClustersResponse, ApiError> {
-    let permission =
-        ecs.on(caller, "ecs:DescribeClusters", "cluster", input.clusters.iter().flatten());
+    let asked = match input.clusters {
+        Some(asked) if !asked.is_empty() => asked,
+        _ => vec![ClusterName::default_cluster().to_string()],
+    };
+    let permission = ecs.on(caller, "ecs:DescribeClusters", "cluster", &asked);
     let include = input.include.unwrap_or_default();
     if let Some(unknown) = include.iter().find(|field| !field.is_known()) {
         let values = api::ClusterField::VALUES.join(",");
         return Err(Refusal::invalid(format!("{unknown} should be one of [{values}]")).into());
     }
-    let asked = match input.clusters {
-        Some(asked) if !asked.is_empty() => asked,
-        _ => vec![ClusterName::default_cluster().to_string()],
-    };
     if CLUSTERS_MAX < asked.len() {
         let message = format!("Clusters can have at most {CLUSTERS_MAX} items.");
         return Err(Refusal::invalid(message).into());

@@ -18,8 +18,8 @@ use std::sync::{Arc, OnceLock};
 use aws_wire::ApiError;
 use ecs_api as api;
 use longshore_types::{
-    AccountId, ClusterName, CpuUnits, EniId, InstanceId, MemoryMib, Resources, Scope, TaskId,
-    Timestamp, Uuid,
+    AccountId, ClusterName, CpuUnits, EniId, InstanceId, MemoryMib, Resources, Scope, SubnetId,
+    TaskId, Timestamp, Uuid,
 };
 use model::network::Network;
 use model::table::Record as _;
@@ -311,7 +311,7 @@ impl<'v> TaskTemplate<'v> {
         let (subnet, address) = subnets
             .into_iter()
             .find_map(|subnet| Some((subnet, subnet.free_address(seed, is_taken)?)))
-            .ok_or_else(|| Refusal::client("There are no free addresses left in the subnets."))?;
+            .ok_or_else(|| no_free_address(&request.subnets))?;
         // In the default VPC the world knows a task by the address that it has.
         let has_public = request.assign_public_ip && !request.vpc.is_default;
         let public = has_public.then(|| {
@@ -601,6 +601,15 @@ pub(super) fn earlier_use<'v>(
     let arns: Vec<String> = tasks.iter().map(|task| task.arn().to_string()).collect();
     let message = "The client token was used before with a request that differs from this one.";
     Err(ApiError::client("ConflictException", message).with("resourceIds", arns))
+}
+
+/// EC2 gives no address either; which subnets that were is what helps.
+fn no_free_address(subnets: &[SubnetId]) -> Refusal {
+    let subnets: Vec<&str> = subnets.iter().map(SubnetId::as_str).collect();
+    Refusal::client(format!(
+        "The specified subnet does not have enough free addresses to satisfy the request. ({})",
+        subnets.join(", ")
+    ))
 }
 
 #[cfg(test)]

@@ -150,7 +150,9 @@ pub(crate) async fn add_role_to_instance_profile(
     let (account, name) = (caller.account, input.instance_profile_name.unwrap_or_default());
     let role = input.role_name.unwrap_or_default();
     let permission = |view: &View| {
-        let passed = IamRole::permission(view, caller, "iam:PassRole", &role);
+        let mut passed = IamRole::permission(view, caller, "iam:PassRole", &role);
+        // Whoever is denied adds what is named to a policy.
+        passed.shown_as = None;
         permission(view, caller, "iam:AddRoleToInstanceProfile", &name)
             .and(passed.with("iam:PassedToService", "ec2.amazonaws.com"))
     };

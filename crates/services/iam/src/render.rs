@@ -44,9 +44,10 @@ pub(crate) fn time(at: Timestamp) -> Option<Timestamp> {
 pub(crate) fn boundary(arn: Option<&Arc<str>>) -> Option<api::AttachedPermissionsBoundary> {
     let arn = arn?;
     Some(api::AttachedPermissionsBoundary {
-        permissions_boundary_type: Some(
-            api::PermissionsBoundaryAttachmentType::PermissionsBoundaryPolicy,
-        ),
+        // The model's enumeration says `PermissionsBoundaryPolicy`; IAM itself, and the member's own documentation, `Policy`.
+        permissions_boundary_type: Some(api::PermissionsBoundaryAttachmentType::Unknown(
+            "Policy".to_owned(),
+        )),
         permissions_boundary_arn: Some(arn.to_string()),
     })
 }

@@ -35,8 +35,10 @@ pub(crate) async fn create_key(
     check_kind(&input)?;
     let account = caller.account;
     let id = Uuid::mint(it.control.ids.as_ref());
+    // The policy that a key has by itself lets the account say who may change it.
+    let bypasses =
+        input.bypass_policy_lockout_safety_check.unwrap_or(false) || input.policy.is_none();
     let text = input.policy.unwrap_or_else(|| default_policy(account));
-    let bypasses = input.bypass_policy_lockout_safety_check.unwrap_or(false);
     let description = input.description.unwrap_or_default();
     let decided = it.control.change(caller, &permission, |view, now| {
         if KEYS_MAX <= view.kms_keys.of(account).count() {

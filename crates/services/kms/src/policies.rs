@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aws_wire::{ApiError, Caller};
+use aws_wire::{ApiError, Caller, Principal};
 use control::iam::{entity_of, principals_of};
 use control::kms::{KeyUse, NamedKey};
 use kms_api as api;
@@ -50,7 +50,7 @@ pub(crate) fn read(view: &View, text: &str) -> Result<ResourceText, ApiError> {
     Ok(ResourceText::new(text, principals))
 }
 
-/// That who writes a policy may write the next one too.
+/// That who writes a policy may write the next one too, or the account may let somebody.
 pub(crate) fn check_lockout(
     it: &Kms,
     view: &View,
@@ -60,7 +60,9 @@ pub(crate) fn check_lockout(
     let named = NamedKey { key: Arc::clone(row), alias: None };
     let asked = KeyUse { action: "kms:PutKeyPolicy", via: None, context: &BTreeMap::new() };
     let permission = it.control.key_permission(caller, view, &named, &asked);
-    it.control.authorize(view, caller, &permission).map_err(|_| {
+    let root = Caller { principal: Principal::Root, ..caller.clone() };
+    let is_accounts = || it.control.authorize(view, &root, &permission);
+    it.control.authorize(view, caller, &permission).or_else(|_| is_accounts()).map_err(|_| {
         malformed("The new key policy will not allow you to update the key policy in the future.")
     })
 }

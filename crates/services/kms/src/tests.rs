@@ -307,6 +307,18 @@ async fn a_keys_policy_must_say_yes_or_pass_the_question_on() {
 }
 
 #[tokio::test]
+async fn who_may_only_make_keys_makes_them_for_the_account_to_change() {
+    let world = World::new();
+    let maker = world.user(r#"{"Effect":"Allow","Action":"kms:CreateKey","Resource":"*"}"#).await;
+    let of_account = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:root"},"Action":"kms:*","Resource":"*"}}"#;
+    ask!(world, &maker, create_key, CreateKeyRequest {}).unwrap();
+    ask!(world, &maker, create_key, CreateKeyRequest { policy: of_account }).unwrap();
+    let of_nobody = of_account.replace("kms:*", "kms:Encrypt");
+    let refused = ask!(world, &maker, create_key, CreateKeyRequest { policy: of_nobody });
+    assert_eq!(code(refused), "MalformedPolicyDocumentException");
+}
+
+#[tokio::test]
 async fn a_condition_on_the_encryption_context_is_asked() {
     let world = World::new();
     let key = world.create().await;

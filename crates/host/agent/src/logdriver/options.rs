@@ -25,7 +25,7 @@ const KNOWN: [&str; 16] = [
     "mode",
     "tag",
 ];
-const KNOWN_JSON: [&str; 9] = [
+const KNOWN_JSON: [&str; 10] = [
     "compress",
     "env",
     "env-regex",
@@ -35,6 +35,7 @@ const KNOWN_JSON: [&str; 9] = [
     "max-file",
     "max-size",
     "mode",
+    "tag",
 ];
 const NON_BLOCKING_BYTES: u64 = 10 << 20;
 const SPOOL_BYTES_MIN: u64 = 2 << 20;
@@ -157,7 +158,7 @@ impl JsonOptions {
     pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Self, OptionError> {
         refuse_unknown(options, &KNOWN_JSON, "json-file")?;
         mode(options)?;
-        for key in ["compress", "env", "env-regex", "labels", "labels-regex"] {
+        for key in ["compress", "env", "env-regex", "labels", "labels-regex", "tag"] {
             if options.get(key).is_some_and(|value| !matches!(&**value, "" | "false")) {
                 return Err(OptionError::Unavailable { key });
             }

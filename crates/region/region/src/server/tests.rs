@@ -142,7 +142,7 @@ async fn an_operation_that_is_not_there_says_whether_it_will_be() {
     assert_eq!((got.status, got.code()), (400, "UnknownOperationException".into()));
     assert_eq!(got.json().get("message"), None);
     let got = region.send(&signed("ec2").form("Action=RunInstances&Version=2016-11-15")).await;
-    assert_eq!((got.status, got.xml_code()), (400, "InvalidAction".into()));
+    assert_eq!((got.status, got.xml_code()), (400, "UnsupportedOperation".into()));
     assert!(got.text().contains("not available in Longshore yet"), "{}", got.text());
     let got =
         region.send(&signed("dynamodb").target("DynamoDB_20120810.ListTables").body("{}")).await;

@@ -246,6 +246,12 @@ async fn blocks_of_vpcs_and_subnets_are_checked() {
         world.ec2.associate_vpc_cidr_block(root, request)
     };
     assert_eq!(code(associate("10.0.128.0/17").await), "InvalidVpc.Range");
+    for other in ["192.168.0.0/16", "172.20.0.0/16", "198.19.4.0/22", "10.0.0.0/17"] {
+        let refused = associate(other).await.unwrap_err();
+        assert_eq!(refused.code, "InvalidVpc.Range", "{other}");
+    }
+    let sentence = associate("192.168.0.0/16").await.unwrap_err().message;
+    assert!(sentence.starts_with("The CIDR '192.168.0.0/16' is restricted."), "{sentence}");
     let added = associate("10.1.0.0/16").await.unwrap().cidr_block_association.unwrap();
     let subnet = site.subnet("10.1.0.0/24").await.unwrap().subnet_id;
     let table = site.main_table().await;

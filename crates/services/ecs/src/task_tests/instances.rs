@@ -129,11 +129,13 @@ async fn an_instance_with_more_tasks_than_one_decision_stops_takes_no_others_mea
         });
         put.await.unwrap();
     }
-    let input = api::DeregisterContainerInstanceRequest {
+    let mut input = api::DeregisterContainerInstanceRequest {
         container_instance: Some(named.clone()),
-        force: Some(true),
         ..Default::default()
     };
+    let refused = deregister_container_instance::handle(ecs, &root, input.clone()).await;
+    assert_eq!(refused.unwrap_err().message, "Found running tasks on the instance.");
+    input.force = Some(true);
     let first = deregister_container_instance::decide_once(ecs, &root, &input).await.unwrap();
     assert!(first.is_none(), "one is left");
     assert_eq!(world.describe_instance(&named).status.as_deref(), Some("DRAINING"));
