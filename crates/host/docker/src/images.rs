@@ -7,7 +7,7 @@ use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt as _;
 use http::HeaderValue;
-use image::{Auth, ImageConfig, PullError, Reference};
+use image::{Auth, Digest, ImageConfig, PullError, Reference};
 use longshore_types::Chain;
 
 use crate::Docker;
@@ -67,15 +67,19 @@ impl Docker {
             ..CreateImageOptions::default()
         };
         let mut progress = Box::pin(self.api.create_image(Some(options), None, credentials));
+        // The tag is the engine's, and by now it may be what another's pull made of it.
+        let mut said = None;
         while let Some(step) = progress.next().await {
-            step.map_err(|error| refusal(name, &error))?;
+            let step = step.map_err(|error| refusal(name, &error))?;
+            said = step.status.as_deref().and_then(digest_said).or(said);
         }
-        let found = self.api.inspect_image(&name.to_string()).await;
-        let found = found.map_err(|error| refusal(name, &error))?;
-        known(name, found).ok_or_else(|| PullError::Config {
+        let digest = name.digest.or(said).ok_or_else(|| PullError::Config {
             image: name.to_string(),
             why: "Docker does not say which one it is".to_owned(),
-        })
+        })?;
+        let name = name.by_digest(digest);
+        let found = self.api.inspect_image(&name.to_string()).await;
+        Ok(known(&name, digest, found.map_err(|error| refusal(&name, &error))?))
     }
 
     /// The image of this digest, under any of the `names`, if it is still there; asks no registry.
@@ -84,7 +88,7 @@ impl Docker {
         for name in names {
             let name = name.by_digest(digest);
             match self.api.inspect_image(&name.to_string()).await {
-                Ok(found) => return known(&name, found),
+                Ok(found) => return Some(known(&name, digest, found)),
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
                     tracing::warn!(image = %name, error = %Chain(&error), "image not readable");
@@ -109,19 +113,17 @@ pub(crate) fn spelled_for_docker(mut request: BollardRequest) -> BollardRequest 
     request
 }
 
-/// What Docker says of an image that was asked for by this name.
-fn known(name: &Reference, found: ImageInspect) -> Option<DockerImage> {
-    let is_of = |text: &str| {
-        let known: Reference = text.parse().ok()?;
-        let is_it = (&known.registry, &known.repository) == (&name.registry, &name.repository);
-        known.digest.filter(|_| is_it)
-    };
-    let digests = found.repo_digests.unwrap_or_default();
-    let digest = name.digest.or_else(|| digests.iter().find_map(|text| is_of(text)))?;
+/// The digest in one step of a pull's progress, if it is the one that says it.
+fn digest_said(status: &str) -> Option<Digest> {
+    status.strip_prefix("Digest: ")?.trim().parse().ok()
+}
+
+/// What Docker says of the image that it has by this name, which is of this digest.
+fn known(name: &Reference, digest: Digest, found: ImageInspect) -> DockerImage {
     let config = found.config.unwrap_or_default();
-    Some(DockerImage {
+    DockerImage {
         digest: digest.to_string(),
-        name: name.by_digest(digest).to_string(),
+        name: name.to_string(),
         config: ImageConfig {
             entrypoint: config.entrypoint.unwrap_or_default(),
             cmd: config.cmd.unwrap_or_default(),
@@ -136,7 +138,7 @@ fn known(name: &Reference, found: ImageInspect) -> Option<DockerImage> {
             architecture: found.architecture.unwrap_or_default(),
             os: found.os.unwrap_or_default(),
         },
-    })
+    }
 }
 
 fn refusal(name: &Reference, error: &Error) -> PullError {
@@ -170,6 +172,7 @@ fn refusal(name: &Reference, error: &Error) -> PullError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::Fake;
 
     fn refused(status_code: u16, message: &str) -> PullError {
         let message = message.to_owned();
@@ -205,26 +208,39 @@ mod tests {
         assert_eq!(request.headers()[LOGIN_HEADER], "a-b_c=");
     }
 
-    #[test]
-    fn an_image_is_known_by_the_digest_of_the_name_it_was_pulled_by() {
-        let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
-        let found = ImageInspect {
-            repo_digests: Some(vec![
-                format!("127.0.0.1:4566/box@{}", digest("a")),
-                format!("busybox@{}", digest("b")),
-            ]),
-            ..ImageInspect::default()
-        };
-        let known =
-            |name: &str| known(&name.parse().unwrap(), found.clone()).map(|image| image.name);
-        assert_eq!(
-            known("busybox:1").unwrap(),
-            format!("docker.io/library/busybox@{}", digest("b"))
-        );
-        assert_eq!(
-            known("127.0.0.1:4566/box:1").unwrap(),
-            format!("127.0.0.1:4566/box@{}", digest("a"))
-        );
-        assert_eq!(known("quay.io/box:1"), None);
+    const CREATE: &str = "POST /images/create?fromImage=";
+
+    fn digest(letter: &str) -> String {
+        format!("sha256:{}", letter.repeat(64))
+    }
+
+    /// An engine that pulled this digest for whoever asks, and has that image.
+    fn pulled(letter: &str) -> String {
+        let said = ["Pulling from box".to_owned(), format!("Digest: {}", digest(letter))];
+        said.iter().map(|said| format!("{{\"status\":\"{said}\"}}\r\n")).collect()
+    }
+
+    fn image(command: &str) -> String {
+        format!(r#"{{"Config":{{"Cmd":["{command}"]}}}}"#)
+    }
+
+    #[tokio::test]
+    async fn a_pull_gives_what_it_fetched_and_not_what_the_tag_means_by_then() {
+        let own = format!("GET /images/127.0.0.1:4566/box@{}/json", digest("a"));
+        let engine = Fake::start(move |asked| {
+            let answers = [
+                (CREATE, pulled("a")),
+                (own.as_str(), image("own")),
+                ("GET /images/127.0.0.1:4566/box:1/json", image("of another account")),
+            ];
+            let found = answers.into_iter().find(|(path, _)| asked.starts_with(path));
+            found.map_or((404, "{}".to_owned()), |(_, body)| (200, body))
+        });
+        let engine = engine.await;
+        let name = "127.0.0.1:4566/box:1".parse().unwrap();
+        let got = engine.docker.pull(&[name], &Auth::default()).await.unwrap();
+        assert_eq!(got.config.cmd, ["own"]);
+        assert_eq!(got.digest, digest("a"));
+        assert_eq!(got.name, format!("127.0.0.1:4566/box@{}", digest("a")));
     }
 }
