@@ -7,7 +7,7 @@ use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt as _;
 use http::HeaderValue;
-use image::{Auth, Digest, ImageConfig, PullError, Reference};
+use image::{Auth, Digest, ImageConfig, Mirrors, PullError, Reference};
 use longshore_types::Chain;
 
 use crate::Docker;
@@ -41,17 +41,26 @@ pub struct DockerImage {
 }
 
 impl Docker {
-    /// Has an image pulled, by the first of its `names` that there is an image of.
+    /// Has an image pulled, by the first of its `names` that can be had: mirrors' before its own, which comes last, and
+    /// whose failure is then the one that is told.
     pub async fn pull(&self, names: &[Reference], login: &Auth) -> Result<DockerImage, PullError> {
-        let mut missing = None;
-        for name in names {
+        let Some((own, mirrors)) = names.split_last() else {
+            return Err(PullError::NotFound { image: String::new() });
+        };
+        let mut first_failure = None;
+        for name in mirrors {
             match self.pull_one(name, login).await {
-                Err(error @ PullError::NotFound { .. }) => drop(missing.get_or_insert(error)),
-                pulled => return pulled,
+                Ok(image) => return Ok(image),
+                Err(error) => {
+                    tracing::debug!(image = %own, mirror = %name, %error, "not at the mirror");
+                    first_failure.get_or_insert(error);
+                }
             }
         }
-        let image = names.first().map(ToString::to_string).unwrap_or_default();
-        Err(missing.unwrap_or(PullError::NotFound { image }))
+        match first_failure {
+            Some(error) if !Mirrors::may_know_more(own, login) => Err(error),
+            _ => self.pull_one(own, login).await,
+        }
     }
 
     async fn pull_one(&self, name: &Reference, login: &Auth) -> Result<DockerImage, PullError> {
@@ -242,5 +251,45 @@ mod tests {
         assert_eq!(got.config.cmd, ["own"]);
         assert_eq!(got.digest, digest("a"));
         assert_eq!(got.name, format!("127.0.0.1:4566/box@{}", digest("a")));
+    }
+
+    #[tokio::test]
+    async fn a_mirror_that_denies_or_is_away_does_not_end_a_pull() {
+        let refusals = [
+            (404, r#"{"message":"manifest unknown"}"#),
+            (500, r#"{"message":"denied: not allowed"}"#),
+            (500, r#"{"message":"tls: failed to verify certificate: x509: unknown authority"}"#),
+        ];
+        for (status, why) in refusals {
+            let engine = Fake::start(move |asked| match asked {
+                _ if asked.starts_with(&format!("{CREATE}127.0.0.1:4566/")) => {
+                    (status, why.to_owned())
+                }
+                _ if asked.starts_with(CREATE) => (200, pulled("b")),
+                _ => (200, image("official")),
+            });
+            let engine = engine.await;
+            let pull = async |names: [&str; 2]| {
+                let names = names.map(|name| name.parse().unwrap());
+                engine.docker.pull(&names, &Auth::default()).await
+            };
+            let got = pull(["127.0.0.1:4566/nginx:1", "nginx:1"]).await.unwrap();
+            assert_eq!(got.name, format!("docker.io/library/nginx@{}", digest("b")));
+            // Nobody without a login asks Amazon.
+            let amazon = "000000000000.dkr.ecr.us-east-1.amazonaws.com/web:1";
+            let error = pull(["127.0.0.1:4566/web:1", amazon]).await.unwrap_err();
+            assert!(error.to_string().contains("127.0.0.1:4566"), "{error}");
+            assert!(engine.asked().iter().all(|asked| !asked.contains("amazonaws")));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_nowhere_is_told_of_by_its_own_name() {
+        let missing = r#"{"message":"manifest unknown"}"#;
+        let engine = Fake::start(|_| (404, missing.to_owned())).await;
+        let names = ["127.0.0.1:4566/nginx:1", "nginx:1"].map(|name| name.parse().unwrap());
+        let error = engine.docker.pull(&names, &Auth::default()).await.unwrap_err();
+        let PullError::NotFound { image } = error else { panic!("{error}") };
+        assert_eq!(image, "docker.io/library/nginx:1");
     }
 }
