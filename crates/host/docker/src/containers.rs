@@ -174,12 +174,16 @@ impl Docker {
     async fn end_exec(&self, exec: &str) {
         let Ok(found) = self.api.inspect_exec(exec).await else { return };
         let pid = found.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
-        if let Some(pid) = pid.filter(|_| found.running == Some(true) && !self.about.is_rootless) {
+        let (Some(pid), Some(container)) = (pid, found.container_id) else { return };
+        let may_run = found.running == Some(true) && !self.about.is_rootless;
+        if may_run && is_process_of(pid, &container).await {
             sandbox::kill_process(pid);
         }
     }
 
-    pub async fn find_process(&self, id: &ContainerId) -> Result<Process, SandboxError> {
+    /// The process of a container that runs; `None` if this machine's kernel knows no such process, because the engine
+    /// numbers those of another machine, or of another namespace.
+    pub async fn find_process(&self, id: &ContainerId) -> Result<Option<Process>, SandboxError> {
         let inspected = self.inspect(id).await?;
         let pid = inspected.state.as_ref().and_then(|state| state.pid).filter(|pid| *pid > 0);
         let labels = inspected.config.and_then(|config| config.labels).unwrap_or_default();
@@ -190,7 +194,9 @@ impl Docker {
                 group: label(&labels, GROUP_LABEL)?,
             })
         };
-        found().ok_or_else(|| SandboxError::NotRunning { id: id.clone() })
+        let process = found().ok_or_else(|| SandboxError::NotRunning { id: id.clone() })?;
+        let is_here = is_process_of(process.pid, process.name.as_str()).await;
+        Ok(Some(process).filter(|_| is_here))
     }
 
     /// What it has used, by Docker's figures.
@@ -352,6 +358,21 @@ impl Docker {
     }
 }
 
+/// Whether this machine's kernel has that process in that container, by Docker's id of it.
+async fn is_process_of(pid: i32, container: &str) -> bool {
+    let groups = tokio::fs::read_to_string(format!("/proc/{pid}/cgroup")).await;
+    groups.is_ok_and(|groups| is_in_group_of(&groups, container))
+}
+
+/// Whether a process that is in these control groups is a container's: both drivers of Docker call the group by its id.
+fn is_in_group_of(groups: &str, container: &str) -> bool {
+    let is_its = |name: &str| {
+        let scope = name.strip_prefix("docker-").and_then(|name| name.strip_suffix(".scope"));
+        scope.unwrap_or(name) == container
+    };
+    !container.is_empty() && groups.lines().any(|line| line.split('/').any(is_its))
+}
+
 fn unlisted(error: bollard::errors::Error) -> SandboxError {
     match crate::error::said(&error) {
         Some((_, why)) => SandboxError::Engine { why },
@@ -437,5 +458,35 @@ mod tests {
     fn a_time_that_was_not_yet_is_none() {
         assert_eq!(time(Some("0001-01-01T00:00:00Z")), None);
         assert_eq!(time(Some("1970-01-01T00:00:02.5Z")), Some(Timestamp(2_500)));
+    }
+
+    #[test]
+    fn a_process_is_a_containers_if_the_kernel_says_so() {
+        let id = "0123456789abcdef".repeat(4);
+        for line in [
+            format!("4:memory:/longshore/0badcafe/task/{id}\n"),
+            format!("0::/system.slice/docker-{id}.scope\n"),
+            format!("1:name=systemd:/\n0::/docker/{id}/init.scope\n"),
+        ] {
+            assert!(is_in_group_of(&line, &id), "{line}");
+        }
+        let other = format!("0::/docker/{}\n", "f".repeat(64));
+        assert!(!is_in_group_of(&other, &id));
+        assert!(!is_in_group_of("0::/user.slice\n", &id));
+        assert!(!is_in_group_of(&format!("0::/docker/x{id}\n"), &id));
+        assert!(!is_in_group_of("0::/\n", ""), "a root has no name");
+    }
+
+    #[tokio::test]
+    async fn a_number_that_the_engine_has_elsewhere_is_no_process_here() {
+        // It is in no container of that id, whatever else it is here.
+        let own = std::process::id();
+        let id = "0123456789abcdef".repeat(4);
+        let inspected = format!(
+            r#"{{"Id":"{id}","State":{{"Pid":{own}}},"Config":{{"Labels":{{"{GROUP_LABEL}":"task"}}}}}}"#
+        );
+        let engine = crate::fake::Fake::start(move |_| (200, inspected.clone())).await;
+        let found = engine.docker.find_process(&"run".parse().unwrap()).await.unwrap();
+        assert_eq!(found, None);
     }
 }

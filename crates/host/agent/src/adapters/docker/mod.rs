@@ -122,17 +122,20 @@ impl DockerHost {
     /// By the kernel's own figures where they are found, since Docker takes a second for an answer.
     async fn used(&self, id: &ContainerId) -> Result<Usage, SandboxError> {
         let Some(groups) = &self.groups else { return self.docker.usage(id).await };
-        let found = self.docker.find_process(id).await?;
-        groups.usage(&found.group, &found.name).await
+        match self.docker.find_process(id).await? {
+            Some(found) => groups.usage(&found.group, &found.name).await,
+            None => self.docker.usage(id).await,
+        }
     }
 
     async fn carried(&self, id: &ContainerId) -> Result<NetworkUse, SandboxError> {
-        let process = self.docker.find_process(id).await?;
-        // Of a process in another's name, a file that only root may read.
-        match tokio::fs::read_to_string(format!("/proc/{}/net/dev", process.pid)).await {
-            Ok(text) => Ok(NetworkUse::of_device_table(&text)),
-            Err(_) => self.docker.network_use(id).await,
+        if let Some(process) = self.docker.find_process(id).await?
+            // Of a process in another's name, a file that only root may read.
+            && let Ok(text) = tokio::fs::read_to_string(format!("/proc/{}/net/dev", process.pid)).await
+        {
+            return Ok(NetworkUse::of_device_table(&text));
         }
+        self.docker.network_use(id).await
     }
 
     async fn make_network(&self) -> Result<(), SandboxError> {
