@@ -410,6 +410,7 @@ fn task_endpoint(home: &Home, network: &Network) -> Result<Option<TaskEndpoint>,
         relay,
         host: network.host_address(),
         ranges: vec![vpc, network.bridge_range()],
+        is_open: false,
     }))
 }
 

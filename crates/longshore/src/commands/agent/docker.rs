@@ -164,6 +164,7 @@ fn listeners(
         relay,
         host: bridge.gateway,
         ranges: vec![bridge.range],
+        is_open: true,
     })
 }
 
