@@ -272,6 +272,13 @@ def test_a_network_that_somebody_removed_is_made_anew(own, engine):
     script = "wget -qO- $ECS_CONTAINER_METADATA_URI_V4/task"
     lines, task = own.to_end("sh", "-c", script, task={"networkMode": "bridge"})
     assert json.loads(lines[0])["TaskARN"] == task["taskArn"]
+    # And by who is first of several that start at once.
+    wait_for("it to be in no use", lambda: engine.ask("DELETE", f"/networks/{name}", parse=False) == b"")
+    definition = own.define(own.container("sh", "-c", "sleep 600"), networkMode="bridge")
+    arns = own.run(definition, count=4)
+    for arn in arns:
+        own.stop(own.until(arn, "RUNNING"))
+    assert [each["Name"] for each in engine.ask("GET", "/networks")].count(name) == 1
 
 
 def test_no_network_is_none(own):
