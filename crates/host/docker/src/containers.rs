@@ -277,9 +277,10 @@ impl Docker {
     pub async fn endpoints(&self) -> Result<Vec<Known>, SandboxError> {
         let mut known = Vec::new();
         for (id, labels) in self.list().await? {
-            let endpoint = labels.get(create::ENDPOINT_LABEL).cloned();
+            // An endpoint is called as the run that has it.
+            let endpoint = labels.get(create::ENDPOINT_LABEL).filter(|it| *it == id.as_str());
             let address = label(&labels, create::ADDRESS_LABEL);
-            let (Some(endpoint), Some(address)) = (endpoint, address) else { continue };
+            let (Some(endpoint), Some(address)) = (endpoint.cloned(), address) else { continue };
             match self.inspect(&id).await {
                 Ok(inspected) => {
                     known.push(Known { endpoint, address, ports: published(&inspected) });
