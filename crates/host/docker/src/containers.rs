@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary};
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, KillContainerOptions, ListContainersOptions,
     ListVolumesOptions, RemoveContainerOptions, RemoveVolumeOptions, StatsOptions,
@@ -304,8 +304,8 @@ impl Docker {
             ..Default::default()
         };
         let found = self.api.list_containers(Some(options)).await.map_err(unlisted)?;
-        let sizes = found.iter().filter_map(|each| u64::try_from(each.size_rw?).ok());
-        Ok(sizes.sum())
+        let ours = found.into_iter().filter(|each| self.run_of(each).is_some());
+        Ok(ours.filter_map(|each| u64::try_from(each.size_rw?).ok()).sum())
     }
 
     /// The runs that there are containers of, with what those are labelled with.
@@ -314,10 +314,19 @@ impl Docker {
         let options = ListContainersOptions { all: true, filters, ..Default::default() };
         let found = self.api.list_containers(Some(options)).await.map_err(unlisted)?;
         let own = found.into_iter().filter_map(|each| {
-            let labels = each.labels?;
-            Some((label(&labels, RUN_LABEL)?, labels))
+            let run = self.run_of(&each)?;
+            Some((run, each.labels?))
         });
         Ok(own.collect())
+    }
+
+    /// Which run a container is. Anybody's may carry our labels, as when it is of an image that was made of one of
+    /// ours: its name is then another.
+    fn run_of(&self, found: &ContainerSummary) -> Option<ContainerId> {
+        let run: ContainerId = label(found.labels.as_ref()?, RUN_LABEL)?;
+        let own = self.name(&run);
+        let mut names = found.names.iter().flatten();
+        names.any(|name| name.strip_prefix('/') == Some(own.as_str())).then_some(run)
     }
 
     /// Removes volumes of this agent that no container has any more. What is in them is the agent's.
@@ -489,5 +498,46 @@ mod tests {
         let engine = crate::fake::Fake::start(move |_| (200, inspected.clone())).await;
         let found = engine.docker.find_process(&"run".parse().unwrap()).await.unwrap();
         assert_eq!(found, None);
+    }
+
+    #[tokio::test]
+    async fn somebody_elses_container_with_our_labels_is_not_ours() {
+        let each = |name: &str, address: &str, bytes: u64| {
+            let labels = format!(
+                r#""{RUN_LABEL}":"run","{GROUP_LABEL}":"task","{}":"run","{}":"{address}""#,
+                create::ENDPOINT_LABEL,
+                create::ADDRESS_LABEL
+            );
+            format!(r#"{{"Names":["/{name}"],"SizeRw":{bytes},"Labels":{{{labels}}}}}"#)
+        };
+        let [own, other] =
+            [("longshore-0badcafe-run", "172.30.0.2", 5), ("theirs", "172.30.0.3", 7_000)]
+                .map(|(name, address, bytes)| each(name, address, bytes));
+        let engine = crate::fake::Fake::start(move |asked| match asked {
+            _ if asked.starts_with("GET /containers/json?") => (200, format!("[{other},{own}]")),
+            _ => (200, "{}".to_owned()),
+        });
+        let docker = engine.await;
+        let docker = &docker.docker;
+        assert_eq!(docker.written(&"task".parse().unwrap()).await.unwrap(), 5);
+        let known = docker.endpoints().await.unwrap();
+        let addresses: Vec<_> = known.iter().map(|known| known.address.to_string()).collect();
+        assert_eq!(addresses, ["172.30.0.2"]);
+        assert_eq!(docker.recover().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_is_its_own_runs() {
+        let labels = format!(
+            r#""{RUN_LABEL}":"run","{GROUP_LABEL}":"task","{}":"victim","{}":"172.30.0.2""#,
+            create::ENDPOINT_LABEL,
+            create::ADDRESS_LABEL
+        );
+        let found = format!(r#"[{{"Names":["/longshore-0badcafe-run"],"Labels":{{{labels}}}}}]"#);
+        let engine = crate::fake::Fake::start(move |asked| match asked {
+            _ if asked.starts_with("GET /containers/json?") => (200, found.clone()),
+            _ => (200, "{}".to_owned()),
+        });
+        assert_eq!(engine.await.docker.endpoints().await.unwrap(), []);
     }
 }
