@@ -47,6 +47,8 @@ pub struct Surroundings {
     pub domainname: Option<String>,
     /// Those that were asked for: what stands for others is Docker's own.
     pub ulimits: Vec<Ulimit>,
+    /// What else confines a container that is to be taken away, in Docker's words: our own sandbox has none of it.
+    pub unconfined_by: Vec<String>,
     pub labels: BTreeMap<String, String>,
 }
 
@@ -215,7 +217,14 @@ fn host_config(config: &DockerConfig, spec: &ContainerSpec, around: &Surrounding
         pid_mode: (spec.pid == PidMode::Host).then(|| "host".to_owned()),
         privileged: Some(spec.privileged),
         readonly_rootfs: Some(spec.rootfs.readonly),
-        security_opt: Some(security.into_iter().flatten().map(str::to_owned).collect()),
+        security_opt: Some(
+            security
+                .into_iter()
+                .flatten()
+                .chain(around.unconfined_by.iter().map(String::as_str))
+                .map(str::to_owned)
+                .collect(),
+        ),
         tmpfs: Some(spec.tmpfs.iter().map(tmpfs).collect()),
         shm_size: spec.shm_size.map(signed),
         sysctls: Some(spec.sysctls.clone().into_iter().collect()),
@@ -445,6 +454,16 @@ mod tests {
         let bound: Vec<_> =
             bound["80/tcp"].iter().flatten().map(|it| it.host_port.clone()).collect();
         assert_eq!(bound, [Some("32768".to_owned()), Some("8080".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_to_be_unconfined_docker_is_told() {
+        let mut spec = spec();
+        spec.no_new_privileges = true;
+        let unconfined_by = vec!["apparmor=unconfined".to_owned(), "label=disable".to_owned()];
+        let around = Surroundings { unconfined_by, ..Surroundings::default() };
+        let said = body(&config(), &spec, &around).unwrap().host_config.unwrap().security_opt;
+        assert_eq!(said.unwrap(), ["no-new-privileges", "apparmor=unconfined", "label=disable"]);
     }
 
     #[test]
