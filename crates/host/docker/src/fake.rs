@@ -101,7 +101,7 @@ async fn serve(
     };
     let length = text.len();
     let answer = format!(
-        "HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n         Connection: close\r\n\r\n{text}"
+        "HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
     );
     let _ = stream.get_mut().write_all(answer.as_bytes()).await;
 }

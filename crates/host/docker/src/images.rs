@@ -86,9 +86,15 @@ impl Docker {
             image: name.to_string(),
             why: "Docker does not say which one it is".to_owned(),
         })?;
-        let name = name.by_digest(digest);
-        let found = self.api.inspect_image(&name.to_string()).await;
-        Ok(known(&name, digest, found.map_err(|error| refusal(&name, &error))?))
+        let by_digest = name.by_digest(digest);
+        match self.api.inspect_image(&by_digest.to_string()).await {
+            Ok(found) => Ok(known(&by_digest, digest, found)),
+            // Where images are containerd's, one that lost its tag to another has no name: its digest becomes one.
+            Err(error) if is_missing(&error) && name.digest.is_none() => {
+                Box::pin(self.pull_one(&by_digest, login)).await
+            }
+            Err(error) => Err(refusal(&by_digest, &error)),
+        }
     }
 
     /// The image of this digest, under any of the `names`, if it is still there; asks no registry.
@@ -180,6 +186,8 @@ fn refusal(name: &Reference, error: &Error) -> PullError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::fake::Fake;
 
@@ -251,6 +259,26 @@ mod tests {
         assert_eq!(got.config.cmd, ["own"]);
         assert_eq!(got.digest, digest("a"));
         assert_eq!(got.name, format!("127.0.0.1:4566/box@{}", digest("a")));
+    }
+
+    #[tokio::test]
+    async fn an_image_that_lost_its_tag_before_it_was_looked_at_is_pulled_by_its_digest() {
+        let asked = "GET /images/127.0.0.1:4566/box@";
+        let create = format!("{CREATE}127.0.0.1:4566/box&");
+        let is_by_digest = |asked: &str| asked.contains(&format!("tag={}", digest("a")));
+        let has_name = AtomicBool::new(false);
+        let engine = Fake::start(move |it| match it {
+            _ if it.starts_with(&create) => {
+                has_name.fetch_or(is_by_digest(it), Ordering::SeqCst);
+                (200, pulled("a"))
+            }
+            _ if it.starts_with(asked) && has_name.load(Ordering::SeqCst) => (200, image("own")),
+            _ => (404, r#"{"message":"No such image"}"#.to_owned()),
+        });
+        let engine = engine.await;
+        let name = "127.0.0.1:4566/box:1".parse().unwrap();
+        let got = engine.docker.pull(&[name], &Auth::default()).await.unwrap();
+        assert_eq!((got.config.cmd, got.digest), (vec!["own".to_owned()], digest("a")));
     }
 
     #[tokio::test]

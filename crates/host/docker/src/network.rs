@@ -119,7 +119,10 @@ fn is_network_gone(why: &str, name: &str) -> bool {
     words.windows(4).any(|four| {
         let [what, which, not, found] = four else { return false };
         let which = which.trim_matches(['"', '\'']);
-        *what == "network" && (which == name || is_id(which)) && *not == "not" && found.starts_with("found")
+        *what == "network"
+            && (which == name || is_id(which))
+            && *not == "not"
+            && found.starts_with("found")
     })
 }
 
@@ -142,7 +145,10 @@ mod tests {
         let name = network_of(TAG);
         let of = |why: &str| is_network_gone(why, &name);
         assert!(of("network longshore-0badcafe not found"));
-        assert!(of(&format!("failed to set up container networking: network {} not found", "0a".repeat(32))));
+        assert!(of(&format!(
+            "failed to set up container networking: network {} not found",
+            "0a".repeat(32)
+        )));
         assert!(!of("exec: \"/network/tool\": stat /network/tool: not found"));
         assert!(!of("network other not found"));
         assert!(!of("network longshore-0badcafe is in use"));
@@ -155,9 +161,10 @@ mod tests {
             r#"{{"Labels":{{"{AGENT_LABEL}":"{TAG}"}},"IPAM":{{"Config":[{{"Subnet":"{RANGE}"}}]}}}}"#
         );
         let engine = Fake::start(move |asked| match asked {
-            "POST /networks/create" => {
-                (409, r#"{"message":"network with name longshore-0badcafe already exists"}"#.to_owned())
-            }
+            "POST /networks/create" => (
+                409,
+                r#"{"message":"network with name longshore-0badcafe already exists"}"#.to_owned(),
+            ),
             _ if looked.fetch_add(1, Ordering::SeqCst) == 0 => {
                 (404, r#"{"message":"network longshore-0badcafe not found"}"#.to_owned())
             }
@@ -170,7 +177,9 @@ mod tests {
     #[tokio::test]
     async fn why_a_network_cannot_be_made_is_told() {
         let engine = Fake::start(|asked| match asked {
-            "POST /networks/create" => (403, r#"{"message":"Pool overlaps with other one"}"#.to_owned()),
+            "POST /networks/create" => {
+                (403, r#"{"message":"Pool overlaps with other one"}"#.to_owned())
+            }
             _ => (404, r#"{"message":"network longshore-0badcafe not found"}"#.to_owned()),
         });
         let error = engine.await.docker.bridge(RANGE.parse().unwrap()).await.unwrap_err();
