@@ -63,7 +63,9 @@ pub(super) fn of_other_driver(state_dir: &Path, docker: Option<&Path>) -> Option
     if let Some(record) = record.filter(|record| !is_same(&record.socket, socket)) {
         let before = record.socket.display();
         return Some(format!(
-            "the tasks of this data directory are run by the Docker at unix://{before} (--docker-host): {WAY_OUT}"
+            "the tasks of this data directory are run by the Docker at unix://{before} (--docker-host): {WAY_OUT}; \
+             if that one is no more, or is this one elsewhere, remove {}",
+            state_dir.join(RECORD).display()
         ));
     }
     let entries = std::fs::read_dir(state_dir.join("sandboxes")).into_iter().flatten().flatten();
@@ -206,7 +208,7 @@ fn note(state_dir: &Path, socket: &Path) -> Result<(), Error> {
         serde_json::to_vec(&record).map_err(Error::other("write down which Docker it is"))?;
     let path = state_dir.join(RECORD);
     let made = files::private::make_dirs(state_dir);
-    let written = made.and_then(|()| whole::write(&path, &text, Durability::DiesWithTheMachine));
+    let written = made.and_then(|()| whole::write(&path, &text, Durability::Synced));
     written.map_err(|source| Error::DataDir { path, source })
 }
 
