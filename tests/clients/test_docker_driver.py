@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -235,6 +236,35 @@ def test_a_container_asks_its_agent_for_metadata_and_credentials(own, host):
     assert json.loads(lines[0])["TaskARN"] == task["taskArn"]
 
 
+def answered(*before, port):
+    """Whether the agent's address says anything at this port, to who connects there by `before`."""
+    script = (f"import socket; s = socket.create_connection(('169.254.170.2', {port}), 5); s.settimeout(5); "
+              "s.sendall(b'GET /v4/none HTTP/1.1\\r\\nHost: agent\\r\\nConnection: close\\r\\n\\r\\n'); print(len(s.recv(999)))")
+    asked = subprocess.run([*before, sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    # It is there, and ends the connection.
+    assert asked.returncode == 0 or "ConnectionResetError" in asked.stderr, asked.stderr
+    return asked.returncode == 0 and int(asked.stdout) > 0
+
+
+@pytest.mark.parametrize("port", [80, 4566])
+def test_a_neighbour_of_the_host_is_not_heard_at_the_agents_address(host, port):
+    name = f"lsnext{port}"
+    inside = ["ip", "netns", "exec", name]
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        for command in (["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name],
+                        ["ip", "address", "add", "198.18.77.1/30", "dev", name], ["ip", "link", "set", name, "up"],
+                        [*inside, "ip", "address", "add", "198.18.77.2/30", "dev", "eth0"],
+                        [*inside, "ip", "link", "set", "eth0", "up"],
+                        [*inside, "ip", "route", "add", "169.254.170.2", "via", "198.18.77.1"]):
+            subprocess.run(command, check=True)
+        assert answered(port=port), "the host itself"
+        assert not answered(*inside, port=port)
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=False)
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
 def test_a_network_that_somebody_removed_is_made_anew(own, engine):
     """As by `docker network prune`, while no container is in it."""
     name = next(each["Name"] for each in engine.ask("GET", "/networks") if each["Name"].startswith("longshore-"))
@@ -242,6 +272,13 @@ def test_a_network_that_somebody_removed_is_made_anew(own, engine):
     script = "wget -qO- $ECS_CONTAINER_METADATA_URI_V4/task"
     lines, task = own.to_end("sh", "-c", script, task={"networkMode": "bridge"})
     assert json.loads(lines[0])["TaskARN"] == task["taskArn"]
+    # And by who is first of several that start at once.
+    wait_for("it to be in no use", lambda: engine.ask("DELETE", f"/networks/{name}", parse=False) == b"")
+    definition = own.define(own.container("sh", "-c", "sleep 600"), networkMode="bridge")
+    arns = own.run(definition, count=4)
+    for arn in arns:
+        own.stop(own.until(arn, "RUNNING"))
+    assert [each["Name"] for each in engine.ask("GET", "/networks")].count(name) == 1
 
 
 def test_no_network_is_none(own):

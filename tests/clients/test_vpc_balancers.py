@@ -133,6 +133,11 @@ class Asker:
     def addresses(self, subnet, name):
         return self.says(subnet, f"nslookup -type=a {name} | grep '^Address: ' | cut -d' ' -f2 | sort")
 
+    def until_named(self, subnet, name, addresses):
+        """A name is answered with the addresses that serve, and a new balancer's come to that one after the other."""
+        assert addresses, name
+        wait_for(f"all addresses of {name}", lambda: self.addresses(subnet, name) == addresses, 60)
+
 
 @pytest.fixture
 def asker(cluster):
@@ -147,15 +152,15 @@ def test_a_balancers_name_leads_to_it_from_where_it_is_asked_for(site, front, pu
         private = lambda balancer: sorted(
             each["PrivateIpAddress"] for each in addresses[balancer["LoadBalancerName"]])
         world = sorted(each["Association"]["PublicIp"] for each in addresses[opened["LoadBalancerName"]])
-        assert asker.addresses(site.subnets[0], inner["DNSName"]) == private(inner)
-        assert asker.addresses(site.subnets[0], opened["DNSName"].upper()) == private(opened)
-        assert asker.addresses(site.subnets[0], shared["DNSName"]) == []
-        assert asker.addresses(default.subnets[0], opened["DNSName"]) == world
-        assert asker.addresses(default.subnets[0], inner["DNSName"]) == []
         path = shared["LoadBalancerArn"].split(":loadbalancer/")[1]
         found = site.ec2.describe_network_interfaces(Filters=[{"Name": "description", "Values": [f"ELB {path}"]}])
-        assert asker.addresses(default.subnets[0], shared["DNSName"]) == sorted(
-            each["PrivateIpAddress"] for each in found["NetworkInterfaces"])
+        own = sorted(each["PrivateIpAddress"] for each in found["NetworkInterfaces"])
+        asker.until_named(site.subnets[0], inner["DNSName"], private(inner))
+        asker.until_named(site.subnets[0], opened["DNSName"].upper(), private(opened))
+        asker.until_named(default.subnets[0], opened["DNSName"], world)
+        asker.until_named(default.subnets[0], shared["DNSName"], own)
+        assert asker.addresses(site.subnets[0], shared["DNSName"]) == []
+        assert asker.addresses(default.subnets[0], inner["DNSName"]) == []
     finally:
         default.clean_up()
 
@@ -189,7 +194,8 @@ def test_a_service_in_private_subnets_is_served_through_its_balancer_in_public_o
     assert all(address.startswith("10.20.") for address in addresses)
     wait_for("the service", lambda: fetch(port) == (200, "one"))
     for each in described(site, made):
-        assert fetch(port, host=each["Association"]["PublicIp"]) == (200, "one"), each
+        address = each["Association"]["PublicIp"]
+        wait_for(address, lambda: fetch(port, host=address) == (200, "one"))
     with Load(port) as load:
         wait_for("requests", lambda: load.count > 50)
         services.update(name, taskDefinition=web("two"))

@@ -61,6 +61,9 @@ pub(crate) async fn serve(endpoint: Arc<TaskEndpoint>, region: String) {
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
+            Ok((_, from)) if !endpoint.hears(from.ip()) => {
+                debug!(from = %from.ip(), "neither a container nor the host asks for the region");
+            }
             Ok((stream, from)) => {
                 let Some(place) = places.take(from.ip(), connections_max(&endpoint, from.ip()))
                 else {

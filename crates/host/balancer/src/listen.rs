@@ -338,15 +338,17 @@ impl Listeners {
     }
 
     /// Whether some place of a table is not listened at, or no longer: an interface that was made anew has another
-    /// namespace.
+    /// namespace. Or some interface is not said to be served, which one at which nothing is listened is once it is here.
     pub(crate) fn is_missing_some(&self, table: &Table) -> bool {
         if self.is_handed_over() {
             return false;
         }
+        let said: BTreeSet<InterfaceRef> = self.serving().into_iter().collect();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let is_missing =
             |place: &Place| open.get(place).is_none_or(|open| self.is_elsewhere(place, open));
-        let is_away = |it: InterfaceRef| self.shared.sockets.namespace(&it).is_none();
+        let is_away =
+            |it: InterfaceRef| !said.contains(&it) || self.shared.sockets.namespace(&it).is_none();
         self.places(table).iter().any(is_missing) || interfaces(table).any(is_away)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary};
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, KillContainerOptions, ListContainersOptions,
     ListVolumesOptions, RemoveContainerOptions, RemoveVolumeOptions, StatsOptions,
@@ -174,12 +174,16 @@ impl Docker {
     async fn end_exec(&self, exec: &str) {
         let Ok(found) = self.api.inspect_exec(exec).await else { return };
         let pid = found.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
-        if let Some(pid) = pid.filter(|_| found.running == Some(true) && !self.about.is_rootless) {
+        let (Some(pid), Some(container)) = (pid, found.container_id) else { return };
+        let may_run = found.running == Some(true) && !self.about.is_rootless;
+        if may_run && is_process_of(pid, &container).await {
             sandbox::kill_process(pid);
         }
     }
 
-    pub async fn find_process(&self, id: &ContainerId) -> Result<Process, SandboxError> {
+    /// The process of a container that runs; `None` if this machine's kernel knows no such process, because the engine
+    /// numbers those of another machine, or of another namespace.
+    pub async fn find_process(&self, id: &ContainerId) -> Result<Option<Process>, SandboxError> {
         let inspected = self.inspect(id).await?;
         let pid = inspected.state.as_ref().and_then(|state| state.pid).filter(|pid| *pid > 0);
         let labels = inspected.config.and_then(|config| config.labels).unwrap_or_default();
@@ -190,7 +194,9 @@ impl Docker {
                 group: label(&labels, GROUP_LABEL)?,
             })
         };
-        found().ok_or_else(|| SandboxError::NotRunning { id: id.clone() })
+        let process = found().ok_or_else(|| SandboxError::NotRunning { id: id.clone() })?;
+        let is_here = is_process_of(process.pid, process.name.as_str()).await;
+        Ok(Some(process).filter(|_| is_here))
     }
 
     /// What it has used, by Docker's figures.
@@ -271,9 +277,10 @@ impl Docker {
     pub async fn endpoints(&self) -> Result<Vec<Known>, SandboxError> {
         let mut known = Vec::new();
         for (id, labels) in self.list().await? {
-            let endpoint = labels.get(create::ENDPOINT_LABEL).cloned();
+            // An endpoint is called as the run that has it.
+            let endpoint = labels.get(create::ENDPOINT_LABEL).filter(|it| *it == id.as_str());
             let address = label(&labels, create::ADDRESS_LABEL);
-            let (Some(endpoint), Some(address)) = (endpoint, address) else { continue };
+            let (Some(endpoint), Some(address)) = (endpoint.cloned(), address) else { continue };
             match self.inspect(&id).await {
                 Ok(inspected) => {
                     known.push(Known { endpoint, address, ports: published(&inspected) });
@@ -297,8 +304,8 @@ impl Docker {
             ..Default::default()
         };
         let found = self.api.list_containers(Some(options)).await.map_err(unlisted)?;
-        let sizes = found.iter().filter_map(|each| u64::try_from(each.size_rw?).ok());
-        Ok(sizes.sum())
+        let ours = found.into_iter().filter(|each| self.run_of(each).is_some());
+        Ok(ours.filter_map(|each| u64::try_from(each.size_rw?).ok()).sum())
     }
 
     /// The runs that there are containers of, with what those are labelled with.
@@ -307,10 +314,19 @@ impl Docker {
         let options = ListContainersOptions { all: true, filters, ..Default::default() };
         let found = self.api.list_containers(Some(options)).await.map_err(unlisted)?;
         let own = found.into_iter().filter_map(|each| {
-            let labels = each.labels?;
-            Some((label(&labels, RUN_LABEL)?, labels))
+            let run = self.run_of(&each)?;
+            Some((run, each.labels?))
         });
         Ok(own.collect())
+    }
+
+    /// Which run a container is. Anybody's may carry our labels, as when it is of an image that was made of one of
+    /// ours: its name is then another.
+    fn run_of(&self, found: &ContainerSummary) -> Option<ContainerId> {
+        let run: ContainerId = label(found.labels.as_ref()?, RUN_LABEL)?;
+        let own = self.name(&run);
+        let mut names = found.names.iter().flatten();
+        names.any(|name| name.strip_prefix('/') == Some(own.as_str())).then_some(run)
     }
 
     /// Removes volumes of this agent that no container has any more. What is in them is the agent's.
@@ -350,6 +366,21 @@ impl Docker {
         }
         failures
     }
+}
+
+/// Whether this machine's kernel has that process in that container, by Docker's id of it.
+async fn is_process_of(pid: i32, container: &str) -> bool {
+    let groups = tokio::fs::read_to_string(format!("/proc/{pid}/cgroup")).await;
+    groups.is_ok_and(|groups| is_in_group_of(&groups, container))
+}
+
+/// Whether a process that is in these control groups is a container's: both drivers of Docker call the group by its id.
+fn is_in_group_of(groups: &str, container: &str) -> bool {
+    let is_its = |name: &str| {
+        let scope = name.strip_prefix("docker-").and_then(|name| name.strip_suffix(".scope"));
+        scope.unwrap_or(name) == container
+    };
+    !container.is_empty() && groups.lines().any(|line| line.split('/').any(is_its))
 }
 
 fn unlisted(error: bollard::errors::Error) -> SandboxError {
@@ -437,5 +468,76 @@ mod tests {
     fn a_time_that_was_not_yet_is_none() {
         assert_eq!(time(Some("0001-01-01T00:00:00Z")), None);
         assert_eq!(time(Some("1970-01-01T00:00:02.5Z")), Some(Timestamp(2_500)));
+    }
+
+    #[test]
+    fn a_process_is_a_containers_if_the_kernel_says_so() {
+        let id = "0123456789abcdef".repeat(4);
+        for line in [
+            format!("4:memory:/longshore/0badcafe/task/{id}\n"),
+            format!("0::/system.slice/docker-{id}.scope\n"),
+            format!("1:name=systemd:/\n0::/docker/{id}/init.scope\n"),
+        ] {
+            assert!(is_in_group_of(&line, &id), "{line}");
+        }
+        let other = format!("0::/docker/{}\n", "f".repeat(64));
+        assert!(!is_in_group_of(&other, &id));
+        assert!(!is_in_group_of("0::/user.slice\n", &id));
+        assert!(!is_in_group_of(&format!("0::/docker/x{id}\n"), &id));
+        assert!(!is_in_group_of("0::/\n", ""), "a root has no name");
+    }
+
+    #[tokio::test]
+    async fn a_number_that_the_engine_has_elsewhere_is_no_process_here() {
+        // It is in no container of that id, whatever else it is here.
+        let own = std::process::id();
+        let id = "0123456789abcdef".repeat(4);
+        let inspected = format!(
+            r#"{{"Id":"{id}","State":{{"Pid":{own}}},"Config":{{"Labels":{{"{GROUP_LABEL}":"task"}}}}}}"#
+        );
+        let engine = crate::fake::Fake::start(move |_| (200, inspected.clone())).await;
+        let found = engine.docker.find_process(&"run".parse().unwrap()).await.unwrap();
+        assert_eq!(found, None);
+    }
+
+    #[tokio::test]
+    async fn somebody_elses_container_with_our_labels_is_not_ours() {
+        let each = |name: &str, address: &str, bytes: u64| {
+            let labels = format!(
+                r#""{RUN_LABEL}":"run","{GROUP_LABEL}":"task","{}":"run","{}":"{address}""#,
+                create::ENDPOINT_LABEL,
+                create::ADDRESS_LABEL
+            );
+            format!(r#"{{"Names":["/{name}"],"SizeRw":{bytes},"Labels":{{{labels}}}}}"#)
+        };
+        let [own, other] =
+            [("longshore-0badcafe-run", "172.30.0.2", 5), ("theirs", "172.30.0.3", 7_000)]
+                .map(|(name, address, bytes)| each(name, address, bytes));
+        let engine = crate::fake::Fake::start(move |asked| match asked {
+            _ if asked.starts_with("GET /containers/json?") => (200, format!("[{other},{own}]")),
+            _ => (200, "{}".to_owned()),
+        });
+        let docker = engine.await;
+        let docker = &docker.docker;
+        assert_eq!(docker.written(&"task".parse().unwrap()).await.unwrap(), 5);
+        let known = docker.endpoints().await.unwrap();
+        let addresses: Vec<_> = known.iter().map(|known| known.address.to_string()).collect();
+        assert_eq!(addresses, ["172.30.0.2"]);
+        assert_eq!(docker.recover().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_is_its_own_runs() {
+        let labels = format!(
+            r#""{RUN_LABEL}":"run","{GROUP_LABEL}":"task","{}":"victim","{}":"172.30.0.2""#,
+            create::ENDPOINT_LABEL,
+            create::ADDRESS_LABEL
+        );
+        let found = format!(r#"[{{"Names":["/longshore-0badcafe-run"],"Labels":{{{labels}}}}}]"#);
+        let engine = crate::fake::Fake::start(move |asked| match asked {
+            _ if asked.starts_with("GET /containers/json?") => (200, found.clone()),
+            _ => (200, "{}".to_owned()),
+        });
+        assert_eq!(engine.await.docker.endpoints().await.unwrap(), []);
     }
 }

@@ -47,6 +47,8 @@ pub struct Surroundings {
     pub domainname: Option<String>,
     /// Those that were asked for: what stands for others is Docker's own.
     pub ulimits: Vec<Ulimit>,
+    /// What else confines a container that is to be taken away, in Docker's words: our own sandbox has none of it.
+    pub unconfined_by: Vec<String>,
     pub labels: BTreeMap<String, String>,
 }
 
@@ -92,10 +94,15 @@ pub(crate) fn body(
     labels.insert(AGENT_LABEL.to_owned(), config.tag.clone());
     labels.insert(RUN_LABEL.to_owned(), spec.id.to_string());
     labels.insert(GROUP_LABEL.to_owned(), spec.group.to_string());
+    // A label of an image's counts where there is none here: an empty one says that there is no endpoint.
+    let [endpoint, address] = match &around.interface {
+        Interface::Bridge { endpoint, address, .. } => [endpoint.clone(), address.to_string()],
+        Interface::None | Interface::Host => Default::default(),
+    };
+    labels.insert(ENDPOINT_LABEL.to_owned(), endpoint);
+    labels.insert(ADDRESS_LABEL.to_owned(), address);
     let (mut exposed, mut networking) = (Vec::new(), None);
-    if let Interface::Bridge { endpoint, address, ports } = &around.interface {
-        labels.insert(ENDPOINT_LABEL.to_owned(), endpoint.clone());
-        labels.insert(ADDRESS_LABEL.to_owned(), address.to_string());
+    if let Interface::Bridge { address, ports, .. } = &around.interface {
         exposed = ports.iter().map(port_name).collect();
         let own = EndpointSettings {
             ipam_config: Some(EndpointIpamConfig {
@@ -210,7 +217,14 @@ fn host_config(config: &DockerConfig, spec: &ContainerSpec, around: &Surrounding
         pid_mode: (spec.pid == PidMode::Host).then(|| "host".to_owned()),
         privileged: Some(spec.privileged),
         readonly_rootfs: Some(spec.rootfs.readonly),
-        security_opt: Some(security.into_iter().flatten().map(str::to_owned).collect()),
+        security_opt: Some(
+            security
+                .into_iter()
+                .flatten()
+                .chain(around.unconfined_by.iter().map(String::as_str))
+                .map(str::to_owned)
+                .collect(),
+        ),
         tmpfs: Some(spec.tmpfs.iter().map(tmpfs).collect()),
         shm_size: spec.shm_size.map(signed),
         sysctls: Some(spec.sysctls.clone().into_iter().collect()),
@@ -440,6 +454,31 @@ mod tests {
         let bound: Vec<_> =
             bound["80/tcp"].iter().flatten().map(|it| it.host_port.clone()).collect();
         assert_eq!(bound, [Some("32768".to_owned()), Some("8080".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_to_be_unconfined_docker_is_told() {
+        let mut spec = spec();
+        spec.no_new_privileges = true;
+        let unconfined_by = vec!["apparmor=unconfined".to_owned(), "label=disable".to_owned()];
+        let around = Surroundings { unconfined_by, ..Surroundings::default() };
+        let said = body(&config(), &spec, &around).unwrap().host_config.unwrap().security_opt;
+        assert_eq!(said.unwrap(), ["no-new-privileges", "apparmor=unconfined", "label=disable"]);
+    }
+
+    #[test]
+    fn labels_of_ours_are_nobody_elses_to_say() {
+        let ours = [AGENT_LABEL, RUN_LABEL, GROUP_LABEL, ENDPOINT_LABEL, ADDRESS_LABEL];
+        let mut labels: BTreeMap<String, String> =
+            ours.map(|name| (name.to_owned(), "forged".to_owned())).into();
+        labels.insert("team".to_owned(), "web".to_owned());
+        for interface in [Interface::Host, Interface::None] {
+            let around = Surroundings { interface, labels: labels.clone(), ..Default::default() };
+            let said = body(&config(), &spec(), &around).unwrap().labels.unwrap();
+            let values = ours.map(|name| said[name].as_str());
+            assert_eq!(values, ["0badcafe", "run", "task", "", ""]);
+            assert_eq!(said["team"], "web");
+        }
     }
 
     #[test]

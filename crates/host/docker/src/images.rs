@@ -7,7 +7,7 @@ use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt as _;
 use http::HeaderValue;
-use image::{Auth, ImageConfig, PullError, Reference};
+use image::{Auth, Digest, ImageConfig, Mirrors, PullError, Reference};
 use longshore_types::Chain;
 
 use crate::Docker;
@@ -41,17 +41,26 @@ pub struct DockerImage {
 }
 
 impl Docker {
-    /// Has an image pulled, by the first of its `names` that there is an image of.
+    /// Has an image pulled, by the first of its `names` that can be had: mirrors' before its own, which comes last, and
+    /// whose failure is then the one that is told.
     pub async fn pull(&self, names: &[Reference], login: &Auth) -> Result<DockerImage, PullError> {
-        let mut missing = None;
-        for name in names {
+        let Some((own, mirrors)) = names.split_last() else {
+            return Err(PullError::NotFound { image: String::new() });
+        };
+        let mut first_failure = None;
+        for name in mirrors {
             match self.pull_one(name, login).await {
-                Err(error @ PullError::NotFound { .. }) => drop(missing.get_or_insert(error)),
-                pulled => return pulled,
+                Ok(image) => return Ok(image),
+                Err(error) => {
+                    tracing::debug!(image = %own, mirror = %name, %error, "not at the mirror");
+                    first_failure.get_or_insert(error);
+                }
             }
         }
-        let image = names.first().map(ToString::to_string).unwrap_or_default();
-        Err(missing.unwrap_or(PullError::NotFound { image }))
+        match first_failure {
+            Some(error) if !Mirrors::may_know_more(own, login) => Err(error),
+            _ => self.pull_one(own, login).await,
+        }
     }
 
     async fn pull_one(&self, name: &Reference, login: &Auth) -> Result<DockerImage, PullError> {
@@ -67,15 +76,25 @@ impl Docker {
             ..CreateImageOptions::default()
         };
         let mut progress = Box::pin(self.api.create_image(Some(options), None, credentials));
+        // The tag is the engine's, and by now it may be what another's pull made of it.
+        let mut said = None;
         while let Some(step) = progress.next().await {
-            step.map_err(|error| refusal(name, &error))?;
+            let step = step.map_err(|error| refusal(name, &error))?;
+            said = step.status.as_deref().and_then(digest_said).or(said);
         }
-        let found = self.api.inspect_image(&name.to_string()).await;
-        let found = found.map_err(|error| refusal(name, &error))?;
-        known(name, found).ok_or_else(|| PullError::Config {
+        let digest = name.digest.or(said).ok_or_else(|| PullError::Config {
             image: name.to_string(),
             why: "Docker does not say which one it is".to_owned(),
-        })
+        })?;
+        let by_digest = name.by_digest(digest);
+        match self.api.inspect_image(&by_digest.to_string()).await {
+            Ok(found) => Ok(known(&by_digest, digest, found)),
+            // Where images are containerd's, one that lost its tag to another has no name: its digest becomes one.
+            Err(error) if is_missing(&error) && name.digest.is_none() => {
+                Box::pin(self.pull_one(&by_digest, login)).await
+            }
+            Err(error) => Err(refusal(&by_digest, &error)),
+        }
     }
 
     /// The image of this digest, under any of the `names`, if it is still there; asks no registry.
@@ -84,7 +103,7 @@ impl Docker {
         for name in names {
             let name = name.by_digest(digest);
             match self.api.inspect_image(&name.to_string()).await {
-                Ok(found) => return known(&name, found),
+                Ok(found) => return Some(known(&name, digest, found)),
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
                     tracing::warn!(image = %name, error = %Chain(&error), "image not readable");
@@ -109,19 +128,17 @@ pub(crate) fn spelled_for_docker(mut request: BollardRequest) -> BollardRequest 
     request
 }
 
-/// What Docker says of an image that was asked for by this name.
-fn known(name: &Reference, found: ImageInspect) -> Option<DockerImage> {
-    let is_of = |text: &str| {
-        let known: Reference = text.parse().ok()?;
-        let is_it = (&known.registry, &known.repository) == (&name.registry, &name.repository);
-        known.digest.filter(|_| is_it)
-    };
-    let digests = found.repo_digests.unwrap_or_default();
-    let digest = name.digest.or_else(|| digests.iter().find_map(|text| is_of(text)))?;
+/// The digest in one step of a pull's progress, if it is the one that says it.
+fn digest_said(status: &str) -> Option<Digest> {
+    status.strip_prefix("Digest: ")?.trim().parse().ok()
+}
+
+/// What Docker says of the image that it has by this name, which is of this digest.
+fn known(name: &Reference, digest: Digest, found: ImageInspect) -> DockerImage {
     let config = found.config.unwrap_or_default();
-    Some(DockerImage {
+    DockerImage {
         digest: digest.to_string(),
-        name: name.by_digest(digest).to_string(),
+        name: name.to_string(),
         config: ImageConfig {
             entrypoint: config.entrypoint.unwrap_or_default(),
             cmd: config.cmd.unwrap_or_default(),
@@ -136,7 +153,7 @@ fn known(name: &Reference, found: ImageInspect) -> Option<DockerImage> {
             architecture: found.architecture.unwrap_or_default(),
             os: found.os.unwrap_or_default(),
         },
-    })
+    }
 }
 
 fn refusal(name: &Reference, error: &Error) -> PullError {
@@ -169,7 +186,10 @@ fn refusal(name: &Reference, error: &Error) -> PullError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+    use crate::fake::Fake;
 
     fn refused(status_code: u16, message: &str) -> PullError {
         let message = message.to_owned();
@@ -205,26 +225,99 @@ mod tests {
         assert_eq!(request.headers()[LOGIN_HEADER], "a-b_c=");
     }
 
-    #[test]
-    fn an_image_is_known_by_the_digest_of_the_name_it_was_pulled_by() {
-        let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
-        let found = ImageInspect {
-            repo_digests: Some(vec![
-                format!("127.0.0.1:4566/box@{}", digest("a")),
-                format!("busybox@{}", digest("b")),
-            ]),
-            ..ImageInspect::default()
-        };
-        let known =
-            |name: &str| known(&name.parse().unwrap(), found.clone()).map(|image| image.name);
-        assert_eq!(
-            known("busybox:1").unwrap(),
-            format!("docker.io/library/busybox@{}", digest("b"))
-        );
-        assert_eq!(
-            known("127.0.0.1:4566/box:1").unwrap(),
-            format!("127.0.0.1:4566/box@{}", digest("a"))
-        );
-        assert_eq!(known("quay.io/box:1"), None);
+    const CREATE: &str = "POST /images/create?fromImage=";
+
+    fn digest(letter: &str) -> String {
+        format!("sha256:{}", letter.repeat(64))
+    }
+
+    /// An engine that pulled this digest for whoever asks, and has that image.
+    fn pulled(letter: &str) -> String {
+        let said = ["Pulling from box".to_owned(), format!("Digest: {}", digest(letter))];
+        said.iter().map(|said| format!("{{\"status\":\"{said}\"}}\r\n")).collect()
+    }
+
+    fn image(command: &str) -> String {
+        format!(r#"{{"Config":{{"Cmd":["{command}"]}}}}"#)
+    }
+
+    #[tokio::test]
+    async fn a_pull_gives_what_it_fetched_and_not_what_the_tag_means_by_then() {
+        let own = format!("GET /images/127.0.0.1:4566/box@{}/json", digest("a"));
+        let engine = Fake::start(move |asked| {
+            let answers = [
+                (CREATE, pulled("a")),
+                (own.as_str(), image("own")),
+                ("GET /images/127.0.0.1:4566/box:1/json", image("of another account")),
+            ];
+            let found = answers.into_iter().find(|(path, _)| asked.starts_with(path));
+            found.map_or((404, "{}".to_owned()), |(_, body)| (200, body))
+        });
+        let engine = engine.await;
+        let name = "127.0.0.1:4566/box:1".parse().unwrap();
+        let got = engine.docker.pull(&[name], &Auth::default()).await.unwrap();
+        assert_eq!(got.config.cmd, ["own"]);
+        assert_eq!(got.digest, digest("a"));
+        assert_eq!(got.name, format!("127.0.0.1:4566/box@{}", digest("a")));
+    }
+
+    #[tokio::test]
+    async fn an_image_that_lost_its_tag_before_it_was_looked_at_is_pulled_by_its_digest() {
+        let asked = "GET /images/127.0.0.1:4566/box@";
+        let create = format!("{CREATE}127.0.0.1:4566/box&");
+        let is_by_digest = |asked: &str| asked.contains(&format!("tag={}", digest("a")));
+        let has_name = AtomicBool::new(false);
+        let engine = Fake::start(move |it| match it {
+            _ if it.starts_with(&create) => {
+                has_name.fetch_or(is_by_digest(it), Ordering::SeqCst);
+                (200, pulled("a"))
+            }
+            _ if it.starts_with(asked) && has_name.load(Ordering::SeqCst) => (200, image("own")),
+            _ => (404, r#"{"message":"No such image"}"#.to_owned()),
+        });
+        let engine = engine.await;
+        let name = "127.0.0.1:4566/box:1".parse().unwrap();
+        let got = engine.docker.pull(&[name], &Auth::default()).await.unwrap();
+        assert_eq!((got.config.cmd, got.digest), (vec!["own".to_owned()], digest("a")));
+    }
+
+    #[tokio::test]
+    async fn a_mirror_that_denies_or_is_away_does_not_end_a_pull() {
+        let refusals = [
+            (404, r#"{"message":"manifest unknown"}"#),
+            (500, r#"{"message":"denied: not allowed"}"#),
+            (500, r#"{"message":"tls: failed to verify certificate: x509: unknown authority"}"#),
+        ];
+        for (status, why) in refusals {
+            let engine = Fake::start(move |asked| match asked {
+                _ if asked.starts_with(&format!("{CREATE}127.0.0.1:4566/")) => {
+                    (status, why.to_owned())
+                }
+                _ if asked.starts_with(CREATE) => (200, pulled("b")),
+                _ => (200, image("official")),
+            });
+            let engine = engine.await;
+            let pull = async |names: [&str; 2]| {
+                let names = names.map(|name| name.parse().unwrap());
+                engine.docker.pull(&names, &Auth::default()).await
+            };
+            let got = pull(["127.0.0.1:4566/nginx:1", "nginx:1"]).await.unwrap();
+            assert_eq!(got.name, format!("docker.io/library/nginx@{}", digest("b")));
+            // Nobody without a login asks Amazon.
+            let amazon = "000000000000.dkr.ecr.us-east-1.amazonaws.com/web:1";
+            let error = pull(["127.0.0.1:4566/web:1", amazon]).await.unwrap_err();
+            assert!(error.to_string().contains("127.0.0.1:4566"), "{error}");
+            assert!(engine.asked().iter().all(|asked| !asked.contains("amazonaws")));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_nowhere_is_told_of_by_its_own_name() {
+        let missing = r#"{"message":"manifest unknown"}"#;
+        let engine = Fake::start(|_| (404, missing.to_owned())).await;
+        let names = ["127.0.0.1:4566/nginx:1", "nginx:1"].map(|name| name.parse().unwrap());
+        let error = engine.docker.pull(&names, &Auth::default()).await.unwrap_err();
+        let PullError::NotFound { image } = error else { panic!("{error}") };
+        assert_eq!(image, "docker.io/library/nginx:1");
     }
 }

@@ -16,6 +16,8 @@
 mod containers;
 mod create;
 mod error;
+#[cfg(test)]
+mod fake;
 mod images;
 mod logs;
 mod network;

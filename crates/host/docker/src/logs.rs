@@ -27,6 +27,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Entries of two streams are kept in an order that their times may not have, by less than this.
 const DISORDER_NS: u64 = 2_000_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
+/// Times whose entries are counted while nothing is sought: between two pieces of one line there are not as many.
+const TIMES_MAX: usize = 4_096;
 
 /// A place in a container's output: after so many entries, the last of which is the `nth` of its time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -206,7 +208,12 @@ impl Places {
         let nth = *seen;
         *seen += 1;
         self.seen = self.seen.split_off(&time.saturating_sub(DISORDER_NS));
-        let Some(sought) = self.sought else { return Some(nth) };
+        let Some(sought) = self.sought else {
+            if TIMES_MAX < self.seen.len() {
+                self.seen.pop_first();
+            }
+            return Some(nth);
+        };
         let is_it = (time, nth) == (sought.time, sought.nth);
         // It is gone where what must come after it is there.
         let is_beyond = sought.time.saturating_add(DISORDER_NS) < time;
@@ -278,5 +285,14 @@ mod tests {
         let gone = Cursor { entries: 4, time: 5, nth: 0 };
         let later = DISORDER_NS + 6;
         assert_eq!(read(gone, &[later, later + 1]).len(), 2);
+    }
+
+    #[test]
+    fn however_much_is_written_few_times_are_remembered() {
+        let (mut places, times) = (Places::from(Cursor::default()), 0..100_000_u64);
+        assert!({ times }.all(|time| places.next(time) == Some(0)));
+        assert_eq!(places.seen.len(), TIMES_MAX);
+        // Pieces of one line that others lie between.
+        assert_eq!(places.next(99_000), Some(1));
     }
 }

@@ -49,9 +49,20 @@ impl Docker {
             labels: Some([option((AGENT_LABEL, self.tag()))].into_iter().collect()),
             ..NetworkCreateRequest::default()
         };
-        let made = self.api.create_network(request).await;
-        made.map_err(|error| DockerError::of(format!("make a network of {range}"), error))?;
-        Ok(wanted)
+        match self.api.create_network(request).await {
+            Ok(_) => Ok(wanted),
+            // Another start of this agent's may have made it meanwhile.
+            Err(error) => match self.find_bridge(&wanted).await? {
+                Some(bridge) => Ok(bridge),
+                None => Err(DockerError::of(format!("make a network of {range}"), error)),
+            },
+        }
+    }
+
+    /// Whether the engine says by this that the agent's network is gone: `network longshore-0badcafe not found`, or
+    /// its id in the place of its name.
+    pub fn is_network_gone(&self, why: &str) -> bool {
+        is_network_gone(why, &network_of(self.tag()))
     }
 
     fn wanted(&self, range: Cidr) -> Bridge {
@@ -102,7 +113,76 @@ impl Docker {
     }
 }
 
+fn is_network_gone(why: &str, name: &str) -> bool {
+    let is_id = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let words: Vec<&str> = why.split_whitespace().collect();
+    words.windows(4).any(|four| {
+        let [what, which, not, found] = four else { return false };
+        let which = which.trim_matches(['"', '\'']);
+        *what == "network"
+            && (which == name || is_id(which))
+            && *not == "not"
+            && found.starts_with("found")
+    })
+}
+
 fn range_of(found: &NetworkInspect) -> Option<Cidr> {
     let configs = found.ipam.as_ref()?.config.as_ref()?;
     configs.iter().find_map(|config| config.subnet.as_ref()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::fake::{Fake, TAG};
+
+    const RANGE: &str = "172.30.0.0/16";
+
+    #[test]
+    fn only_the_agents_network_can_be_gone() {
+        let name = network_of(TAG);
+        let of = |why: &str| is_network_gone(why, &name);
+        assert!(of("network longshore-0badcafe not found"));
+        assert!(of(&format!(
+            "failed to set up container networking: network {} not found",
+            "0a".repeat(32)
+        )));
+        assert!(!of("exec: \"/network/tool\": stat /network/tool: not found"));
+        assert!(!of("network other not found"));
+        assert!(!of("network longshore-0badcafe is in use"));
+    }
+
+    #[tokio::test]
+    async fn a_network_that_another_start_made_meanwhile_is_taken() {
+        let looked = AtomicUsize::new(0);
+        let there = format!(
+            r#"{{"Labels":{{"{AGENT_LABEL}":"{TAG}"}},"IPAM":{{"Config":[{{"Subnet":"{RANGE}"}}]}}}}"#
+        );
+        let engine = Fake::start(move |asked| match asked {
+            "POST /networks/create" => (
+                409,
+                r#"{"message":"network with name longshore-0badcafe already exists"}"#.to_owned(),
+            ),
+            _ if looked.fetch_add(1, Ordering::SeqCst) == 0 => {
+                (404, r#"{"message":"network longshore-0badcafe not found"}"#.to_owned())
+            }
+            _ => (200, there.clone()),
+        });
+        let bridge = engine.await.docker.bridge(RANGE.parse().unwrap()).await.unwrap();
+        assert_eq!(bridge.link, "lsd0badcafe");
+    }
+
+    #[tokio::test]
+    async fn why_a_network_cannot_be_made_is_told() {
+        let engine = Fake::start(|asked| match asked {
+            "POST /networks/create" => {
+                (403, r#"{"message":"Pool overlaps with other one"}"#.to_owned())
+            }
+            _ => (404, r#"{"message":"network longshore-0badcafe not found"}"#.to_owned()),
+        });
+        let error = engine.await.docker.bridge(RANGE.parse().unwrap()).await.unwrap_err();
+        assert!(error.to_string().contains("Pool overlaps"), "{error}");
+    }
 }

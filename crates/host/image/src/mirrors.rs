@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::client::Auth;
 use crate::reference::Reference;
 
 /// Names that are looked for elsewhere first.
@@ -42,6 +43,12 @@ impl Mirrors {
         found.push(reference.clone());
         found
     }
+
+    /// Whether an image is to be asked for under its own name after a mirror has failed. Amazon's registries show
+    /// nothing to strangers, and the mirror has said what it knows.
+    pub fn may_know_more(own: &Reference, auth: &Auth) -> bool {
+        own.amazon_ecr().is_none() || auth.for_registry(&own.registry).is_some()
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +71,16 @@ mod tests {
         assert_eq!(candidates(&mirrors, "team/web:1"), ["docker.io/team/web:1"]);
         assert_eq!(candidates(&mirrors, "quay.io/web:1"), ["quay.io/web:1"]);
         assert_eq!(candidates(&mirrors, "127.0.0.1:4566/web:1"), ["127.0.0.1:4566/web:1"]);
+    }
+
+    #[test]
+    fn amazons_own_registries_are_asked_by_who_has_a_login_alone() {
+        let amazon = "000000000000.dkr.ecr.us-east-1.amazonaws.com";
+        let name = format!("{amazon}/team/web:1").parse().unwrap();
+        assert!(!Mirrors::may_know_more(&name, &Auth::none()));
+        let login = Auth::none().with(amazon, crate::client::Basic::new("AWS", "secret"));
+        assert!(Mirrors::may_know_more(&name, &login));
+        assert!(Mirrors::may_know_more(&"nginx:1".parse().unwrap(), &Auth::none()));
     }
 
     #[test]

@@ -135,13 +135,7 @@ impl Puller {
         let mut first_failure: Option<PullError> = None;
         for candidate in self.inner.config.mirrors.candidates(reference) {
             let is_mirror = candidate != *reference;
-            let has_credentials = auth.for_host(&candidate.registry).is_some();
-            // Amazon's registries show nothing to strangers, and the mirror has said what it knows.
-            if !is_mirror
-                && first_failure.is_some()
-                && candidate.amazon_ecr().is_some()
-                && !has_credentials
-            {
+            if !is_mirror && first_failure.is_some() && !Mirrors::may_know_more(&candidate, auth) {
                 break;
             }
             let source = Source::new(&self.inner.transport, candidate, reference, auth);

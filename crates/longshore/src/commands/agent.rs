@@ -181,7 +181,8 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     data.create()?;
     let _lock = data.take(Role::Agent)?;
     let host = Host::of(data)?;
-    if let Some(why) = docker::of_other_driver(&host.state_dir, args.host.is_docker()) {
+    let socket = args.host.is_docker().then(|| args.host.docker_socket());
+    if let Some(why) = docker::of_other_driver(&host.state_dir, socket.as_deref()) {
         return Err(Error::Refused(why));
     }
     let Some(home) = Home::find(data, args).await? else { return Ok(()) };
@@ -410,6 +411,7 @@ fn task_endpoint(home: &Home, network: &Network) -> Result<Option<TaskEndpoint>,
         relay,
         host: network.host_address(),
         ranges: vec![vpc, network.bridge_range()],
+        is_open: false,
     }))
 }
 

@@ -80,12 +80,27 @@ pub struct TaskEndpoint {
     pub host: Ipv4Addr,
     /// Where tasks with addresses of their own have them.
     pub ranges: Vec<Cidr>,
+    /// Whether neighbours of the host can send here, since no table keeps them away.
+    pub is_open: bool,
 }
 
 impl TaskEndpoint {
     /// Whether a process in the host's own network may have this address.
     fn is_of_host(&self, address: Ipv4Addr) -> bool {
         address == self.host || !self.ranges.iter().any(|range| range.contains(address))
+    }
+
+    /// Whether anybody who has this address is to be heard: where the way here is open to neighbours of the host, tasks
+    /// with addresses of their own, and processes of the host, which come here by the very address that they ask. That
+    /// one the kernel takes from nobody else.
+    pub(crate) fn hears(&self, from: IpAddr) -> bool {
+        match from {
+            _ if !self.is_open => true,
+            IpAddr::V4(from) => {
+                from == ADDRESS || self.ranges.iter().any(|range| range.contains(from))
+            }
+            IpAddr::V6(_) => false,
+        }
     }
 
     /// Whether a connection may be of a process in the host's own network.
@@ -168,6 +183,9 @@ pub(crate) async fn serve(engine: Engine, endpoint: Arc<TaskEndpoint>) {
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
+            Ok((_, from)) if !endpoint.hears(from.ip()) => {
+                debug!(from = %from.ip(), "neither a container nor the host asks");
+            }
             Ok((stream, from)) => {
                 let max = endpoint.connections_max(from.ip());
                 let Some(place) = shared.places.take(from.ip(), max) else {
@@ -414,6 +432,7 @@ mod tests {
             relay: None,
             host: "172.30.0.1".parse().unwrap(),
             ranges: vec!["172.31.0.0/16".parse().unwrap(), "172.30.0.0/16".parse().unwrap()],
+            is_open: false,
         }
     }
 
@@ -462,6 +481,21 @@ mod tests {
         assert!(!is_at(&spec, &state, &endpoint, OWN));
         for host in ["172.30.0.1", "192.168.7.7"] {
             assert!(is_at(&spec, &state, &endpoint, host.parse().unwrap()), "{host}");
+        }
+    }
+
+    #[test]
+    fn where_neighbours_can_send_they_are_not_heard() {
+        let closed = endpoint();
+        let open = TaskEndpoint { is_open: true, ..endpoint() };
+        let of = |text: &str| text.parse::<IpAddr>().unwrap();
+        for own in ["172.30.0.9", "172.31.0.9", "172.30.0.1", "169.254.170.2"] {
+            assert!(open.hears(of(own)), "{own}");
+        }
+        // Of another bridge of the same engine, of the network around the host, and of the host by another of its addresses.
+        for other in ["172.18.0.2", "192.168.7.7", "127.0.0.1", "169.254.170.3", "::1"] {
+            assert!(!open.hears(of(other)), "{other}");
+            assert!(closed.hears(of(other)), "{other}");
         }
     }
 

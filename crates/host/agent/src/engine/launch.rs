@@ -392,6 +392,7 @@ impl Launch<'_> {
             hosts: container.host.extra_hosts.iter().cloned().chain(linked.flatten()).collect(),
             domainname: container.process.domainname.clone(),
             ulimits: container.host.ulimits.iter().map(ulimit).collect(),
+            unconfined_by: container.host.unconfined_by.clone(),
             labels: all,
         })
     }

@@ -370,13 +370,13 @@ fn apply_security(spec: &mut ContainerSpec, members: &mut Members) -> Result<(),
     host.sysctls = members.take("Sysctls")?.unwrap_or_default();
     host.init = members.take("Init")?.unwrap_or_default();
     for option in members.take::<Vec<String>>("SecurityOpt")?.unwrap_or_default() {
-        match option.replace(':', "=").as_str() {
+        let spelled = option.replace(':', "=");
+        match spelled.as_str() {
             "no-new-privileges" | "no-new-privileges=true" => host.no_new_privileges = true,
             "no-new-privileges=false" => host.no_new_privileges = false,
             "seccomp=unconfined" => host.seccomp_unconfined = true,
             "seccomp=default" | "seccomp=builtin" => host.seccomp_unconfined = false,
-            // There is no confinement of these kinds to take away.
-            "apparmor=unconfined" | "label=disable" => {}
+            "apparmor=unconfined" | "label=disable" => host.unconfined_by.push(spelled),
             _ => return Err(DockerError::SecurityOption { option }),
         }
     }

@@ -424,6 +424,8 @@ pub struct HostSpec {
     pub ulimits: Vec<Ulimit>,
     pub no_new_privileges: bool,
     pub seccomp_unconfined: bool,
+    /// Confinement of the kernel's other modules that is to be taken away, which only Docker gives.
+    pub unconfined_by: Vec<String>,
     pub sysctls: BTreeMap<String, String>,
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,

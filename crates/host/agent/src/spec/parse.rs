@@ -327,6 +327,17 @@ mod tests {
     }
 
     #[test]
+    fn confinement_that_is_to_be_taken_away_is_kept_for_who_has_it() {
+        let of = |options: serde_json::Value| {
+            let host = json!({ "SecurityOpt": options }).to_string();
+            only(json!({"dockerConfig": {"hostConfig": host}})).host.unconfined_by
+        };
+        let asked = json!(["apparmor:unconfined", "label:disable", "no-new-privileges"]);
+        assert_eq!(of(asked), ["apparmor=unconfined", "label=disable"]);
+        assert!(of(json!(["apparmor:mine"])).is_empty());
+    }
+
+    #[test]
     fn overrides_know_only_a_command() {
         assert_eq!(only(json!({"overrides": "{}"})).command, None);
         let spec = only(json!({"command": ["a"], "overrides": "{\"command\":[\"b\"]}"}));

@@ -217,6 +217,20 @@ async fn nothing_is_told_each_time_that_an_interface_is_looked_for_in_vain() {
     world.end().await;
 }
 
+#[tokio::test]
+async fn an_interface_at_which_nothing_is_listened_is_served_once_it_is_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("interface");
+    let mut table = behind_an_interface();
+    balancer(&mut table).listeners.clear();
+    let version = table.version;
+    let world = World::on(table, Arc::new(One(place.clone()))).await;
+    world.reported("the table", |it| it.version == version && it.serving.is_empty()).await;
+    std::fs::write(&place, "").unwrap();
+    world.reported("the interface", |it| it.serving.len() == 1).await;
+    world.end().await;
+}
+
 #[derive(Debug)]
 struct Known(RegionDoor);
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod balancers;
+mod bridged;
 mod connect;
 mod encryption;
 mod feeds;

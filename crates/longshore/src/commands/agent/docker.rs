@@ -29,22 +29,56 @@ struct Record {
     socket: std::path::PathBuf,
 }
 
-/// Why an agent is not to start here: the other driver may have containers that nobody would look after.
-pub(super) fn of_other_driver(state_dir: &Path, is_docker: bool) -> Option<String> {
+/// What is written of the engine that has this directory's containers, if one has; or why that cannot be known.
+fn read_record(state_dir: &Path) -> Result<Option<Record>, String> {
+    let path = state_dir.join(RECORD);
+    let read = |why: &dyn std::fmt::Display| format!("read {}: {why}", path.display());
+    match std::fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|why| read(&why)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(read(&error)),
+    }
+}
+
+/// Why an agent is not to start here, whose containers are made by the Docker at this socket, or natively: another driver or
+/// another engine may have some that nobody would look after.
+pub(super) fn of_other_driver(state_dir: &Path, docker: Option<&Path>) -> Option<String> {
     const WAY_OUT: &str = "start it as before, or end them first: longshore down";
-    if !is_docker {
-        let is_there = state_dir.join(RECORD).exists();
-        return is_there.then(|| {
+    let record = match read_record(state_dir) {
+        Ok(record) => record,
+        Err(why) => {
+            return Some(format!(
+                "which Docker has this data directory's containers is unknown: failed to {why}; \
+                 remove that file once none has any"
+            ));
+        }
+    };
+    let Some(socket) = docker else {
+        return record.map(|_| {
             format!(
                 "the tasks of this data directory are run by Docker (--driver docker): {WAY_OUT}"
             )
         });
+    };
+    if let Some(record) = record.filter(|record| !is_same(&record.socket, socket)) {
+        let before = record.socket.display();
+        return Some(format!(
+            "the tasks of this data directory are run by the Docker at unix://{before} (--docker-host): {WAY_OUT}; \
+             if that one is no more, or is this one elsewhere, remove {}",
+            state_dir.join(RECORD).display()
+        ));
     }
     let entries = std::fs::read_dir(state_dir.join("sandboxes")).into_iter().flatten().flatten();
     let mut containers = entries.filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir()));
     containers.next().map(|_| {
         format!("this data directory has containers that Docker does not know, of --driver native: {WAY_OUT}")
     })
+}
+
+/// Whether both paths lead to one socket, as /var/run and /run do.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let leads_to = |path: &Path| std::fs::canonicalize(path).ok();
+    one == other || leads_to(one).is_some_and(|one| leads_to(other) == Some(one))
 }
 
 pub(super) async fn parts(
@@ -164,6 +198,7 @@ fn listeners(
         relay,
         host: bridge.gateway,
         ranges: vec![bridge.range],
+        is_open: true,
     })
 }
 
@@ -173,16 +208,17 @@ fn note(state_dir: &Path, socket: &Path) -> Result<(), Error> {
         serde_json::to_vec(&record).map_err(Error::other("write down which Docker it is"))?;
     let path = state_dir.join(RECORD);
     let made = files::private::make_dirs(state_dir);
-    let written = made.and_then(|()| whole::write(&path, &text, Durability::DiesWithTheMachine));
+    let written = made.and_then(|()| whole::write(&path, &text, Durability::Synced));
     written.map_err(|source| Error::DataDir { path, source })
 }
 
 /// Removes everything that this directory's agent had made by Docker, if it ever did. Answers with what could not be.
 pub(super) async fn clean(host: &Host) -> Vec<String> {
     let path = host.state_dir.join(RECORD);
-    let Ok(text) = std::fs::read(&path) else { return Vec::new() };
-    let Ok(Record { socket }) = serde_json::from_slice(&text) else {
-        return vec![format!("read {}", path.display())];
+    let socket = match read_record(&host.state_dir) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(Record { socket })) => socket,
+        Err(why) => return vec![why],
     };
     let config = DockerConfig {
         socket,
@@ -211,14 +247,39 @@ mod tests {
     #[test]
     fn containers_of_one_driver_are_not_left_to_the_other() {
         let dir = tempfile::tempdir().unwrap();
-        let of = |is_docker| of_other_driver(dir.path(), is_docker);
-        assert_eq!((of(false), of(true)), (None, None));
+        let socket = Path::new("/nowhere/docker.sock");
+        let of = |docker| of_other_driver(dir.path(), docker);
+        assert_eq!((of(None), of(Some(socket))), (None, None));
         std::fs::create_dir_all(dir.path().join("sandboxes/run")).unwrap();
-        assert!(of(true).is_some_and(|why| why.contains("--driver native")));
-        assert_eq!(of(false), None);
+        assert!(of(Some(socket)).is_some_and(|why| why.contains("--driver native")));
+        assert_eq!(of(None), None);
         std::fs::remove_dir(dir.path().join("sandboxes/run")).unwrap();
-        note(dir.path(), Path::new("/run/docker.sock")).unwrap();
-        assert_eq!(of(true), None);
-        assert!(of(false).is_some_and(|why| why.contains("--driver docker")));
+        note(dir.path(), socket).unwrap();
+        assert_eq!(of(Some(socket)), None);
+        assert!(of(None).is_some_and(|why| why.contains("--driver docker")));
+    }
+
+    #[test]
+    fn containers_of_one_engine_are_not_left_to_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("run")).unwrap();
+        std::os::unix::net::UnixListener::bind(at("run/docker.sock")).unwrap();
+        std::os::unix::fs::symlink(at("run"), at("var-run")).unwrap();
+        let of = |name: &str| of_other_driver(dir.path(), Some(&at(name)));
+        note(dir.path(), &at("run/docker.sock")).unwrap();
+        assert_eq!((of("run/docker.sock"), of("var-run/docker.sock")), (None, None));
+        let why = of("other.sock").unwrap();
+        assert!(why.contains("run/docker.sock (--docker-host)"), "{why}");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        whole::write(&dir.path().join(RECORD), b"{", Durability::DiesWithTheMachine).unwrap();
+        for docker in [None, Some(Path::new("/nowhere/docker.sock"))] {
+            let why = of_other_driver(dir.path(), docker).unwrap();
+            assert!(why.contains("docker.json"), "{why}");
+        }
     }
 }

@@ -39,6 +39,8 @@ const DRIVER: &str = "Docker";
 pub struct DockerHost {
     docker: Docker,
     bridge: Bridge,
+    /// Held by who makes the bridge anew.
+    making: Arc<tokio::sync::Mutex<()>>,
     /// Whether containers are led to the agent, and then whether all else that is link-local is open to them.
     leads: Option<bool>,
     /// Makes control groups for tasks, where Docker puts containers below them.
@@ -70,7 +72,8 @@ impl DockerHost {
         }
         let endpoints = Arc::new(Mutex::new(endpoints));
         let (spools, leads) = (state_dir.join("spool"), None);
-        Ok(Self { docker, bridge, leads, groups, endpoints, spools, steps })
+        let making = Arc::default();
+        Ok(Self { docker, bridge, making, leads, groups, endpoints, spools, steps })
     }
 
     /// Containers are led to the agent by its bridge, also where that had to be made anew.
@@ -110,7 +113,7 @@ impl DockerHost {
     async fn begin(&self, id: &ContainerId) -> Result<Started, SandboxError> {
         match self.docker.start(id).await {
             // Whoever tidies up Docker may have removed what was in no use.
-            Err(SandboxError::Engine { why }) if is_network_gone(&why) => {
+            Err(SandboxError::Engine { why }) if self.docker.is_network_gone(&why) => {
                 warn!(why, "the network of the agent's containers is made anew");
                 self.make_network().await?;
                 self.docker.start(id).await
@@ -122,20 +125,25 @@ impl DockerHost {
     /// By the kernel's own figures where they are found, since Docker takes a second for an answer.
     async fn used(&self, id: &ContainerId) -> Result<Usage, SandboxError> {
         let Some(groups) = &self.groups else { return self.docker.usage(id).await };
-        let found = self.docker.find_process(id).await?;
-        groups.usage(&found.group, &found.name).await
-    }
-
-    async fn carried(&self, id: &ContainerId) -> Result<NetworkUse, SandboxError> {
-        let process = self.docker.find_process(id).await?;
-        // Of a process in another's name, a file that only root may read.
-        match tokio::fs::read_to_string(format!("/proc/{}/net/dev", process.pid)).await {
-            Ok(text) => Ok(NetworkUse::of_device_table(&text)),
-            Err(_) => self.docker.network_use(id).await,
+        match self.docker.find_process(id).await? {
+            Some(found) => groups.usage(&found.group, &found.name).await,
+            None => self.docker.usage(id).await,
         }
     }
 
+    async fn carried(&self, id: &ContainerId) -> Result<NetworkUse, SandboxError> {
+        if let Some(process) = self.docker.find_process(id).await?
+            // Of a process in another's name, a file that only root may read.
+            && let Ok(text) = tokio::fs::read_to_string(format!("/proc/{}/net/dev", process.pid)).await
+        {
+            return Ok(NetworkUse::of_device_table(&text));
+        }
+        self.docker.network_use(id).await
+    }
+
     async fn make_network(&self) -> Result<(), SandboxError> {
+        // The engine has two of one name where two are asked for at once.
+        let _making = self.making.lock().await;
         let failed = |why: &dyn std::fmt::Display| SandboxError::Engine { why: why.to_string() };
         let bridge = self.docker.bridge(self.bridge.range).await;
         let bridge = bridge.map_err(|error| failed(&Chain(&error)))?;
@@ -162,11 +170,6 @@ impl DockerHost {
             warn!(error = %Chain(&error), "volumes of Docker's not removed");
         }
     }
-}
-
-/// `network longshore-0badcafe not found`, in its spellings.
-fn is_network_gone(why: &str) -> bool {
-    why.contains("network") && why.contains("not found")
 }
 
 impl Runtime for DockerHost {
