@@ -257,9 +257,12 @@ impl Asked<'_> {
 
     /// That no more periods are looked at than a region may at once.
     fn check_length(&self) -> Result<(), ApiError> {
+        // What is computed has as many periods as what it is computed from, and some where that is nothing. Of periods that
+        // differ nothing is computed: that is refused by itself.
+        let common_s = common_period(self.queries).unwrap_or(60);
         let length = |query: &WatchedQuery| match &query.what {
             Watched::Metric(metric) => periods(self.start, self.end, metric.period_s).1,
-            Watched::Expression(_) => 0,
+            Watched::Expression(_) => periods(self.start, self.end, common_s).1,
         };
         let total: u64 = self.queries.iter().map(length).fold(0, u64::saturating_add);
         if total <= PERIODS_MAX {

@@ -182,6 +182,25 @@ async fn what_is_put_is_read_by_statistics_and_by_queries() {
 }
 
 #[tokio::test]
+async fn an_expression_without_metrics_counts_its_periods_as_those_of_metrics_are_counted() {
+    let world = World::new();
+    let far = Timestamp(253_402_300_799_000);
+    for queries in
+        [vec![computed("one", "IF(1, 1)")], vec![query("a", "load"), computed("one", "IF(1, 1)")]]
+    {
+        let answer = world.data(queries, |input| {
+            (input.start_time, input.end_time) = (Some(Timestamp(0)), Some(far));
+        });
+        let error = answer.await.unwrap_err();
+        assert!(error.message.contains("up to 1000000 at once"), "{}", error.message);
+    }
+    let shown = world.data(vec![computed("one", "IF(1, 1)")], |_| {}).await.unwrap();
+    let results = shown.metric_data_results.unwrap();
+    let values = results[0].values.clone().unwrap();
+    assert!((6..=7).contains(&values.len()), "{values:?}");
+}
+
+#[tokio::test]
 async fn data_come_page_by_page_and_the_newest_first_unless_it_was_said() {
     let world = World::new();
     for minute in 0..4_u32 {
