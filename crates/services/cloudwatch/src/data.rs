@@ -1,14 +1,15 @@
 //! GetMetricData, and the queries that alarms are made of as well.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use cloudwatch_api as api;
 use control::Permission;
-use longshore_types::Timestamp;
+use longshore_types::{AccountId, Timestamp};
 use metrics::{MetricId, Metrics};
 use model::alarm::{Statistic, Watched, WatchedMetric, WatchedQuery};
-use plan::metric_math::{self, Scope, Series, Value};
+use plan::metric_math::{self, POINTS_MAX, Series};
 
 use crate::CloudWatch;
 use crate::errors::{invalid, missing, token as bad_token, unavailable, validation};
@@ -119,7 +120,7 @@ fn read_stat(stat: api::MetricStat, at: &str) -> Result<WatchedMetric, ApiError>
 /// The values of a metric in periods from one on.
 pub(crate) fn series_of(
     metrics: &Metrics,
-    account: longshore_types::AccountId,
+    account: AccountId,
     watched: &WatchedMetric,
     first: Timestamp,
     count: usize,
@@ -172,7 +173,11 @@ pub(crate) async fn get_metric_data(
         None => 0,
         Some(text) => pages::read(text)?.parse().map_err(|_| bad_token())?,
     };
-    let mut answered = Asked { it, caller, queries: &queries, start, end }.all()?;
+    let metrics = Arc::clone(&it.metrics);
+    let asked = Asked { metrics, account: caller.account, queries, start, end };
+    // What is computed takes its time, which those who only wait for others do not spend.
+    let done = tokio::task::spawn_blocking(move || asked.all()).await;
+    let mut answered = done.map_err(|why| ApiError::fault("failed to get metric data", why))??;
     if input.scan_by != Some(api::ScanBy::TimestampAscending) {
         answered.iter_mut().for_each(|each| each.points.reverse());
     }
@@ -223,15 +228,15 @@ struct Computed {
 }
 
 /// Queries over a time.
-struct Asked<'a> {
-    it: &'a CloudWatch,
-    caller: &'a Caller,
-    queries: &'a [WatchedQuery],
+struct Asked {
+    metrics: Arc<Metrics>,
+    account: AccountId,
+    queries: Vec<WatchedQuery>,
     start: Timestamp,
     end: Timestamp,
 }
 
-impl Asked<'_> {
+impl Asked {
     fn all(&self) -> Result<Vec<Answered>, ApiError> {
         self.check_length()?;
         let mut answered = Vec::new();
@@ -259,7 +264,7 @@ impl Asked<'_> {
     fn check_length(&self) -> Result<(), ApiError> {
         // What is computed has as many periods as what it is computed from, and some where that is nothing. Of periods that
         // differ nothing is computed: that is refused by itself.
-        let common_s = common_period(self.queries).unwrap_or(60);
+        let common_s = common_period(&self.queries).unwrap_or(60);
         let length = |query: &WatchedQuery| match &query.what {
             Watched::Metric(metric) => periods(self.start, self.end, metric.period_s).1,
             Watched::Expression(_) => periods(self.start, self.end, common_s).1,
@@ -277,7 +282,7 @@ impl Asked<'_> {
     fn metric(&self, query: &WatchedQuery, metric: &WatchedMetric) -> Answered {
         let (first, count) = periods(self.start, self.end, metric.period_s);
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let read = series_of(&self.it.metrics, self.caller.account, metric, first, count);
+        let read = series_of(&self.metrics, self.account, metric, first, count);
         let values = read.iter().map(|set| set.map(|set| metric.statistic.of(&set)));
         Answered {
             id: query.id.clone(),
@@ -288,14 +293,16 @@ impl Asked<'_> {
 
     /// What each expression comes to, and the periods of it.
     fn computed(&self) -> Result<Computed, ApiError> {
-        let period_s = common_period(self.queries)?;
+        let period_s = common_period(&self.queries)?;
         let (first, count) = periods(self.start, self.end, period_s);
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let read = |metric: &WatchedMetric| {
-            let sets = series_of(&self.it.metrics, self.caller.account, metric, first, count);
+            let sets = series_of(&self.metrics, self.account, metric, first, count);
             sets.iter().map(|set| set.map(|set| metric.statistic.of(&set))).collect()
         };
-        Ok(Computed { first, period_s, values: compute(self.queries, count, read)? })
+        let values = metric_math::compute(&self.queries, count, POINTS_MAX, read)
+            .map_err(|why| validation(format!("{why}.")))?;
+        Ok(Computed { first, period_s, values })
     }
 }
 
@@ -321,36 +328,4 @@ pub(crate) fn common_period(queries: &[WatchedQuery]) -> Result<u32, ApiError> {
     Err(validation(
         "Metrics that an expression is computed from must have the same period in this region.",
     ))
-}
-
-/// What each expression comes to.
-pub(crate) fn compute(
-    queries: &[WatchedQuery],
-    count: usize,
-    read: impl Fn(&WatchedMetric) -> Series,
-) -> Result<BTreeMap<String, Vec<Series>>, ApiError> {
-    let (mut metrics, mut expressions) = (BTreeMap::new(), BTreeMap::new());
-    for query in queries {
-        match &query.what {
-            Watched::Metric(metric) => {
-                metrics.insert(query.id.clone(), read(metric));
-            }
-            Watched::Expression(text) => {
-                let parsed = metric_math::parse(text).map_err(|why| validation(why.to_string()))?;
-                expressions.insert(query.id.clone(), parsed);
-            }
-        }
-    }
-    let scope = Scope { metrics: &metrics, expressions: &expressions, periods: count };
-    let value = |(id, expression)| match scope.value(expression) {
-        Ok(Value::Series(series)) => Ok((String::clone(id), vec![series])),
-        Ok(Value::Many(all)) => Ok((id.clone(), all)),
-        Ok(Value::Scalar(_)) => Err(validation(format!(
-            "The expression of query {id} comes to a number, where it must come to a time series."
-        ))),
-        Err(why) => Err(validation(format!("{why} (query {id})."))),
-    };
-    // What is not returned may be a number, by which others are computed.
-    let is_returned = |id: &String| queries.iter().any(|it| it.id == *id && it.is_returned);
-    expressions.iter().filter(|(id, _)| is_returned(id)).map(value).collect()
 }

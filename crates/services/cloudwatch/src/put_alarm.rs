@@ -11,10 +11,12 @@ use model::alarm::{
     UNCHECKED, Watched, WatchedMetric, arn, policy_of,
 };
 use model::{Index, Key, MetricAlarm, Tags, View};
+use plan::alarms::RANGE_BEYOND;
+use plan::metric_math::{self, ALARM_POINTS_MAX};
 use serde_json::json;
 use store::Batch;
 
-use crate::data::{check_period, common_period, compute, read_queries};
+use crate::data::{check_period, common_period, read_queries};
 use crate::errors::{combination, invalid, limit, missing, unavailable, validation};
 use crate::limits::{ALARM_QUERIES_MAX, ALARM_S_MAX, ALARMS_MAX, SHORT_ALARM_S_MAX};
 use crate::put_metric_data::dimensions;
@@ -168,7 +170,7 @@ fn read_alarm(
                     "The parameters Metrics and MetricName are mutually exclusive and you have specified both.",
                 ));
             }
-            of_queries(queries)?
+            of_queries(queries, evaluation_periods)?
         }
         None => {
             if input.extended_statistic.is_some() {
@@ -238,7 +240,10 @@ fn refuse_others(input: &api::PutMetricAlarmInput) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn of_queries(given: Vec<api::MetricDataQuery>) -> Result<AlarmSource, ApiError> {
+fn of_queries(
+    given: Vec<api::MetricDataQuery>,
+    evaluation_periods: u32,
+) -> Result<AlarmSource, ApiError> {
     if ALARM_QUERIES_MAX < given.len() {
         let message = format!(
             "The collection Metrics must not have a size greater than {ALARM_QUERIES_MAX}."
@@ -254,9 +259,13 @@ fn of_queries(given: Vec<api::MetricDataQuery>) -> Result<AlarmSource, ApiError>
     if !is_of_metrics {
         return Err(validation("At least one element of the Metrics list must be a metric."));
     }
-    common_period(&queries)?;
-    // That it can be computed, and comes to one series, is found out by doing it.
-    let computed = compute(&queries, 1, |_| vec![Some(1.0)])?;
+    check_length(common_period(&queries)?, evaluation_periods)?;
+    // That it can be computed, and comes to one series, is found out by doing it as each look will.
+    let count = usize::try_from(evaluation_periods.saturating_add(RANGE_BEYOND));
+    let count = count.unwrap_or(usize::MAX);
+    let read = |_: &WatchedMetric| vec![Some(1.0); count];
+    let computed = metric_math::compute(&queries, count, ALARM_POINTS_MAX, read)
+        .map_err(|why| validation(format!("{why}.")))?;
     if matches!(one.what, Watched::Expression(_))
         && computed.get(&one.id).is_none_or(|all| all.len() != 1)
     {

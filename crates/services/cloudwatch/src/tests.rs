@@ -433,6 +433,34 @@ async fn an_alarm_may_watch_what_is_computed_from_metrics() {
 }
 
 #[tokio::test]
+async fn an_alarm_that_takes_too_much_to_compute_at_a_look_is_refused_when_it_is_put() {
+    let world = World::new();
+    let put = |periods: i32, levels: usize| {
+        let mut load = query("e0", "load");
+        load.return_data = Some(false);
+        load.metric_stat.as_mut().unwrap().period = Some(10);
+        let mut queries = vec![load];
+        for level in 1..=levels {
+            let before = level - 1;
+            let mut each = computed(&format!("e{level}"), &format!("e{before} + e{before}"));
+            each.return_data = Some(level == levels);
+            queries.push(each);
+        }
+        world.alarm("sum", move |input| {
+            (input.namespace, input.metric_name, input.statistic) = (None, None, None);
+            (input.period, input.evaluation_periods) = (None, Some(periods));
+            input.metrics = Some(queries);
+        })
+    };
+    put(8_640, 2).await.unwrap();
+    put(1, 9).await.unwrap();
+    let error = put(8_640, 9).await.unwrap_err();
+    assert!(error.message.contains("more values to compute"), "{}", error.message);
+    let error = put(i32::MAX, 1).await.unwrap_err();
+    assert!(error.message.contains("across more than 1 day"), "{}", error.message);
+}
+
+#[tokio::test]
 async fn alarms_are_deleted_together_or_not_at_all() {
     let world = World::new();
     for name in ["a", "b"] {

@@ -12,11 +12,12 @@ use model::alarm::{
 };
 use model::{Key, MetricAlarm, View};
 use plan::alarms::{self, Verdict, Window};
+use plan::metric_math::{self, ALARM_POINTS_MAX};
 use serde_json::json;
 use store::{BATCH_ROWS_MAX, Batch, Change};
 
 use crate::CloudWatch;
-use crate::data::{compute, series_of};
+use crate::data::series_of;
 
 /// Looks at each alarm when it is time.
 #[derive(Debug)]
@@ -48,7 +49,8 @@ pub(crate) fn samples(
                 sets.iter().map(|set| set.map(|set| metric.statistic.of(&set))).collect()
             };
             // It was computed once when the alarm was put; what fails by now has no values.
-            let computed = compute(queries, count, read).unwrap_or_default();
+            let computed = metric_math::compute(queries, count, ALARM_POINTS_MAX, read);
+            let computed = computed.unwrap_or_default();
             let is_watched = |id: &String| queries.iter().any(|it| it.id == *id && it.is_returned);
             let mut series = computed.into_iter().filter(|(id, _)| is_watched(id));
             let values = series.next().and_then(|(_, all)| all.into_iter().next());
@@ -158,14 +160,20 @@ impl Reconciler for AlarmWatch {
                 return Ok(Pass { looked_at: view.seq, is_over: true, ..Pass::default() });
             };
             let again_at = Some(alarms::next_look(row, now));
-            if news(&it.metrics, row, now).is_some() {
+            let (metrics, judged) = (Arc::clone(&it.metrics), Arc::clone(row));
+            // It may take its time to compute, which is not that of all reconcilers.
+            let judge = tokio::task::spawn_blocking(move || news(&metrics, &judged, now));
+            let verdict = judge.await;
+            let verdict =
+                verdict.map_err(|why| ApiError::fault("failed to evaluate an alarm", why))?;
+            if let Some(verdict) = verdict {
+                let judged = Arc::clone(row);
                 let decide = |view: &View, now| {
                     let mut batch = Batch::on(view);
+                    // One that is another by now is looked at again, since it was written.
                     let row = view.metric_alarms.get(account, &name);
-                    if let Some(row) = row
-                        && let Some(verdict) = news(&it.metrics, row, now)
-                    {
-                        put_state(view, &mut batch, row, verdict, now);
+                    if let Some(row) = row.filter(|row| **row == judged) {
+                        put_state(view, &mut batch, row, verdict.clone(), now);
                     }
                     Ok((batch, ()))
                 };

@@ -15,7 +15,8 @@ use model::scaling::{
     Tracking, resource_id,
 };
 use model::{Key, MetricAlarm, ScalableTarget, View};
-use plan::metric_math;
+use plan::alarms::RANGE_BEYOND;
+use plan::metric_math::{self, ALARM_POINTS_MAX};
 use plan::service_scaling::LOW_SHARE;
 use scaling_api as api;
 use store::Batch;
@@ -327,23 +328,13 @@ fn read_computed(
     if queries.iter().filter(|query| query.is_returned).count() != 1 {
         return Err(invalid("Exactly one of the Metrics must have ReturnData true."));
     }
-    let (mut metrics, mut expressions) = (BTreeMap::new(), BTreeMap::new());
-    for query in &queries {
-        match &query.what {
-            Watched::Metric(_) => drop(metrics.insert(query.id.clone(), vec![Some(1.0)])),
-            Watched::Expression(text) => {
-                let parsed = metric_math::parse(text).map_err(|why| invalid(why.to_string()))?;
-                expressions.insert(query.id.clone(), parsed);
-            }
-        }
-    }
-    let scope = metric_math::Scope { metrics: &metrics, expressions: &expressions, periods: 1 };
-    for (id, expression) in &expressions {
-        let is_returned = queries.iter().any(|query| query.id == *id && query.is_returned);
-        let value = scope.value(expression).map_err(|why| invalid(why.to_string()))?;
-        if is_returned && !matches!(value, metric_math::Value::Series(_)) {
-            return Err(invalid(format!("The expression {id} must come to one time series.")));
-        }
+    // That it can be computed, and comes to one series, is found out by doing it as each look at its alarms will.
+    let count = usize::try_from(LOW_PERIODS + RANGE_BEYOND).unwrap_or(usize::MAX);
+    let read = |_: &WatchedMetric| vec![Some(1.0); count];
+    let computed = metric_math::compute(&queries, count, ALARM_POINTS_MAX, read)
+        .map_err(|why| invalid(why.to_string()))?;
+    if let Some((id, _)) = computed.iter().find(|(_, all)| all.len() != 1) {
+        return Err(invalid(format!("The expression {id} must come to one time series.")));
     }
     Ok(queries)
 }
