@@ -59,8 +59,11 @@ async fn put(it: &CloudWatch, data: Vec<Datum>) -> Result<(), ApiError> {
     let done = tokio::task::spawn_blocking(move || metrics.put(data)).await;
     match done {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(why @ PutError::TooMany)) => Err(limit(why.to_string())),
-        Ok(Err(why)) => Err(ApiError::fault("failed to put metrics", why)),
+        Ok(Err(why @ PutError::TooMany)) => Err(limit(format!("{why}."))),
+        Ok(Err(why @ (PutError::TooLong | PutError::NotANumber))) => {
+            Err(invalid(format!("The parameter MetricData is invalid: {why}.")))
+        }
+        Ok(Err(why @ PutError::Disk(_))) => Err(ApiError::fault("failed to put metrics", why)),
         Err(why) => Err(ApiError::fault("failed to put metrics", why)),
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
-use longshore_types::{AccountId, ClusterName, StatisticSet, Timestamp};
+use longshore_types::{AccountId, ClusterName, Resources, StatisticSet, Timestamp};
 use metrics::{Datum, MetricId};
 use model::instance::InstanceStatus;
 use model::task::LaunchType;
@@ -59,6 +59,12 @@ fn used(containers: &Value) -> Option<(f64, f64)> {
     all
 }
 
+/// CPU units and MiB that a task used, of those that its host has.
+fn of_host(cpu_percent: f64, memory: f64, total: Resources) -> (f64, f64) {
+    let (cpu, mib) = (f64::from(total.cpu.0), f64::from(total.memory.0));
+    ((cpu_percent / 100.0 * cpu).min(cpu), memory.min(mib))
+}
+
 fn percent(used: f64, of: u32) -> f64 {
     used * 100.0 / f64::from(of.max(1))
 }
@@ -72,7 +78,8 @@ impl CloudWatch {
         now: Timestamp,
     ) {
         let Some((cpu_percent, memory)) = used(containers) else { return };
-        let cpu = cpu_percent / 100.0 * f64::from(instance.total.cpu.0);
+        // No task uses more than its host has, whatever that says.
+        let (cpu, memory) = of_host(cpu_percent, memory, instance.total);
         let mut slots = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.entry(now.0 / SLOT_MS).or_default();
         let (account, cluster) = (task.scope.account, task.cluster.clone());
@@ -159,6 +166,7 @@ fn registered(view: &View, account: AccountId, cluster: &ClusterName) -> (u32, u
 
 #[cfg(test)]
 mod tests {
+    use longshore_types::{CpuUnits, MemoryMib};
     use serde_json::json;
 
     use super::*;
@@ -174,5 +182,15 @@ mod tests {
         for odd in [json!({}), json!([{"cpuStatsSet": set(1.0)}]), json!([]), json!(7)] {
             assert_eq!(used(&odd), None, "{odd}");
         }
+    }
+
+    #[test]
+    fn a_task_uses_no_more_than_its_host_has() {
+        let set = json!({"min": 0.0, "max": 1e308, "sampleCount": 1e-300, "sum": 1e308});
+        let (cpu, memory) =
+            used(&json!([{"cpuStatsSet": set.clone(), "memoryStatsSet": set}])).unwrap();
+        let total = Resources { cpu: CpuUnits(1_024), memory: MemoryMib(2_048) };
+        assert_eq!(of_host(cpu, memory, total), (1_024.0, 2_048.0));
+        assert_eq!(of_host(50.0, 100.0, total), (512.0, 100.0));
     }
 }

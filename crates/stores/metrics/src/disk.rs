@@ -2,7 +2,7 @@
 //!
 //! The snapshot names its generation, and the journal of that generation goes on from it. A checkpoint writes the next
 //! snapshot whole and begins its journal; whatever journal is of another generation is of no use any more. A torn tail of a
-//! journal belongs to a put that nobody was answered about, and is cut off.
+//! journal, which is short or not as its checksum says, belongs to a put that nobody was answered about, and is cut off.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -76,9 +76,12 @@ impl Disk {
         Ok(Self { dir: dir.to_owned(), generation, journal, bytes })
     }
 
-    /// Writes a put down; it is durable once this returns, where `is_durable`.
+    /// Writes a put down; it is durable once this returns, where `is_durable`. What could not be read again is not written.
     pub(crate) fn write(&mut self, data: &[Datum], is_durable: bool) -> io::Result<()> {
         let body = serde_json::to_vec(data)?;
+        if RECORD_BYTES_MAX < body.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         let length = u32::try_from(body.len()).map_err(io::Error::other)?;
         let mut record = Vec::with_capacity(body.len() + 8);
         record.extend_from_slice(&length.to_le_bytes());
@@ -201,22 +204,24 @@ fn read_ring(bytes: &mut Bytes<'_>) -> io::Result<Ring> {
     Ok(ring)
 }
 
-/// Hands out whole records; says how many bytes they are.
+/// Hands out whole records; says how many bytes they are. A record is whole by its checksum: one that is and yet cannot be read
+/// was answered, and is never a reason to cut off what came after it.
 fn replay(bytes: &[u8], put: &mut impl FnMut(Vec<Datum>)) -> usize {
     let mut good = 0;
     loop {
         let mut rest = Bytes(&bytes[good..]);
         let Ok(length) = rest.length() else { return good };
         let Ok(crc) = rest.take(4) else { return good };
-        if RECORD_BYTES_MAX < length {
-            return good;
-        }
         let Ok(body) = rest.take(length) else { return good };
         if crc32fast::hash(body).to_le_bytes() != crc {
             return good;
         }
-        let Ok(data) = serde_json::from_slice::<Vec<Datum>>(body) else { return good };
-        put(data);
+        match serde_json::from_slice::<Vec<Datum>>(body) {
+            Ok(data) => put(data),
+            Err(error) => {
+                tracing::error!(%error, at = good, length, "a record of metrics cannot be read and is passed over");
+            }
+        }
         good += length + 8;
     }
 }

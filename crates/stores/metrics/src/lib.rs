@@ -68,6 +68,10 @@ pub struct Datum {
 pub enum PutError {
     #[error("an account has up to {SERIES_MAX} metrics")]
     TooMany,
+    #[error("what is put at once is too long to be written down: put less at once")]
+    TooLong,
+    #[error("a metric's samples are numbers, and neither endless nor none")]
+    NotANumber,
     #[error("failed to write metrics down")]
     Disk(#[source] io::Error),
 }
@@ -172,6 +176,12 @@ impl All {
     }
 }
 
+/// Others could not be read again.
+fn is_of_numbers(datum: &Datum) -> bool {
+    let StatisticSet { count, sum, min, max } = datum.set;
+    [count, sum, min, max].into_iter().all(f64::is_finite)
+}
+
 impl Metrics {
     /// Opens the store in a directory, which is created.
     pub fn open(dir: &Path, clock: Arc<dyn Clock>) -> io::Result<Self> {
@@ -204,11 +214,15 @@ impl Metrics {
 
     /// Takes samples in for good: all of them, or none. It waits for the disk.
     pub fn put(&self, data: Vec<Datum>) -> Result<(), PutError> {
+        if !data.iter().all(is_of_numbers) {
+            return Err(PutError::NotANumber);
+        }
         self.take(data, true)
     }
 
-    /// Takes samples in that come by themselves.
-    pub fn note(&self, data: Vec<Datum>) -> Result<(), PutError> {
+    /// Takes samples in that come by themselves: those that are numbers.
+    pub fn note(&self, mut data: Vec<Datum>) -> Result<(), PutError> {
+        data.retain(is_of_numbers);
         self.take(data, false)
     }
 
@@ -218,7 +232,10 @@ impl Metrics {
         if held.all.is_beyond(&data) {
             return Err(PutError::TooMany);
         }
-        held.disk.write(&data, is_durable).map_err(PutError::Disk)?;
+        held.disk.write(&data, is_durable).map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => PutError::TooLong,
+            _ => PutError::Disk(error),
+        })?;
         data.into_iter().for_each(|datum| held.all.take(datum, now_s));
         Ok(())
     }

@@ -16,5 +16,5 @@ pub const HOURS_KEPT_S: u64 = 63 * 86_400;
 pub const LISTED_S: u64 = 14 * 86_400;
 /// A journal of so many bytes is put together with what was before it.
 pub const JOURNAL_BYTES_MAX: u64 = 16 << 20;
-/// One record of the journal.
+/// One record of the journal: a put of more is refused.
 pub(crate) const RECORD_BYTES_MAX: usize = 8 << 20;

@@ -26,6 +26,15 @@ impl World {
         self.metrics = Metrics::open(self.dir.path(), self.env.clone()).unwrap();
     }
 
+    /// The one journal.
+    fn journal(&self) -> std::path::PathBuf {
+        let paths = std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut found: Vec<_> =
+            paths.filter(|path| path.to_string_lossy().contains("journal-")).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
     fn put(&self, name: &str, at_s: u64, value: f64) {
         self.metrics.put(vec![datum(name, at_s, value)]).unwrap();
     }
@@ -112,18 +121,56 @@ fn a_killed_store_has_what_was_put_once_from_journal_and_snapshot_alike() {
     world.reopen();
     assert_eq!(world.sums("a", NOW - 120, 60, 2), [Some(3.0), Some(4.0)]);
     // A record that was being written as the machine went down.
-    let journal = std::fs::read_dir(world.dir.path()).unwrap();
-    let journal = journal.map(|entry| entry.unwrap().path());
-    let journal = journal.filter(|path| path.to_string_lossy().contains("journal-"));
-    let journal: Vec<_> = journal.collect();
-    assert_eq!(journal.len(), 1, "{journal:?}");
-    let mut bytes = std::fs::read(&journal[0]).unwrap();
+    let journal = world.journal();
+    let mut bytes = std::fs::read(&journal).unwrap();
     bytes.extend_from_slice(&[200, 0, 0, 0, 1, 2, 3]);
-    files::whole::write(&journal[0], &bytes, files::whole::Durability::Synced).unwrap();
+    files::whole::write(&journal, &bytes, files::whole::Durability::Synced).unwrap();
     world.reopen();
     world.put("a", NOW - 60, 8.0);
     world.reopen();
     assert_eq!(world.sums("a", NOW - 120, 60, 2), [Some(3.0), Some(12.0)]);
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_written_and_cuts_nothing_off() {
+    let mut world = World::new();
+    world.put("a", NOW - 60, 1.0);
+    let endless = |name: &str| {
+        let mut datum = datum(name, NOW - 60, 1.0);
+        datum.set.sum = f64::INFINITY;
+        datum
+    };
+    assert!(matches!(world.metrics.put(vec![endless("b")]), Err(PutError::NotANumber)));
+    // Of what comes by itself the rest is taken.
+    world.metrics.note(vec![endless("b"), datum("c", NOW - 60, 4.0)]).unwrap();
+    // Each byte of it is six in the journal.
+    let mut long = datum("d", NOW - 60, 1.0);
+    long.metric.dimensions.insert("d".to_owned(), "\u{1}".repeat(2 << 20));
+    assert!(matches!(world.metrics.put(vec![long]), Err(PutError::TooLong)));
+    world.put("a", NOW - 60, 8.0);
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(9.0)]);
+    assert_eq!(world.sums("b", NOW - 60, 60, 1), [None]);
+    assert_eq!(world.sums("c", NOW - 60, 60, 1), [Some(4.0)]);
+}
+
+#[test]
+fn a_whole_record_that_cannot_be_read_is_passed_over() {
+    let mut world = World::new();
+    world.put("a", NOW - 60, 1.0);
+    let path = world.journal();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let body = br#"[{"set":null}]"#;
+    bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
+    bytes.extend_from_slice(body);
+    let before = std::fs::read(&path).unwrap();
+    bytes.extend_from_slice(&before);
+    files::whole::write(&path, &bytes, files::whole::Durability::Synced).unwrap();
+    world.reopen();
+    world.put("a", NOW - 60, 4.0);
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(6.0)], "what came after it is there");
 }
 
 #[test]
