@@ -229,11 +229,12 @@ impl Reconciler for Housekeeping {
                 let metrics = Arc::clone(&it.metrics);
                 let work = move || -> Result<(), ApiError> {
                     let failed = "failed to keep metrics";
-                    metrics.note(data).map_err(|why| ApiError::fault(failed, why))?;
+                    let noted = metrics.note(data);
+                    // Also on a disk that was full: to tidy up is what makes room.
                     if is_time {
                         metrics.tidy().map_err(|why| ApiError::fault(failed, why))?;
                     }
-                    Ok(())
+                    noted.map_err(|why| ApiError::fault(failed, why))
                 };
                 let done = tokio::task::spawn_blocking(work).await;
                 done.map_err(|why| ApiError::fault("failed to keep metrics", why))??;

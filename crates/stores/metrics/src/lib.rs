@@ -38,6 +38,11 @@ pub struct MetricId {
 }
 
 impl MetricId {
+    /// Whether callers put it. Those of `AWS/` come by themselves, and as many as there are things that they are of.
+    fn is_put(&self) -> bool {
+        !self.namespace.starts_with("AWS/")
+    }
+
     /// Whether a dimension is among its own, of any value or of one.
     pub fn has(&self, name: &str, value: Option<&str>) -> bool {
         self.dimensions.get(name).is_some_and(|its| value.is_none_or(|value| its == value))
@@ -91,7 +96,7 @@ struct Held {
 #[derive(Debug, Default)]
 struct All {
     series: BTreeMap<SeriesId, Series>,
-    /// How many series each account has.
+    /// How many series each account has of those that are put.
     counts: BTreeMap<AccountId, usize>,
     points: usize,
 }
@@ -109,7 +114,7 @@ impl All {
         let Datum { metric, unit, at, set, is_fine } = datum;
         let account = metric.account;
         let id = SeriesId { metric, unit };
-        let is_new = !self.series.contains_key(&id);
+        let is_new = id.metric.is_put() && !self.series.contains_key(&id);
         let series = self.series.entry(id).or_default();
         self.points += series.add(at.seconds(), &set, is_fine, now_s);
         if is_new {
@@ -148,7 +153,10 @@ impl All {
             self.series.retain(|id, series| {
                 gone += series.forget(now_s, share);
                 let is_kept = 0 < series.len();
-                if !is_kept && let Some(count) = counts.get_mut(&id.metric.account) {
+                if !is_kept
+                    && id.metric.is_put()
+                    && let Some(count) = counts.get_mut(&id.metric.account)
+                {
                     *count = count.saturating_sub(1);
                 }
                 is_kept
@@ -195,7 +203,9 @@ impl Metrics {
             |id, series| {
                 let mut all = all.borrow_mut();
                 all.points += series.len();
-                *all.counts.entry(id.metric.account).or_default() += 1;
+                if id.metric.is_put() {
+                    *all.counts.entry(id.metric.account).or_default() += 1;
+                }
                 all.series.insert(id, series);
             },
             |data| {
@@ -217,21 +227,25 @@ impl Metrics {
         if !data.iter().all(is_of_numbers) {
             return Err(PutError::NotANumber);
         }
-        self.take(data, true)
-    }
-
-    /// Takes samples in that come by themselves: those that are numbers.
-    pub fn note(&self, mut data: Vec<Datum>) -> Result<(), PutError> {
-        data.retain(is_of_numbers);
-        self.take(data, false)
-    }
-
-    fn take(&self, data: Vec<Datum>, is_durable: bool) -> Result<(), PutError> {
-        let now_s = self.clock.now().seconds();
         let mut held = self.held();
         if held.all.is_beyond(&data) {
             return Err(PutError::TooMany);
         }
+        self.take(&mut held, data, true)
+    }
+
+    /// Takes samples in that come by themselves, of all accounts: those that are numbers. They are no caller's quota.
+    pub fn note(&self, mut data: Vec<Datum>) -> Result<(), PutError> {
+        data.retain(is_of_numbers);
+        if data.is_empty() {
+            return Ok(());
+        }
+        let mut held = self.held();
+        self.take(&mut held, data, false)
+    }
+
+    fn take(&self, held: &mut Held, data: Vec<Datum>, is_durable: bool) -> Result<(), PutError> {
+        let now_s = self.clock.now().seconds();
         held.disk.write(&data, is_durable).map_err(|error| match error.kind() {
             io::ErrorKind::FileTooLarge => PutError::TooLong,
             _ => PutError::Disk(error),

@@ -1,6 +1,6 @@
 //! What the store holds at most, and for how long.
 
-/// Metrics of an account that are remembered, each unit for itself.
+/// Metrics that an account puts and that are remembered, each unit for itself.
 pub const SERIES_MAX: usize = 10_000;
 /// Points of all metrics together. Where there are more, each is kept for a shorter time.
 pub const POINTS_MAX: usize = 2_000_000;

@@ -224,3 +224,26 @@ fn an_account_with_all_metrics_that_it_may_have_is_refused_more_and_may_go_on_wi
     world.put("m7", NOW, 1.0);
     assert_eq!(world.sums("m7", NOW, 60, 1), [Some(2.0)]);
 }
+
+#[test]
+fn what_comes_by_itself_is_noted_whatever_an_account_has_put() {
+    let world = World::new();
+    let names: Vec<String> = (0..SERIES_MAX).map(|number| format!("m{number}")).collect();
+    for part in names.chunks(1_000) {
+        world.metrics.put(part.iter().map(|name| datum(name, NOW, 1.0)).collect()).unwrap();
+    }
+    let usage = |account: &str| {
+        let mut datum = datum("CPUUtilization", NOW, 7.0);
+        datum.metric.namespace = "AWS/ECS".to_owned();
+        datum.metric.account = account.parse().unwrap();
+        datum
+    };
+    let (full, other) = (usage("000000000000"), usage("111111111111"));
+    world.metrics.note(vec![full.clone(), other.clone()]).unwrap();
+    for each in [full, other] {
+        let read = world.metrics.read(&each.metric, None, (Timestamp(NOW * 1_000), 60), 1);
+        assert_eq!(read[0].map(|set| set.sum), Some(7.0), "{:?}", each.metric.account);
+    }
+    // Nor does it take anything from what may be put.
+    assert!(matches!(world.metrics.put(vec![datum("more", NOW, 1.0)]), Err(PutError::TooMany)));
+}
