@@ -59,7 +59,9 @@ async fn put(it: &CloudWatch, data: Vec<Datum>) -> Result<(), ApiError> {
     let done = tokio::task::spawn_blocking(move || metrics.put(data)).await;
     match done {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(why @ PutError::TooMany)) => Err(limit(format!("{why}."))),
+        Ok(Err(why @ (PutError::TooMany | PutError::TooLongNames))) => {
+            Err(limit(format!("{why}.")))
+        }
         Ok(Err(why @ (PutError::TooLong | PutError::NotANumber))) => {
             Err(invalid(format!("The parameter MetricData is invalid: {why}.")))
         }

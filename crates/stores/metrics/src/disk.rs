@@ -17,7 +17,7 @@ use crate::series::{Point, Ring, Series};
 use crate::{Datum, SeriesId};
 
 const SNAPSHOT: &str = "snapshot";
-const MAGIC: &[u8; 8] = b"lsmetr01";
+const MAGIC: &[u8; 8] = b"lsmetr02";
 /// Bytes of a point: its time and four numbers.
 const POINT_BYTES: usize = 40;
 
@@ -121,6 +121,7 @@ impl Disk {
             );
             out.extend_from_slice(&name);
             for ring in &series.rings {
+                out.extend_from_slice(&ring.from_s.to_le_bytes());
                 let count = u32::try_from(ring.points.len()).map_err(io::Error::other)?;
                 out.extend_from_slice(&count.to_le_bytes());
                 ring.points.iter().for_each(|point| put_point(&mut out, point));
@@ -192,9 +193,10 @@ fn read_snapshot(bytes: &[u8], series: &mut impl FnMut(SeriesId, Series)) -> io:
 }
 
 fn read_ring(bytes: &mut Bytes<'_>) -> io::Result<Ring> {
+    let from_s = u64::from_le_bytes(bytes.eight()?);
     let count = bytes.length()?;
     let mut points = Bytes(bytes.take(count.checked_mul(POINT_BYTES).ok_or_else(torn)?)?);
-    let mut ring = Ring::default();
+    let mut ring = Ring { from_s, ..Ring::default() };
     for _ in 0..count {
         let slot = u64::from_le_bytes(points.eight()?);
         let mut number = || points.eight().map(f64::from_le_bytes);

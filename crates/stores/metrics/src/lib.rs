@@ -10,7 +10,7 @@ mod disk;
 pub mod limits;
 mod series;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::ops::Bound;
@@ -21,7 +21,7 @@ use longshore_types::{AccountId, Clock, StatisticSet, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use disk::Disk;
-use limits::{JOURNAL_BYTES_MAX, LISTED_S, POINTS_MAX, SERIES_MAX};
+use limits::{JOURNAL_BYTES_MAX, LISTED_S, NAME_BYTES_MAX, POINTS_MAX, SERIES_MAX, SHARE_STEPS};
 use series::Series;
 
 /// The steps that raise a directory to the version of this release.
@@ -56,6 +56,25 @@ pub(crate) struct SeriesId {
     unit: String,
 }
 
+impl SeriesId {
+    /// What comes before all series of an account.
+    fn least(account: AccountId) -> Self {
+        let metric = MetricId {
+            account,
+            namespace: String::new(),
+            name: String::new(),
+            dimensions: BTreeMap::new(),
+        };
+        Self { metric, unit: String::new() }
+    }
+}
+
+/// The bytes of a series' names.
+fn name_bytes(metric: &MetricId, unit: &str) -> usize {
+    let dimensions = metric.dimensions.iter().map(|(name, value)| name.len() + value.len());
+    metric.namespace.len() + metric.name.len() + unit.len() + dimensions.sum::<usize>()
+}
+
 /// Samples of one time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,6 +92,10 @@ pub struct Datum {
 pub enum PutError {
     #[error("an account has up to {SERIES_MAX} metrics")]
     TooMany,
+    #[error(
+        "the names, dimensions and units of an account's metrics have up to {NAME_BYTES_MAX} bytes together"
+    )]
+    TooLongNames,
     #[error("what is put at once is too long to be written down: put less at once")]
     TooLong,
     #[error("a metric's samples are numbers, and neither endless nor none")]
@@ -96,9 +119,49 @@ struct Held {
 #[derive(Debug, Default)]
 struct All {
     series: BTreeMap<SeriesId, Series>,
-    /// How many series each account has of those that are put.
-    counts: BTreeMap<AccountId, usize>,
+    counts: BTreeMap<AccountId, Count>,
     points: usize,
+}
+
+/// What an account has.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Count {
+    /// Of series that are put.
+    series: usize,
+    name_bytes: usize,
+    /// Of all its series.
+    points: usize,
+}
+
+impl Count {
+    fn add(&mut self, id: &SeriesId) {
+        if id.metric.is_put() {
+            self.series += 1;
+            self.name_bytes += name_bytes(&id.metric, &id.unit);
+        }
+    }
+
+    fn take(&mut self, id: &SeriesId) {
+        if id.metric.is_put() {
+            self.series = self.series.saturating_sub(1);
+            self.name_bytes = self.name_bytes.saturating_sub(name_bytes(&id.metric, &id.unit));
+        }
+    }
+}
+
+/// The most that each may have of `most`, where those that have less leave the rest of theirs to the others.
+fn fair_share(has: impl Iterator<Item = usize>, most: usize) -> usize {
+    let mut has: Vec<usize> = has.collect();
+    has.sort_unstable();
+    let (mut left, count) = (most, has.len());
+    for (position, its) in has.into_iter().enumerate() {
+        let share = left / (count - position);
+        if share < its {
+            return share;
+        }
+        left -= its;
+    }
+    usize::MAX
 }
 
 impl fmt::Debug for Metrics {
@@ -110,64 +173,94 @@ impl fmt::Debug for Metrics {
 }
 
 impl All {
+    /// Takes a series in as it was written down.
+    fn take_series(&mut self, id: SeriesId, series: Series) {
+        let count = self.counts.entry(id.metric.account).or_default();
+        count.add(&id);
+        count.points += series.len();
+        self.points += series.len();
+        self.series.insert(id, series);
+    }
+
     fn take(&mut self, datum: Datum, now_s: u64) {
         let Datum { metric, unit, at, set, is_fine } = datum;
-        let account = metric.account;
+        let count = self.counts.entry(metric.account).or_default();
         let id = SeriesId { metric, unit };
-        let is_new = id.metric.is_put() && !self.series.contains_key(&id);
-        let series = self.series.entry(id).or_default();
-        self.points += series.add(at.seconds(), &set, is_fine, now_s);
-        if is_new {
-            *self.counts.entry(account).or_default() += 1;
+        if !self.series.contains_key(&id) {
+            count.add(&id);
         }
+        let series = self.series.entry(id).or_default();
+        let points = series.add(at.seconds(), &set, is_fine, now_s);
+        count.points += points;
+        self.points += points;
     }
 
-    /// Whether an account would have too many metrics with these.
-    fn is_beyond(&self, data: &[Datum]) -> bool {
-        let mut new: BTreeMap<AccountId, std::collections::BTreeSet<(&MetricId, &str)>> =
-            BTreeMap::new();
+    /// Whether an account may have metrics with these.
+    fn check(&self, data: &[Datum]) -> Result<(), PutError> {
+        let bytes_at_most: usize = data.iter().map(|it| name_bytes(&it.metric, &it.unit)).sum();
+        let mut new: BTreeSet<(&MetricId, &str)> = BTreeSet::new();
+        let mut added: BTreeMap<AccountId, Count> = BTreeMap::new();
         for datum in data {
             let account = datum.metric.account;
-            let count = self.counts.get(&account).copied().unwrap_or(0);
+            let has = self.counts.get(&account).copied().unwrap_or_default();
             // Far from it nothing is looked up.
-            if count + data.len() <= SERIES_MAX {
+            let is_far = has.series + data.len() <= SERIES_MAX
+                && has.name_bytes + bytes_at_most <= NAME_BYTES_MAX;
+            let id = (&datum.metric, datum.unit.as_str());
+            if is_far || self.of(id.0, Some(id.1)).next().is_some() || !new.insert(id) {
                 continue;
             }
-            let id = SeriesId { metric: datum.metric.clone(), unit: datum.unit.clone() };
-            if !self.series.contains_key(&id) {
-                let added = new.entry(account).or_default();
-                added.insert((&datum.metric, datum.unit.as_str()));
-                if SERIES_MAX < count + added.len() {
-                    return true;
-                }
+            let added = added.entry(account).or_default();
+            added.series += 1;
+            added.name_bytes += name_bytes(id.0, id.1);
+            if SERIES_MAX < has.series + added.series {
+                return Err(PutError::TooMany);
+            }
+            if NAME_BYTES_MAX < has.name_bytes + added.name_bytes {
+                return Err(PutError::TooLongNames);
             }
         }
-        false
+        Ok(())
     }
 
+    /// Forgets what is too old.
     fn forget(&mut self, now_s: u64) {
-        let mut share = 1;
-        loop {
-            let mut gone = 0;
-            let counts = &mut self.counts;
-            self.series.retain(|id, series| {
-                gone += series.forget(now_s, share);
-                let is_kept = 0 < series.len();
-                if !is_kept
-                    && id.metric.is_put()
-                    && let Some(count) = counts.get_mut(&id.metric.account)
-                {
-                    *count = count.saturating_sub(1);
+        let Self { series, counts, points } = self;
+        series.retain(|id, series| {
+            let gone = series.forget(now_s);
+            let is_kept = 0 < series.len();
+            *points = points.saturating_sub(gone);
+            if let Some(count) = counts.get_mut(&id.metric.account) {
+                count.points = count.points.saturating_sub(gone);
+                if !is_kept {
+                    count.take(id);
                 }
-                is_kept
-            });
-            self.points = self.points.saturating_sub(gone);
-            if self.points <= POINTS_MAX || 1 << 16 < share {
-                break;
             }
-            share *= 2;
+            is_kept
+        });
+        counts.retain(|_, count| *count != Count::default());
+    }
+
+    /// Where all points are more than `most`, drops the oldest of the accounts that have more than their share, and leaves some
+    /// room. Others keep what they have.
+    fn shorten(&mut self, most: usize) {
+        if self.points <= most {
+            return;
         }
-        self.counts.retain(|_, count| 0 < *count);
+        let share = fair_share(self.counts.values().map(|count| count.points), most / 4 * 3);
+        let Self { series, counts, points } = self;
+        for (account, count) in counts.iter_mut().filter(|(_, count)| share < count.points) {
+            for step in 1..=SHARE_STEPS {
+                let its = series.range_mut(SeriesId::least(*account)..);
+                let its = its.take_while(|(id, _)| id.metric.account == *account);
+                let gone: usize = its.map(|(_, series)| series.cut(step)).sum();
+                *points = points.saturating_sub(gone);
+                count.points = count.points.saturating_sub(gone);
+                if count.points <= share {
+                    break;
+                }
+            }
+        }
     }
 
     /// The series of a metric, of one unit or of all.
@@ -200,14 +293,7 @@ impl Metrics {
         let all = std::cell::RefCell::new(All::default());
         let disk = Disk::open(
             dir,
-            |id, series| {
-                let mut all = all.borrow_mut();
-                all.points += series.len();
-                if id.metric.is_put() {
-                    *all.counts.entry(id.metric.account).or_default() += 1;
-                }
-                all.series.insert(id, series);
-            },
+            |id, series| all.borrow_mut().take_series(id, series),
             |data| {
                 let mut all = all.borrow_mut();
                 data.into_iter().for_each(|datum| all.take(datum, now_s));
@@ -215,6 +301,7 @@ impl Metrics {
         )?;
         let mut all = all.into_inner();
         all.forget(now_s);
+        all.shorten(POINTS_MAX);
         Ok(Self { clock, held: Mutex::new(Held { all, disk }) })
     }
 
@@ -228,9 +315,7 @@ impl Metrics {
             return Err(PutError::NotANumber);
         }
         let mut held = self.held();
-        if held.all.is_beyond(&data) {
-            return Err(PutError::TooMany);
-        }
+        held.all.check(&data)?;
         self.take(&mut held, data, true)
     }
 
@@ -251,6 +336,7 @@ impl Metrics {
             _ => PutError::Disk(error),
         })?;
         data.into_iter().for_each(|datum| held.all.take(datum, now_s));
+        held.all.shorten(POINTS_MAX);
         Ok(())
     }
 
@@ -307,13 +393,10 @@ impl Metrics {
     ) -> Vec<MetricId> {
         let now_s = self.clock.now().seconds();
         let since_s = since.map_or(now_s.saturating_sub(LISTED_S), Timestamp::seconds);
-        let least = || MetricId {
-            account,
-            namespace: String::new(),
-            name: String::new(),
-            dimensions: BTreeMap::new(),
-        };
-        let first = SeriesId { metric: after.cloned().unwrap_or_else(least), unit: String::new() };
+        let first = after.map_or_else(
+            || SeriesId::least(account),
+            |metric| SeriesId { metric: metric.clone(), unit: String::new() },
+        );
         let held = self.held();
         let range = held.all.series.range((Bound::Included(first), Bound::Unbounded));
         let mut found: Vec<MetricId> = Vec::new();

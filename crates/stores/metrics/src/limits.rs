@@ -2,8 +2,12 @@
 
 /// Metrics that an account puts and that are remembered, each unit for itself.
 pub const SERIES_MAX: usize = 10_000;
-/// Points of all metrics together. Where there are more, each is kept for a shorter time.
+/// Bytes of what an account calls those that it puts: names, dimensions and units.
+pub const NAME_BYTES_MAX: usize = 32 << 20;
+/// Points of all metrics together. Where there are more, accounts that have more than their share keep fewer.
 pub const POINTS_MAX: usize = 2_000_000;
+/// How often that which a series keeps is halved at most, until an account has no more than its share.
+pub(crate) const SHARE_STEPS: u32 = 13;
 /// Samples of single seconds are kept for so long.
 pub const SECONDS_KEPT_S: u64 = 3 * 3_600;
 /// Those of minutes.

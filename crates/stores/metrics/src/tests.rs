@@ -247,3 +247,83 @@ fn what_comes_by_itself_is_noted_whatever_an_account_has_put() {
     // Nor does it take anything from what may be put.
     assert!(matches!(world.metrics.put(vec![datum("more", NOW, 1.0)]), Err(PutError::TooMany)));
 }
+
+#[test]
+fn an_account_with_more_points_than_its_share_keeps_fewer_and_others_keep_theirs() {
+    let of = |account: &str, name: &str, at_s: u64| {
+        let mut datum = Datum { is_fine: true, ..datum(name, at_s, 1.0) };
+        datum.metric.account = account.parse().unwrap();
+        datum
+    };
+    let (greedy, modest) = ("000000000000", "111111111111");
+    let mut all = All::default();
+    // What lies ahead is no older tomorrow, and yet goes.
+    for at_s in (0..3_600).map(|second| NOW + 3_600 + second) {
+        all.take(of(greedy, "a", at_s), NOW);
+        all.take(of(greedy, "b", at_s), NOW);
+    }
+    for at_s in (0..200).map(|minute| NOW - minute * 60) {
+        all.take(of(modest, "a", at_s), NOW);
+    }
+    let count = |all: &All, account: &str| all.counts[&account.parse().unwrap()].points;
+    let its = count(&all, modest);
+    assert!(400 < its && its < 500, "{its}");
+    all.shorten(2_000);
+    assert_eq!(count(&all, modest), its);
+    assert!(count(&all, greedy) + its <= 1_500, "{}", count(&all, greedy));
+    assert_eq!(all.points, count(&all, greedy) + its);
+    let held: usize = all.series.values().map(Series::len).sum();
+    assert_eq!(all.points, held);
+    // Nor does it come back to more by what is older.
+    all.take(of(greedy, "a", NOW + 3_600), NOW);
+    assert!(all.points <= held + 1);
+    // As little as there is, the newest stay.
+    all.shorten(8);
+    let last = all.of(&of(greedy, "a", 0).metric, None).next().and_then(|(_, it)| it.last_s());
+    assert_eq!(last, Some(NOW + 7_199));
+}
+
+#[test]
+fn what_is_dropped_by_the_minute_is_read_by_longer_slots_also_after_a_restart() {
+    let mut world = World::new();
+    let start = NOW - 86_400;
+    let data = (0..1_440).map(|minute| datum("a", start + minute * 60, 1.0));
+    let data: Vec<Datum> = data.collect();
+    for part in data.chunks(500) {
+        world.metrics.put(part.to_vec()).unwrap();
+    }
+    {
+        let mut held = world.metrics.held();
+        let points = held.all.points;
+        held.all.shorten(points / 2);
+    }
+    for is_again in [false, true] {
+        assert_eq!(world.sums("a", start, 60, 1), [None], "{is_again}");
+        assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(1.0)]);
+        assert_eq!(world.sums("a", start, 86_400, 1), [Some(1_440.0)], "{is_again}");
+        let hours = world.sums("a", start, 3_600, 24);
+        assert_eq!(hours, vec![Some(60.0); 24], "{is_again}");
+        world.metrics.checkpoint().unwrap();
+        world.reopen();
+    }
+}
+
+#[test]
+fn names_of_an_account_have_so_many_bytes_together() {
+    let long = |number: usize| {
+        let mut datum = datum(&format!("m{number}"), NOW, 1.0);
+        datum.metric.dimensions.insert("d".to_owned(), "v".repeat(1 << 20));
+        datum
+    };
+    let mut all = All::default();
+    (0..31).for_each(|number| all.take(long(number), NOW));
+    all.check(&[long(0), long(0), long(3)]).unwrap();
+    assert!(matches!(all.check(&[long(31)]), Err(PutError::TooLongNames)));
+    let mut other = long(31);
+    other.metric.account = "111111111111".parse().unwrap();
+    all.check(&[other]).unwrap();
+    // What goes makes room.
+    all.forget(NOW + limits::HOURS_KEPT_S + 3_601);
+    assert_eq!((all.points, all.counts.len()), (0, 0));
+    all.check(&[long(31)]).unwrap();
+}
