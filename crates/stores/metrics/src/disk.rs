@@ -1,7 +1,8 @@
 //! How metrics are kept on disk: a snapshot of all, and a journal of what came after it.
 //!
-//! The snapshot names its generation, and the journal of that generation goes on from it. A checkpoint writes the next
-//! snapshot whole and begins its journal; whatever journal is of another generation is of no use any more. A torn tail of a
+//! The snapshot names its generation, and the journal of that generation goes on from it. A checkpoint begins the next
+//! journal, and then writes its snapshot whole; whatever journal is of another generation is of no use any more. While it is
+//! not known which snapshot is there, as its write failed half way, nothing is written to either journal. A torn tail of a
 //! journal, which is short or not as its checksum says, belongs to a put that nobody was answered about, and is cut off.
 
 use std::fs::{File, OpenOptions};
@@ -27,7 +28,11 @@ pub(crate) struct Disk {
     dir: PathBuf,
     generation: u64,
     journal: File,
-    pub(crate) bytes: u64,
+    bytes: u64,
+    /// A failed write may have left something behind the journal's `bytes`.
+    is_torn: bool,
+    /// The snapshot may be of the next generation, as the last checkpoint failed.
+    is_in_doubt: bool,
 }
 
 fn journal_path(dir: &Path, generation: u64) -> PathBuf {
@@ -44,6 +49,11 @@ fn open_journal(dir: &Path, generation: u64) -> io::Result<File> {
 }
 
 impl Disk {
+    /// Whether a checkpoint is due, for `bytes_max` of the journal.
+    pub(crate) fn is_due(&self, bytes_max: u64) -> bool {
+        self.is_in_doubt || bytes_max <= self.bytes
+    }
+
     /// Opens what is there, and hands out first all series of the snapshot, then each put after it.
     pub(crate) fn open(
         dir: &Path,
@@ -73,7 +83,8 @@ impl Disk {
         let bytes = u64::try_from(good).unwrap_or(u64::MAX);
         journal.set_len(bytes)?;
         journal.seek(SeekFrom::Start(bytes))?;
-        Ok(Self { dir: dir.to_owned(), generation, journal, bytes })
+        let dir = dir.to_owned();
+        Ok(Self { dir, generation, journal, bytes, is_torn: false, is_in_doubt: false })
     }
 
     /// Writes a put down; it is durable once this returns, where `is_durable`. What could not be read again is not written.
@@ -87,22 +98,42 @@ impl Disk {
         record.extend_from_slice(&length.to_le_bytes());
         record.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
         record.extend_from_slice(&body);
+        if self.is_in_doubt {
+            return Err(io::Error::other(
+                "the last checkpoint failed, and is to be repeated first",
+            ));
+        }
+        self.mend()?;
+        // What is half written is taken back, so that what follows is read.
+        self.is_torn = true;
         let written = self.journal.write_all(&record).and_then(|()| match is_durable {
             true => self.journal.sync_data(),
             false => Ok(()),
         });
         match written {
             Ok(()) => {
+                self.is_torn = false;
                 self.bytes += u64::from(length) + 8;
                 Ok(())
             }
             Err(error) => {
-                // What is half written is taken back, so that what follows is read.
-                self.journal.set_len(self.bytes)?;
-                self.journal.seek(SeekFrom::Start(self.bytes))?;
+                // Where this fails too, it is done before the next write.
+                if let Err(error) = self.mend() {
+                    tracing::warn!(%error, "failed to take back what was half written to the journal of metrics");
+                }
                 Err(error)
             }
         }
+    }
+
+    /// Cuts off what a failed write left.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.is_torn {
+            self.journal.set_len(self.bytes)?;
+            self.journal.seek(SeekFrom::Start(self.bytes))?;
+            self.is_torn = false;
+        }
+        Ok(())
     }
 
     /// Writes all down anew, and begins another journal.
@@ -129,12 +160,28 @@ impl Disk {
         }
         let crc = crc32fast::hash(&out);
         out.extend_from_slice(&crc.to_le_bytes());
-        whole::write(&self.dir.join(SNAPSHOT), &out, Durability::Synced)?;
+        // The journal comes first: without its snapshot it is of no use, and a snapshot without it would end the one before.
+        let journal = open_journal(&self.dir, next)?;
+        journal.set_len(0)?;
+        let path = self.dir.join(SNAPSHOT);
+        if let Err(error) = whole::write(&path, &out, Durability::Synced) {
+            self.is_in_doubt = self.is_in_doubt || !is_before(&path, next);
+            return Err(error);
+        }
         let before = journal_path(&self.dir, self.generation);
-        self.journal = open_journal(&self.dir, next)?;
-        self.journal.set_len(0)?;
-        (self.generation, self.bytes) = (next, 0);
+        (self.journal, self.generation, self.bytes) = (journal, next, 0);
+        (self.is_torn, self.is_in_doubt) = (false, false);
         std::fs::remove_file(before)
+    }
+}
+
+/// Whether the snapshot is surely one of before a generation, or none.
+fn is_before(path: &Path, generation: u64) -> bool {
+    let mut head = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    match read {
+        Ok(()) => head[8..] != generation.to_le_bytes(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 

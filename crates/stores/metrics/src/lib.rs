@@ -345,7 +345,7 @@ impl Metrics {
         let now_s = self.clock.now().seconds();
         let mut held = self.held();
         held.all.forget(now_s);
-        if held.disk.bytes < JOURNAL_BYTES_MAX {
+        if !held.disk.is_due(JOURNAL_BYTES_MAX) {
             return Ok(());
         }
         let Held { all, disk } = &mut *held;

@@ -174,6 +174,39 @@ fn a_whole_record_that_cannot_be_read_is_passed_over() {
 }
 
 #[test]
+fn a_checkpoint_whose_journal_cannot_be_begun_loses_nothing() {
+    let mut world = World::new();
+    world.put("a", NOW - 60, 1.0);
+    let in_its_way = world.dir.path().join("journal-000000000001");
+    std::fs::create_dir(&in_its_way).unwrap();
+    world.metrics.checkpoint().unwrap_err();
+    world.put("a", NOW - 60, 2.0);
+    std::fs::remove_dir(&in_its_way).unwrap();
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(3.0)]);
+    world.metrics.checkpoint().unwrap();
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(3.0)]);
+}
+
+#[test]
+fn nothing_is_put_while_it_is_not_known_which_snapshot_is_there() {
+    let mut world = World::new();
+    world.put("a", NOW - 60, 1.0);
+    let in_its_way = world.dir.path().join("snapshot");
+    std::fs::create_dir(&in_its_way).unwrap();
+    world.metrics.checkpoint().unwrap_err();
+    let refused = world.metrics.put(vec![datum("a", NOW - 60, 2.0)]);
+    assert!(matches!(refused, Err(PutError::Disk(_))), "{refused:?}");
+    std::fs::remove_dir(&in_its_way).unwrap();
+    // It is repeated however short the journal is.
+    world.metrics.tidy().unwrap();
+    world.put("a", NOW - 60, 4.0);
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(5.0)]);
+}
+
+#[test]
 fn older_samples_are_kept_by_longer_slots_and_forgotten_at_last() {
     let world = World::new();
     world.put("a", NOW - 60, 1.0);
