@@ -136,28 +136,16 @@ impl Disk {
         Ok(())
     }
 
-    /// Writes all down anew, and begins another journal.
-    pub(crate) fn checkpoint<'a>(
+    /// Writes all down anew, and begins another journal. `encode` puts each series to the bytes, by [`put_series`].
+    pub(crate) fn checkpoint(
         &mut self,
-        all: impl Iterator<Item = (&'a SeriesId, &'a Series)>,
+        encode: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
     ) -> io::Result<()> {
         let next = self.generation + 1;
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&next.to_le_bytes());
-        for (id, series) in all {
-            let name = serde_json::to_vec(id)?;
-            out.extend_from_slice(
-                &u32::try_from(name.len()).map_err(io::Error::other)?.to_le_bytes(),
-            );
-            out.extend_from_slice(&name);
-            for ring in &series.rings {
-                out.extend_from_slice(&ring.from_s.to_le_bytes());
-                let count = u32::try_from(ring.points.len()).map_err(io::Error::other)?;
-                out.extend_from_slice(&count.to_le_bytes());
-                ring.points.iter().for_each(|point| put_point(&mut out, point));
-            }
-        }
+        encode(&mut out)?;
         let crc = crc32fast::hash(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         // The journal comes first: without its snapshot it is of no use, and a snapshot without it would end the one before.
@@ -183,6 +171,20 @@ fn is_before(path: &Path, generation: u64) -> bool {
         Ok(()) => head[8..] != generation.to_le_bytes(),
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
+}
+
+/// Puts a series to the bytes of a snapshot.
+pub(crate) fn put_series(out: &mut Vec<u8>, id: &SeriesId, series: &Series) -> io::Result<()> {
+    let name = serde_json::to_vec(id)?;
+    out.extend_from_slice(&u32::try_from(name.len()).map_err(io::Error::other)?.to_le_bytes());
+    out.extend_from_slice(&name);
+    for ring in &series.rings {
+        out.extend_from_slice(&ring.from_s.to_le_bytes());
+        let count = u32::try_from(ring.points.len()).map_err(io::Error::other)?;
+        out.extend_from_slice(&count.to_le_bytes());
+        ring.points.iter().for_each(|point| put_point(out, point));
+    }
+    Ok(())
 }
 
 fn put_point(out: &mut Vec<u8>, (slot, set): &Point) {

@@ -2,7 +2,8 @@
 //!
 //! All is in memory, in rings of points that are bounded in time and number ([`limits`]), and on disk as a snapshot and a
 //! journal of what came after it. What is put is durable once [`Metrics::put`] returns; what is noted by the way
-//! ([`Metrics::note`]) may be lost with the machine, up to some seconds of it.
+//! ([`Metrics::note`]) may be lost with the machine, up to some seconds of it. Who reads waits for nobody who waits for the
+//! disk: writers take turns at that, and hold what readers need for as long as they change it.
 //!
 //! **Invariant:** a sample that was put counts once, whether or not the region was killed since.
 
@@ -21,7 +22,10 @@ use longshore_types::{AccountId, Clock, StatisticSet, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use disk::Disk;
-use limits::{JOURNAL_BYTES_MAX, LISTED_S, NAME_BYTES_MAX, POINTS_MAX, SERIES_MAX, SHARE_STEPS};
+use limits::{
+    ENCODED_AT_ONCE, JOURNAL_BYTES_MAX, LISTED_S, NAME_BYTES_MAX, POINTS_MAX, SERIES_MAX,
+    SHARE_STEPS,
+};
 use series::Series;
 
 /// The steps that raise a directory to the version of this release.
@@ -107,13 +111,9 @@ pub enum PutError {
 /// The store.
 pub struct Metrics {
     clock: Arc<dyn Clock>,
-    held: Mutex<Held>,
-}
-
-#[derive(Debug)]
-struct Held {
-    all: All,
-    disk: Disk,
+    /// Whoever changes what there is has this first, and for as long as it takes.
+    disk: Mutex<Disk>,
+    all: Mutex<All>,
 }
 
 #[derive(Debug, Default)]
@@ -166,9 +166,7 @@ fn fair_share(has: impl Iterator<Item = usize>, most: usize) -> usize {
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics")
-            .field("series", &self.held().all.series.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Metrics").field("series", &self.all().series.len()).finish_non_exhaustive()
     }
 }
 
@@ -302,11 +300,15 @@ impl Metrics {
         let mut all = all.into_inner();
         all.forget(now_s);
         all.shorten(POINTS_MAX);
-        Ok(Self { clock, held: Mutex::new(Held { all, disk }) })
+        Ok(Self { clock, disk: Mutex::new(disk), all: Mutex::new(all) })
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes samples in for good: all of them, or none. It waits for the disk.
@@ -314,9 +316,9 @@ impl Metrics {
         if !data.iter().all(is_of_numbers) {
             return Err(PutError::NotANumber);
         }
-        let mut held = self.held();
-        held.all.check(&data)?;
-        self.take(&mut held, data, true)
+        let mut disk = self.disk();
+        self.all().check(&data)?;
+        self.take(&mut disk, data, true)
     }
 
     /// Takes samples in that come by themselves, of all accounts: those that are numbers. They are no caller's quota.
@@ -325,38 +327,49 @@ impl Metrics {
         if data.is_empty() {
             return Ok(());
         }
-        let mut held = self.held();
-        self.take(&mut held, data, false)
+        self.take(&mut self.disk(), data, false)
     }
 
-    fn take(&self, held: &mut Held, data: Vec<Datum>, is_durable: bool) -> Result<(), PutError> {
+    fn take(&self, disk: &mut Disk, data: Vec<Datum>, is_durable: bool) -> Result<(), PutError> {
         let now_s = self.clock.now().seconds();
-        held.disk.write(&data, is_durable).map_err(|error| match error.kind() {
+        disk.write(&data, is_durable).map_err(|error| match error.kind() {
             io::ErrorKind::FileTooLarge => PutError::TooLong,
             _ => PutError::Disk(error),
         })?;
-        data.into_iter().for_each(|datum| held.all.take(datum, now_s));
-        held.all.shorten(POINTS_MAX);
+        let mut all = self.all();
+        data.into_iter().for_each(|datum| all.take(datum, now_s));
+        all.shorten(POINTS_MAX);
         Ok(())
     }
 
     /// Forgets what is too old, and puts a long journal together. To be called now and then; it waits for the disk.
     pub fn tidy(&self) -> io::Result<()> {
         let now_s = self.clock.now().seconds();
-        let mut held = self.held();
-        held.all.forget(now_s);
-        if !held.disk.is_due(JOURNAL_BYTES_MAX) {
-            return Ok(());
+        let mut disk = self.disk();
+        self.all().forget(now_s);
+        match disk.is_due(JOURNAL_BYTES_MAX) {
+            true => self.checkpoint(&mut disk),
+            false => Ok(()),
         }
-        let Held { all, disk } = &mut *held;
-        disk.checkpoint(all.series.iter())
     }
 
-    /// Writes everything down anew.
-    pub fn checkpoint(&self) -> io::Result<()> {
-        let mut held = self.held();
-        let Held { all, disk } = &mut *held;
-        disk.checkpoint(all.series.iter())
+    /// Writes everything down anew. Nothing changes meanwhile, and so it is read a part at a time.
+    fn checkpoint(&self, disk: &mut Disk) -> io::Result<()> {
+        disk.checkpoint(|out| {
+            let mut after: Option<SeriesId> = None;
+            loop {
+                let all = self.all();
+                let first = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+                let range = all.series.range((first, Bound::Unbounded));
+                let mut last = None;
+                for (id, series) in range.take(ENCODED_AT_ONCE) {
+                    disk::put_series(out, id, series)?;
+                    last = Some(id);
+                }
+                let Some(last) = last.cloned() else { return Ok(()) };
+                after = Some(last);
+            }
+        })
     }
 
     /// The samples of `count` periods from `start` on, of one unit or of all.
@@ -369,8 +382,8 @@ impl Metrics {
     ) -> Vec<Option<StatisticSet>> {
         let mut out = vec![None; count];
         let now_s = self.clock.now().seconds();
-        let held = self.held();
-        for (_, series) in held.all.of(metric, unit) {
+        let all = self.all();
+        for (_, series) in all.of(metric, unit) {
             series.read(start.seconds(), u64::from(period_s.max(1)), now_s, &mut out);
         }
         out
@@ -378,7 +391,7 @@ impl Metrics {
 
     /// The units of a metric's samples.
     pub fn units(&self, metric: &MetricId) -> Vec<String> {
-        self.held().all.of(metric, None).map(|(id, _)| id.unit.clone()).collect()
+        self.all().of(metric, None).map(|(id, _)| id.unit.clone()).collect()
     }
 
     /// The metrics of an account that had samples of late and that `is_asked` for, in order and after one, as many as
@@ -397,8 +410,8 @@ impl Metrics {
             || SeriesId::least(account),
             |metric| SeriesId { metric: metric.clone(), unit: String::new() },
         );
-        let held = self.held();
-        let range = held.all.series.range((Bound::Included(first), Bound::Unbounded));
+        let all = self.all();
+        let range = all.series.range((Bound::Included(first), Bound::Unbounded));
         let mut found: Vec<MetricId> = Vec::new();
         for (id, series) in range.take_while(|(id, _)| id.metric.account == account) {
             let metric = &id.metric;

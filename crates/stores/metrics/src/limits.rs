@@ -20,5 +20,7 @@ pub const HOURS_KEPT_S: u64 = 63 * 86_400;
 pub const LISTED_S: u64 = 14 * 86_400;
 /// A journal of so many bytes is put together with what was before it.
 pub const JOURNAL_BYTES_MAX: u64 = 16 << 20;
+/// So many series are put to a snapshot while who reads waits.
+pub(crate) const ENCODED_AT_ONCE: usize = 64;
 /// One record of the journal: a put of more is refused.
 pub(crate) const RECORD_BYTES_MAX: usize = 8 << 20;

@@ -26,6 +26,10 @@ impl World {
         self.metrics = Metrics::open(self.dir.path(), self.env.clone()).unwrap();
     }
 
+    fn checkpoint(&self) -> io::Result<()> {
+        self.metrics.checkpoint(&mut self.metrics.disk())
+    }
+
     /// The one journal.
     fn journal(&self) -> std::path::PathBuf {
         let paths = std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -115,7 +119,7 @@ fn a_killed_store_has_what_was_put_once_from_journal_and_snapshot_alike() {
     world.put("a", NOW - 120, 1.0);
     world.reopen();
     world.put("a", NOW - 120, 2.0);
-    world.metrics.checkpoint().unwrap();
+    world.checkpoint().unwrap();
     world.put("a", NOW - 60, 4.0);
     world.reopen();
     world.reopen();
@@ -179,12 +183,12 @@ fn a_checkpoint_whose_journal_cannot_be_begun_loses_nothing() {
     world.put("a", NOW - 60, 1.0);
     let in_its_way = world.dir.path().join("journal-000000000001");
     std::fs::create_dir(&in_its_way).unwrap();
-    world.metrics.checkpoint().unwrap_err();
+    world.checkpoint().unwrap_err();
     world.put("a", NOW - 60, 2.0);
     std::fs::remove_dir(&in_its_way).unwrap();
     world.reopen();
     assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(3.0)]);
-    world.metrics.checkpoint().unwrap();
+    world.checkpoint().unwrap();
     world.reopen();
     assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(3.0)]);
 }
@@ -195,7 +199,7 @@ fn nothing_is_put_while_it_is_not_known_which_snapshot_is_there() {
     world.put("a", NOW - 60, 1.0);
     let in_its_way = world.dir.path().join("snapshot");
     std::fs::create_dir(&in_its_way).unwrap();
-    world.metrics.checkpoint().unwrap_err();
+    world.checkpoint().unwrap_err();
     let refused = world.metrics.put(vec![datum("a", NOW - 60, 2.0)]);
     assert!(matches!(refused, Err(PutError::Disk(_))), "{refused:?}");
     std::fs::remove_dir(&in_its_way).unwrap();
@@ -204,6 +208,30 @@ fn nothing_is_put_while_it_is_not_known_which_snapshot_is_there() {
     world.put("a", NOW - 60, 4.0);
     world.reopen();
     assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(5.0)]);
+}
+
+#[test]
+fn who_reads_does_not_wait_for_who_waits_for_the_disk() {
+    let world = World::new();
+    world.put("a", NOW - 60, 1.0);
+    let disk = world.metrics.disk();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(1.0)]);
+    assert_eq!(world.metrics.units(&metric("a")), ["None"]);
+    assert_eq!(world.metrics.list(metric("a").account, None, 9, |_| true, None).len(), 1);
+    drop(disk);
+}
+
+#[test]
+fn a_checkpoint_has_every_series_however_many_it_takes_at_once() {
+    let mut world = World::new();
+    let count = limits::ENCODED_AT_ONCE * 2 + 1;
+    let data = (0..count).map(|number| datum(&format!("m{number}"), NOW, 1.0));
+    world.metrics.put(data.collect()).unwrap();
+    world.checkpoint().unwrap();
+    world.reopen();
+    let account = metric("a").account;
+    assert_eq!(world.metrics.list(account, None, usize::MAX, |_| true, None).len(), count);
+    assert_eq!(std::fs::metadata(world.journal()).unwrap().len(), 0);
 }
 
 #[test]
@@ -326,9 +354,9 @@ fn what_is_dropped_by_the_minute_is_read_by_longer_slots_also_after_a_restart() 
         world.metrics.put(part.to_vec()).unwrap();
     }
     {
-        let mut held = world.metrics.held();
-        let points = held.all.points;
-        held.all.shorten(points / 2);
+        let mut all = world.metrics.all();
+        let points = all.points;
+        all.shorten(points / 2);
     }
     for is_again in [false, true] {
         assert_eq!(world.sums("a", start, 60, 1), [None], "{is_again}");
@@ -336,7 +364,7 @@ fn what_is_dropped_by_the_minute_is_read_by_longer_slots_also_after_a_restart() 
         assert_eq!(world.sums("a", start, 86_400, 1), [Some(1_440.0)], "{is_again}");
         let hours = world.sums("a", start, 3_600, 24);
         assert_eq!(hours, vec![Some(60.0); 24], "{is_again}");
-        world.metrics.checkpoint().unwrap();
+        world.checkpoint().unwrap();
         world.reopen();
     }
 }
