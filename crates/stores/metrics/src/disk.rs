@@ -2,7 +2,9 @@
 //!
 //! The snapshot names its generation, and the journal of that generation goes on from it. A checkpoint begins the next
 //! journal, and then writes its snapshot whole; whatever journal is of another generation is of no use any more. While it is
-//! not known which snapshot is there, as its write failed half way, nothing is written to either journal. A torn tail of a
+//! not known which snapshot is there, as its write failed half way, nothing is written to either journal. Without a snapshot all
+//! journals go on from nothing, in their order; one that is not whole is set aside, since metrics are not worth that all else
+//! stands still. A torn tail of a
 //! journal, which is short or not as its checksum says, belongs to a put that nobody was answered about, and is cut off.
 
 use std::fs::{File, OpenOptions};
@@ -18,6 +20,10 @@ use crate::series::{Point, Ring, Series};
 use crate::{Datum, SeriesId};
 
 const SNAPSHOT: &str = "snapshot";
+/// One that was not whole.
+const BAD_SNAPSHOT: &str = "snapshot.bad";
+/// The disk cannot read it.
+const EIO: i32 = 5;
 const MAGIC: &[u8; 8] = b"lsmetr02";
 /// Bytes of a point: its time and four numbers.
 const POINT_BYTES: usize = 40;
@@ -48,6 +54,23 @@ fn open_journal(dir: &Path, generation: u64) -> io::Result<File> {
     Ok(file)
 }
 
+/// The generations of the journals that are there, in order.
+fn journals(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("journal-"));
+        found.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn remove_journals_but(dir: &Path, generation: u64) -> io::Result<()> {
+    let mut others = journals(dir)?.into_iter().filter(|it| *it != generation);
+    others.try_for_each(|other| std::fs::remove_file(journal_path(dir, other)))
+}
+
 impl Disk {
     /// Whether a checkpoint is due, for `bytes_max` of the journal.
     pub(crate) fn is_due(&self, bytes_max: u64) -> bool {
@@ -60,18 +83,21 @@ impl Disk {
         mut series: impl FnMut(SeriesId, Series),
         mut put: impl FnMut(Vec<Datum>),
     ) -> io::Result<Self> {
-        let generation = match std::fs::read(dir.join(SNAPSHOT)) {
-            Ok(bytes) => read_snapshot(&bytes, &mut series)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(error),
-        };
-        for entry in std::fs::read_dir(dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("journal-")?.parse().ok());
-            if number.is_some_and(|number: u64| number != generation) {
-                std::fs::remove_file(entry.path())?;
+        let snapshot = load_snapshot(dir)?;
+        let (before, generation) = match &snapshot {
+            Some(snapshot) => {
+                remove_journals_but(dir, snapshot.generation)?;
+                (Vec::new(), snapshot.generation)
             }
+            None => {
+                let mut all = journals(dir)?;
+                let last = all.pop().unwrap_or_default();
+                (all, last)
+            }
+        };
+        snapshot.into_iter().flat_map(|it| it.series).for_each(|(id, its)| series(id, its));
+        for generation in before {
+            replay(&std::fs::read(journal_path(dir, generation))?, &mut put);
         }
         let mut journal = open_journal(dir, generation)?;
         let mut bytes = Vec::new();
@@ -156,10 +182,9 @@ impl Disk {
             self.is_in_doubt = self.is_in_doubt || !is_before(&path, next);
             return Err(error);
         }
-        let before = journal_path(&self.dir, self.generation);
         (self.journal, self.generation, self.bytes) = (journal, next, 0);
         (self.is_torn, self.is_in_doubt) = (false, false);
-        std::fs::remove_file(before)
+        remove_journals_but(&self.dir, next)
     }
 }
 
@@ -218,7 +243,37 @@ fn torn() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the snapshot of metrics is not whole")
 }
 
-fn read_snapshot(bytes: &[u8], series: &mut impl FnMut(SeriesId, Series)) -> io::Result<u64> {
+/// What a snapshot says.
+struct Snapshot {
+    generation: u64,
+    series: Vec<(SeriesId, Series)>,
+}
+
+/// The snapshot that is there. One that is not whole is set aside.
+fn load_snapshot(dir: &Path) -> io::Result<Option<Snapshot>> {
+    let path = dir.join(SNAPSHOT);
+    let read = std::fs::read(&path).and_then(|bytes| read_snapshot(&bytes));
+    let error = match read {
+        Ok(snapshot) => return Ok(Some(snapshot)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => error,
+    };
+    let is_bad = error.kind() == io::ErrorKind::InvalidData || error.raw_os_error() == Some(EIO);
+    if !is_bad {
+        return Err(error);
+    }
+    let aside = dir.join(BAD_SNAPSHOT);
+    std::fs::rename(&path, &aside)?;
+    whole::sync_parent(&aside)?;
+    tracing::error!(
+        %error, kept_as = %aside.display(),
+        "the snapshot of metrics cannot be read and is set aside: metrics begin anew, but for those of the journal; alarms \
+         have insufficient data until there are new ones"
+    );
+    Ok(None)
+}
+
+fn read_snapshot(bytes: &[u8]) -> io::Result<Snapshot> {
     let at = bytes.len().checked_sub(4).ok_or_else(torn)?;
     let (body, crc) = bytes.split_at(at);
     if crc32fast::hash(body).to_le_bytes() != crc {
@@ -229,16 +284,17 @@ fn read_snapshot(bytes: &[u8], series: &mut impl FnMut(SeriesId, Series)) -> io:
         return Err(torn());
     }
     let generation = u64::from_le_bytes(bytes.eight()?);
+    let mut series = Vec::new();
     while !bytes.0.is_empty() {
         let length = bytes.length()?;
-        let id: SeriesId = serde_json::from_slice(bytes.take(length)?)?;
+        let id = serde_json::from_slice(bytes.take(length)?).map_err(|_| torn())?;
         let mut read = Series::default();
         for ring in &mut read.rings {
             *ring = read_ring(&mut bytes)?;
         }
-        series(id, read);
+        series.push((id, read));
     }
-    Ok(generation)
+    Ok(Snapshot { generation, series })
 }
 
 fn read_ring(bytes: &mut Bytes<'_>) -> io::Result<Ring> {

@@ -235,6 +235,36 @@ fn a_checkpoint_has_every_series_however_many_it_takes_at_once() {
 }
 
 #[test]
+fn a_snapshot_that_is_not_whole_is_set_aside_and_what_came_after_it_is_there() {
+    let mut world = World::new();
+    world.put("a", NOW - 120, 1.0);
+    world.checkpoint().unwrap();
+    world.put("a", NOW - 60, 2.0);
+    let path = world.dir.path().join("snapshot");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    files::whole::write(&path, &bytes, files::whole::Durability::Synced).unwrap();
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 120, 60, 2), [None, Some(2.0)]);
+    assert!(world.dir.path().join("snapshot.bad").exists());
+    // It goes on as any other.
+    world.put("a", NOW - 60, 4.0);
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 120, 60, 2), [None, Some(6.0)]);
+    world.checkpoint().unwrap();
+    world.put("a", NOW - 60, 8.0);
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 120, 60, 2), [None, Some(14.0)]);
+    // A journal that was begun and whose snapshot was not written is nobody's.
+    let next = world.dir.path().join("journal-000000000003");
+    files::whole::write(&next, b"", files::whole::Durability::Synced).unwrap();
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 120, 60, 2), [None, Some(14.0)]);
+    world.journal();
+}
+
+#[test]
 fn older_samples_are_kept_by_longer_slots_and_forgotten_at_last() {
     let world = World::new();
     world.put("a", NOW - 60, 1.0);
