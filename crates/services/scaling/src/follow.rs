@@ -20,7 +20,7 @@ use crate::Scaling;
 use crate::actions::next_due;
 use crate::activities::{Told, end, known, set_count};
 use crate::limits::FULFILLED_MS_MAX;
-use crate::targets::{clamp, forget};
+use crate::targets::{bounds, clamp, forget};
 
 /// See the module's words.
 #[derive(Debug)]
@@ -140,8 +140,8 @@ impl Target<'_> {
     }
 
     fn is_outside(&self, next: &ScalableTarget) -> bool {
-        let count = self.service.desired_count;
-        count < next.min || next.max < count
+        let (min, max) = bounds(self.it, next);
+        !(min..=max).contains(&self.service.desired_count)
     }
 
     fn clamp_after(
@@ -192,7 +192,9 @@ impl Target<'_> {
         }
         again.push(self.now.plus_ms(REPEAT_MS));
         self.tell_of_no_data(batch, &acting);
-        let outcome = service_scaling::decide(self.row, self.service_now(), &acting, self.now);
+        let (min, max) = bounds(self.it, self.row);
+        let bounded = ScalableTarget { min, max, ..self.row.clone() };
+        let outcome = service_scaling::decide(&bounded, self.service_now(), &acting, self.now);
         let told = Told { ids: self.it.control.ids.as_ref(), view: self.view, now: self.now };
         match outcome {
             Outcome::Nothing => {}

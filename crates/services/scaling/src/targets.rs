@@ -34,9 +34,30 @@ struct Asked {
     tags: Tags,
 }
 
-fn capacity(given: Option<i32>, name: &str) -> Result<Option<u32>, ApiError> {
-    let bad = || invalid(format!("{name} capacity must be greater than or equal to 0"));
-    given.map(|count| u32::try_from(count).map_err(|_| bad())).transpose()
+/// A bound of a count, which is of no more tasks than a service may desire in this region.
+pub(crate) fn capacity(
+    it: &Scaling,
+    given: Option<i32>,
+    name: &str,
+) -> Result<Option<u32>, ApiError> {
+    let most = most(it);
+    let read = |count: i32| {
+        u32::try_from(count).ok().filter(|count| *count <= most).ok_or_else(|| {
+            invalid(format!(
+                "{name} capacity must be between 0 and {most}, which is what a service has at most in this region"
+            ))
+        })
+    };
+    given.map(read).transpose()
+}
+
+fn most(it: &Scaling) -> u32 {
+    it.control.config.limits.tasks_per_service_max
+}
+
+/// The bounds of a target, also where the region had a higher limit as they were set.
+pub(crate) fn bounds(it: &Scaling, target: &ScalableTarget) -> (u32, u32) {
+    (target.min.min(most(it)), target.max.min(most(it)))
 }
 
 pub(crate) async fn register_scalable_target(
@@ -59,8 +80,8 @@ pub(crate) async fn register_scalable_target(
         resource,
     )?;
     let asked = Asked {
-        min: capacity(input.min_capacity, "Minimum")?,
-        max: capacity(input.max_capacity, "Maximum")?,
+        min: capacity(it, input.min_capacity, "Minimum")?,
+        max: capacity(it, input.max_capacity, "Maximum")?,
         suspended: input.suspended_state,
         service,
         tags,
@@ -192,10 +213,11 @@ pub(crate) fn clamp(
     now: Timestamp,
 ) -> Option<u32> {
     let count = service.desired_count;
-    let (to, cause) = if count < target.min {
-        (target.min, format!("minimum capacity was set to {}", target.min))
-    } else if target.max < count {
-        (target.max, format!("maximum capacity was set to {}", target.max))
+    let (min, max) = bounds(it, target);
+    let (to, cause) = if count < min {
+        (min, format!("minimum capacity was set to {min}"))
+    } else if max < count {
+        (max, format!("maximum capacity was set to {max}"))
     } else {
         return None;
     };

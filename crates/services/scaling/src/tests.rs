@@ -237,6 +237,43 @@ async fn a_target_is_registered_step_by_step_and_its_service_brought_within_its_
 }
 
 #[tokio::test]
+async fn bounds_are_within_what_a_service_may_desire() {
+    let mut world = World::new().await;
+    let most = "must be between 0 and 5000";
+    for (min, max) in [(Some(5_001), Some(5_001)), (Some(1), Some(i32::MAX)), (Some(-1), Some(1))] {
+        let refused = error(world.register(min, max).await);
+        assert_eq!(refused.0, "ValidationException");
+        assert!(refused.1.contains(most), "{}", refused.1);
+    }
+    world.register(Some(1), Some(5_000)).await.unwrap();
+    let mut input = api::PutScheduledActionRequest {
+        service_namespace: Some("ecs".into()),
+        resource_id: text(RESOURCE),
+        scalable_dimension: Some(DIMENSION.into()),
+        scheduled_action_name: text("up"),
+        schedule: text("rate(1 minute)"),
+        ..Default::default()
+    };
+    for (min, max) in [(Some(5_001), None), (None, Some(i32::MAX)), (Some(-1), None)] {
+        input.scalable_target_action =
+            Some(api::ScalableTargetAction { min_capacity: min, max_capacity: max });
+        let put = world.it.put_scheduled_action(&world.test.root(), input.clone()).await;
+        let refused = error(put);
+        assert!(refused.1.contains(most), "{}", refused.1);
+    }
+    // Of a time with a higher limit.
+    let mut row = ScalableTarget::clone(&world.row().unwrap());
+    (row.min, row.max) = (7_000, 9_000);
+    world.put(row).await;
+    world.register(None, None).await.unwrap();
+    assert_eq!(world.count(), 5_000);
+    world.track("cpu", "ECSServiceAverageCPUUtilization", 50.0, None).await.unwrap();
+    world.alarm("AlarmHigh", AlarmState::Alarm, 100.0).await;
+    world.pass_s(20).await;
+    assert_eq!(world.count(), 5_000);
+}
+
+#[tokio::test]
 async fn what_is_not_there_or_cannot_be_scaled_is_refused_in_amazons_words() {
     let world = World::new().await;
     let no_target = "No scalable target registered for service namespace: ecs, resource ID: service/demo/web, scalable \
