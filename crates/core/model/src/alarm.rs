@@ -16,6 +16,8 @@ use crate::view::Index;
 
 /// What happened last to an alarm: so many things are kept.
 pub const HISTORY_ITEMS_MAX: usize = 100;
+/// Of so many bytes together, the last one aside.
+pub const HISTORY_BYTES_MAX: usize = 256 << 10;
 /// For so long.
 pub const HISTORY_KEPT_MS: u64 = 30 * 86_400_000;
 
@@ -363,8 +365,13 @@ impl AlarmHistory {
         let now = item.at;
         self.items.retain(|old| now.since_ms(old.at) < HISTORY_KEPT_MS);
         self.items.push(item);
-        let over = self.items.len().saturating_sub(HISTORY_ITEMS_MAX);
-        self.items.drain(..over);
+        let newest = self.items.iter().rev().take(HISTORY_ITEMS_MAX);
+        let bytes = newest.scan(0, |bytes: &mut usize, item| {
+            *bytes += item.summary.len() + item.data.len();
+            Some(*bytes)
+        });
+        let kept = bytes.take_while(|bytes| *bytes <= HISTORY_BYTES_MAX).count().max(1);
+        self.items.drain(..self.items.len().saturating_sub(kept));
     }
 }
 

@@ -4,24 +4,23 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use cloudwatch_api as api;
+use control::alarms::{self, Configured};
 use control::{Control, Permission};
 use longshore_types::Timestamp;
 use model::alarm::{
-    AlarmSource, AlarmState, Comparison, HistoryItem, HistoryKind, MissingData, Statistic,
-    UNCHECKED, Watched, WatchedMetric, arn, policy_of,
+    AlarmSource, AlarmState, Comparison, MissingData, Statistic, UNCHECKED, Watched, WatchedMetric,
+    arn, policy_of,
 };
-use model::{Index, Key, MetricAlarm, Tags, View};
+use model::{Key, MetricAlarm, Tags, View};
 use plan::alarms::RANGE_BEYOND;
 use plan::metric_math::{self, ALARM_POINTS_MAX};
-use serde_json::json;
 use store::Batch;
 
 use crate::data::{check_period, common_period, read_queries};
 use crate::errors::{combination, invalid, limit, missing, unavailable, validation};
-use crate::limits::{ALARM_QUERIES_MAX, ALARM_S_MAX, ALARMS_MAX, SHORT_ALARM_S_MAX};
+use crate::limits::{ALARM_QUERIES_MAX, ALARM_S_MAX, SHORT_ALARM_S_MAX};
 use crate::put_metric_data::dimensions;
-use crate::watch::add_history;
-use crate::{CloudWatch, render, tags};
+use crate::{CloudWatch, tags};
 
 pub(crate) async fn put_metric_alarm(
     it: &CloudWatch,
@@ -63,43 +62,16 @@ fn put(view: &View, batch: &mut Batch, read: &MetricAlarm, now: Timestamp) -> Re
             next.configured_at = now.max(row.updated_at.plus_ms(1));
         }
         None => {
-            let all = Index::MetricAlarms(account);
-            if ALARMS_MAX <= view.member_count(&all) {
-                return Err(limit(format!("An account can have up to {ALARMS_MAX} alarms.")));
-            }
-            batch.rely(all);
+            let names = [Arc::clone(&read.name)];
+            alarms::admit(view, batch, account, &names).map_err(|why| limit(why.to_string()))?;
             (next.updated_at, next.transitioned_at) = (now, now);
         }
     }
-    let verb = if known.is_some() { "updated" } else { "created" };
-    add_history(view, batch, &next, configuration(&next, verb, now));
+    let what = if known.is_some() { Configured::Updated } else { Configured::Created };
+    alarms::tell_configured(view, batch, &next, what, now);
     batch.rely(Key::MetricAlarm(account, Arc::clone(&read.name)));
     batch.put(next);
     Ok(())
-}
-
-/// That an alarm was created, updated or deleted.
-pub(crate) fn configuration(row: &MetricAlarm, verb: &str, at: Timestamp) -> HistoryItem {
-    let kind = match verb {
-        "created" => "Create",
-        "deleted" => "Delete",
-        _ => "Update",
-    };
-    let shown = render::alarm(row);
-    let told = json!({
-        "version": "1.0", "type": kind,
-        "alarmName": row.name.as_ref(), "alarmArn": row.arn(),
-        "threshold": row.threshold, "comparisonOperator": row.comparison.as_str(),
-        "evaluationPeriods": row.evaluation_periods, "metricName": shown.metric_name,
-        "namespace": shown.namespace, "period": shown.period,
-        "actionsEnabled": row.actions_enabled,
-    });
-    HistoryItem {
-        at,
-        kind: HistoryKind::ConfigurationUpdate,
-        summary: format!("Alarm \"{}\" {verb}", row.name),
-        data: told.to_string(),
-    }
 }
 
 /// That an action is one that acts here.

@@ -477,3 +477,50 @@ async fn alarms_are_deleted_together_or_not_at_all() {
     assert!(world.test.control.view().metric_alarms.is_empty());
     assert_eq!(world.history("a").await, ["Alarm \"a\" deleted", "Alarm \"a\" created"]);
 }
+
+#[tokio::test]
+async fn histories_of_alarms_that_are_gone_are_bounded_in_number_and_in_bytes() {
+    let world = World::new();
+    let (account, now) = (world.test.root().account, world.now());
+    let item = |at: u64, data: String| model::alarm::HistoryItem {
+        at: Timestamp(at),
+        kind: model::alarm::HistoryKind::ConfigurationUpdate,
+        summary: String::new(),
+        data,
+    };
+    let most = control::alarms::HISTORIES_MAX;
+    let numbers: Vec<usize> = (0..most).collect();
+    for part in numbers.chunks(500) {
+        let put = |view: &model::View, _| {
+            let mut batch = store::Batch::on(view);
+            for number in part {
+                let at = now.0 - 1_000_000 + u64::try_from(*number).unwrap();
+                batch.put(model::alarm::AlarmHistory {
+                    account,
+                    alarm: format!("gone-{number}").into(),
+                    items: vec![item(at, String::new())],
+                });
+            }
+            Ok((batch, ()))
+        };
+        world.test.control.decide(put).await.unwrap();
+    }
+    world.alarm("high", |_| {}).await.unwrap();
+    let view = world.test.control.view();
+    assert_eq!(view.alarm_histories.of(account).count(), most);
+    let is_there = |name: &str| view.alarm_histories.get(account, &name.into()).is_some();
+    assert!(is_there("high") && is_there("gone-1") && !is_there("gone-0"));
+    // One of a name that was there before takes nobody's place.
+    world.alarm("gone-1", |_| {}).await.unwrap();
+    let view = world.test.control.view();
+    assert_eq!(view.alarm_histories.of(account).count(), most);
+    assert!(view.alarm_histories.get(account, &"gone-2".into()).is_some());
+    let row = view.alarm_histories.get(account, &"gone-1".into()).unwrap();
+    assert_eq!(row.items.len(), 2);
+    // What happened is kept as far as it is not too long.
+    let mut history = model::alarm::AlarmHistory::clone(row);
+    (0..20).for_each(|_| history.add(item(world.now().0, "x".repeat(100 << 10))));
+    assert_eq!(history.items.len(), 2);
+    history.add(item(world.now().0, "x".repeat(1 << 20)));
+    assert_eq!(history.items.len(), 1);
+}

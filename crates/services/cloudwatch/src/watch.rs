@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aws_wire::ApiError;
+use control::alarms::add_history;
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
 use longshore_types::{AccountId, Timestamp};
 use metrics::Metrics;
@@ -83,7 +84,8 @@ pub(crate) fn put_state(
     next.updated_at = now;
     if alarm.state != to.state {
         next.transitioned_at = now;
-        add_history(view, batch, alarm, state_change(alarm, &next, now));
+        let (account, change) = (alarm.scope.account, state_change(alarm, &next, now));
+        add_history(view, batch, account, &alarm.name, change);
     }
     batch.put(next);
 }
@@ -104,18 +106,6 @@ fn state_change(before: &MetricAlarm, after: &MetricAlarm, at: Timestamp) -> His
         summary: format!("Alarm updated from {} to {}", before.state, after.state),
         data: data.to_string(),
     }
-}
-
-/// Writes down what happened to an alarm.
-pub(crate) fn add_history(view: &View, batch: &mut Batch, alarm: &MetricAlarm, item: HistoryItem) {
-    let account = alarm.scope.account;
-    let known = view.alarm_histories.get(account, &alarm.name);
-    let mut history = known.map_or_else(
-        || AlarmHistory { account, alarm: Arc::clone(&alarm.name), items: Vec::new() },
-        |row| AlarmHistory::clone(row),
-    );
-    history.add(item);
-    batch.put(history);
 }
 
 /// How an alarm stands now, if that is news. Whose state was set since the last look is left alone until the next.
@@ -191,19 +181,6 @@ pub(crate) struct Housekeeping(pub(crate) Arc<CloudWatch>);
 const PERIOD_MS: u64 = 2_000;
 const TIDY_MS: u64 = 60_000;
 
-/// Histories of alarms that are gone, of which nothing is shown any more.
-fn forget(view: &View, now: Timestamp) -> Batch {
-    let mut batch = Batch::on(view);
-    let is_over = |row: &&Arc<AlarmHistory>| {
-        row.items.iter().all(|item| HISTORY_KEPT_MS <= now.since_ms(item.at))
-            && view.metric_alarms.get(row.account, &row.alarm).is_none()
-    };
-    for row in view.alarm_histories.iter().filter(is_over).take(BATCH_ROWS_MAX) {
-        batch.delete(Key::AlarmHistory(row.account, Arc::clone(&row.alarm)));
-    }
-    batch
-}
-
 impl Reconciler for Housekeeping {
     type Key = NowAndThen;
     type Note = ();
@@ -239,11 +216,54 @@ impl Reconciler for Housekeeping {
                 let done = tokio::task::spawn_blocking(work).await;
                 done.map_err(|why| ApiError::fault("failed to keep metrics", why))??;
             }
-            if is_time {
-                it.control.decide(|view, now| Ok((forget(view, now), ()))).await?;
-            }
             let again_at = Some(Timestamp((now.0 / PERIOD_MS + 1) * PERIOD_MS));
             Ok(Pass { looked_at: it.control.view().seq, again_at, ..Pass::default() })
+        })
+    }
+}
+
+/// Forgets what happened to alarms that are gone.
+#[derive(Debug)]
+pub(crate) struct Forgetting(pub(crate) Arc<CloudWatch>);
+
+const FORGET_MS: u64 = 3_600_000;
+
+/// Histories of alarms that are gone, of which nothing is shown any more.
+fn forget(view: &View, now: Timestamp) -> Batch {
+    let mut batch = Batch::on(view);
+    let is_over = |row: &&Arc<AlarmHistory>| {
+        row.items.iter().all(|item| HISTORY_KEPT_MS <= now.since_ms(item.at))
+            && view.metric_alarms.get(row.account, &row.alarm).is_none()
+    };
+    for row in view.alarm_histories.iter().filter(is_over).take(BATCH_ROWS_MAX) {
+        batch.delete(Key::AlarmHistory(row.account, Arc::clone(&row.alarm)));
+    }
+    batch
+}
+
+impl Reconciler for Forgetting {
+    type Key = NowAndThen;
+    type Note = ();
+    type Error = ApiError;
+
+    fn name(&self) -> &'static str {
+        "alarm-histories"
+    }
+
+    fn wake(&mut self, _: &View, _: &Change, _: &mut Queue<NowAndThen>) {}
+
+    fn keys(&mut self, _: &View) -> Vec<NowAndThen> {
+        vec![NowAndThen]
+    }
+
+    fn pass(&self, _: &NowAndThen) -> PassFuture<Result<Pass<()>, ApiError>> {
+        let it = Arc::clone(&self.0);
+        Box::pin(async move {
+            let decided = it
+                .control
+                .decide(|view, now| Ok((forget(view, now), (view.seq, now.plus_ms(FORGET_MS)))));
+            let (looked_at, again_at) = decided.await?;
+            Ok(Pass { looked_at, again_at: Some(again_at), ..Pass::default() })
         })
     }
 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use control::iam::linked::{self, Linked};
-use longshore_types::Timestamp;
+use longshore_types::{AccountId, Timestamp};
 use model::scaling::{DIMENSION, NAMESPACE, PolicyKind, Suspended, resource_id};
 use model::service::{Scheduling, ServiceStatus};
-use model::{Key, NameKey, ScalableTarget, Service, ServiceId, Tags, View};
+use model::{Key, NameKey, ScalableTarget, ScalingActivities, Service, ServiceId, Tags, View};
 use scaling_api as api;
-use store::Batch;
+use store::{BATCH_ROWS_MAX, Batch};
 
 use crate::activities::{Told, set_count};
 use crate::errors::{invalid, limit, no_target};
-use crate::limits::TARGETS_MAX;
+use crate::limits::{ACTIVITIES_ROWS_MAX, TARGETS_MAX};
 use crate::pages::page;
 use crate::{Scaling, is_asked, is_ecs, read_service, tags, target};
 
@@ -160,6 +160,7 @@ fn register(
                     "An account can have up to {TARGETS_MAX} scalable targets."
                 )));
             }
+            make_room(view, batch, &asked.service, caller.account);
             ScalableTarget {
                 scope: it.control.scope(caller),
                 service: asked.service.clone(),
@@ -201,6 +202,24 @@ fn register(
         batch.put(next);
     }
     Ok(arn)
+}
+
+/// Forgets the activities of the services that were scaled longest ago and are no more, where they are as many as an account
+/// may have.
+fn make_room(view: &View, batch: &mut Batch, new: &ServiceId, account: AccountId) {
+    let all = || view.scaling_activities.of(account);
+    let over = (all().count() + 1).saturating_sub(ACTIVITIES_ROWS_MAX).min(BATCH_ROWS_MAX / 2);
+    if over == 0 {
+        return;
+    }
+    let is_gone = |row: &&Arc<ScalingActivities>| {
+        row.service != *new && view.scalable_targets.get(account, &row.service).is_none()
+    };
+    let mut gone: Vec<_> = all().filter(is_gone).collect();
+    gone.sort_by_key(|row| row.items.last().map(|item| item.started_at));
+    for row in gone.into_iter().take(over) {
+        batch.delete(Key::ScalingActivities(account, row.service.clone()));
+    }
 }
 
 /// Brings a count within its bounds.
@@ -301,12 +320,7 @@ pub(crate) fn forget(view: &View, batch: &mut Batch, row: &ScalableTarget) {
 }
 
 /// Deletes the alarms of a policy that tracks a value.
-pub(crate) fn forget_alarms(
-    view: &View,
-    batch: &mut Batch,
-    account: longshore_types::AccountId,
-    kind: &PolicyKind,
-) {
+pub(crate) fn forget_alarms(view: &View, batch: &mut Batch, account: AccountId, kind: &PolicyKind) {
     let PolicyKind::Tracking(tracking) = kind else { return };
     for name in std::iter::once(&tracking.high).chain(&tracking.low) {
         if view.metric_alarms.get(account, name).is_some() {

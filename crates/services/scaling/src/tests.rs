@@ -492,6 +492,32 @@ async fn a_target_goes_with_its_service_and_leaves_no_alarm() {
 }
 
 #[tokio::test]
+async fn activities_of_services_that_are_gone_make_room_for_those_of_new_ones() {
+    let world = World::new().await;
+    let account = world.test.root().account;
+    let numbers: Vec<usize> = (0..limits::ACTIVITIES_ROWS_MAX).collect();
+    for part in numbers.chunks(500) {
+        let put = |view: &View, _| {
+            let mut batch = Batch::on(view);
+            for number in part {
+                let name = format!("gone-{number}").parse().unwrap();
+                batch.put(model::ScalingActivities {
+                    account,
+                    service: ServiceId { name, ..web() },
+                    items: vec![],
+                });
+            }
+            Ok((batch, ()))
+        };
+        world.test.control.decide(put).await.unwrap();
+    }
+    world.register(Some(3), Some(4)).await.unwrap();
+    let view = world.test.control.view();
+    assert_eq!(view.scaling_activities.of(account).count(), limits::ACTIVITIES_ROWS_MAX);
+    assert_eq!(view.scaling_activities.get(account, &web()).unwrap().items.len(), 1);
+}
+
+#[tokio::test]
 async fn tags_are_given_changed_and_shown() {
     let world = World::new().await;
     let arn = world.register(Some(1), Some(4)).await.unwrap();
