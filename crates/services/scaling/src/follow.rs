@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use aws_wire::ApiError;
+use control::alarms::add_history;
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
 use longshore_types::{AccountId, Timestamp};
-use model::alarm::{AlarmHistory, AlarmState, HistoryItem, HistoryKind, policy_of};
+use model::alarm::{AlarmState, HistoryItem, HistoryKind, policy_of};
 use model::scaling::{
     ActivityStatus, NotScaled, PolicyKind, ScalingPolicy, resource_id, service_of,
 };
@@ -68,7 +69,7 @@ fn look(it: &Scaling, view: &View, key: &Which, now: Timestamp) -> Option<Done> 
         // It goes with its service.
         let mut batch = Batch::on(view);
         batch.rely(Key::Service(*account, id.clone()));
-        forget(view, &mut batch, row);
+        forget(view, &mut batch, row, now);
         return Some(Done { batch, again_at: None });
     };
     Some(Target { it, view, row, service, now }.look())
@@ -299,11 +300,6 @@ impl Target<'_> {
         let alarm: Arc<str> = alarm.into();
         let arn = self.row.policies.get(policy).map(|it| self.row.policy_arn(policy, it));
         let arn = arn.unwrap_or_default();
-        let known = self.view.alarm_histories.get(account, &alarm);
-        let mut history = known.map_or_else(
-            || AlarmHistory { account, alarm: Arc::clone(&alarm), items: Vec::new() },
-            |row| AlarmHistory::clone(row),
-        );
         let (summary, state) = match failed {
             Some(why) => (format!("Failed to execute AutoScaling action: {why}"), "Failed"),
             None => (shortened(&format!("Successfully executed action {arn}")), "Succeeded"),
@@ -312,13 +308,9 @@ impl Target<'_> {
             "version": "1.0", "actionState": state, "notificationResource": arn,
             "stateUpdateTimestamp": self.now.0, "error": failed,
         });
-        history.add(HistoryItem {
-            at: self.now,
-            kind: HistoryKind::Action,
-            summary,
-            data: data.to_string(),
-        });
-        batch.put(history);
+        let kind = HistoryKind::Action;
+        let item = HistoryItem { at: self.now, kind, summary, data: data.to_string() };
+        add_history(self.view, batch, account, &alarm, item);
     }
 
     /// Writes down once that a count is at its bound.

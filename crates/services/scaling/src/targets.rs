@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use control::alarms::{Configured, tell_configured};
 use control::iam::linked::{self, Linked};
 use longshore_types::{AccountId, Timestamp};
 use model::scaling::{DIMENSION, NAMESPACE, PolicyKind, Suspended, resource_id};
@@ -299,11 +300,11 @@ pub(crate) async fn deregister_scalable_target(
         input.scalable_dimension.as_ref(),
         resource,
     )?;
-    let decided = it.control.change(caller, &permission, |view, _| {
+    let decided = it.control.change(caller, &permission, |view, now| {
         let row =
             target(view, caller, &service).ok_or_else(|| no_target(&resource_id(&service)))?;
         let mut batch = Batch::on(view);
-        forget(view, &mut batch, row);
+        forget(view, &mut batch, row, now);
         Ok((batch, ()))
     });
     decided.await?;
@@ -311,20 +312,38 @@ pub(crate) async fn deregister_scalable_target(
 }
 
 /// Deletes a target with its policies' alarms.
-pub(crate) fn forget(view: &View, batch: &mut Batch, row: &ScalableTarget) {
+pub(crate) fn forget(view: &View, batch: &mut Batch, row: &ScalableTarget, now: Timestamp) {
     let account = row.scope.account;
     for policy in row.policies.values() {
-        forget_alarms(view, batch, account, &policy.kind);
+        forget_alarms(view, batch, account, &policy.kind, now);
     }
     batch.delete(Key::ScalableTarget(account, row.service.clone()));
 }
 
 /// Deletes the alarms of a policy that tracks a value.
-pub(crate) fn forget_alarms(view: &View, batch: &mut Batch, account: AccountId, kind: &PolicyKind) {
+pub(crate) fn forget_alarms(
+    view: &View,
+    batch: &mut Batch,
+    account: AccountId,
+    kind: &PolicyKind,
+    now: Timestamp,
+) {
     let PolicyKind::Tracking(tracking) = kind else { return };
     for name in std::iter::once(&tracking.high).chain(&tracking.low) {
-        if view.metric_alarms.get(account, name).is_some() {
-            batch.delete(Key::MetricAlarm(account, Arc::clone(name)));
-        }
+        forget_alarm(view, batch, account, name, now);
+    }
+}
+
+/// Deletes an alarm, if nobody did so before.
+pub(crate) fn forget_alarm(
+    view: &View,
+    batch: &mut Batch,
+    account: AccountId,
+    name: &Arc<str>,
+    now: Timestamp,
+) {
+    if let Some(row) = view.metric_alarms.get(account, name) {
+        tell_configured(view, batch, row, Configured::Deleted, now);
+        batch.delete(Key::MetricAlarm(account, Arc::clone(name)));
     }
 }

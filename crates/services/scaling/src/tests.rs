@@ -335,9 +335,43 @@ async fn a_tracking_policy_has_its_alarms_and_they_go_with_it() {
     };
     world.it.delete_scaling_policy(&world.test.root(), input.clone()).await.unwrap();
     assert!(world.test.control.view().metric_alarms.is_empty());
+    let view = world.test.control.view();
+    let told = view.alarm_histories.get(world.test.root().account, &names[1].as_str().into());
+    let told: Vec<&str> = told.unwrap().items.iter().map(|item| item.summary.as_str()).collect();
+    let said = |verb: &str| format!("Alarm \"{}\" {verb}", names[1]);
+    assert_eq!(told, [said("created"), said("deleted")]);
     let gone = error(world.it.delete_scaling_policy(&world.test.root(), input).await);
     assert_eq!(gone.0, "ObjectNotFoundException");
     assert!(gone.1.starts_with("No scaling policy found"), "{}", gone.1);
+}
+
+#[tokio::test]
+async fn alarms_of_tracking_policies_count_as_all_others() {
+    let world = World::new().await;
+    world.register(Some(1), Some(9)).await.unwrap();
+    world.track("cpu", "ECSServiceAverageCPUUtilization", 70.0, Some(true)).await.unwrap();
+    let view = world.test.control.view();
+    let alarm = MetricAlarm::clone(view.metric_alarms.iter().next().unwrap());
+    let numbers: Vec<usize> = (0..control::alarms::ALARMS_MAX - 2).collect();
+    for part in numbers.chunks(500) {
+        let put = |view: &View, _| {
+            let mut batch = Batch::on(view);
+            for number in part {
+                batch.put(MetricAlarm { name: format!("a{number}").into(), ..alarm.clone() });
+            }
+            Ok((batch, ()))
+        };
+        world.test.control.decide(put).await.unwrap();
+    }
+    let memory = "ECSServiceAverageMemoryUtilization";
+    let refused = error(world.track("memory", memory, 70.0, None).await);
+    assert_eq!(refused.0, "LimitExceededException");
+    assert!(refused.1.contains("up to 5000 alarms"), "{}", refused.1);
+    world.track("memory", memory, 70.0, Some(true)).await.unwrap();
+    // What has its alarms is put again as before, and has no more.
+    world.track("cpu", "ECSServiceAverageCPUUtilization", 60.0, Some(true)).await.unwrap();
+    let more = world.track("cpu", "ECSServiceAverageCPUUtilization", 60.0, None).await;
+    assert_eq!(error(more).0, "LimitExceededException");
 }
 
 #[tokio::test]
