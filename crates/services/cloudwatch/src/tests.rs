@@ -381,6 +381,30 @@ async fn a_state_that_is_set_lasts_until_the_next_look() {
 }
 
 #[tokio::test]
+async fn an_alarm_is_looked_at_though_a_clock_was_ahead_when_its_state_was_written() {
+    let mut world = World::new();
+    world.alarm("high", |_| {}).await.unwrap();
+    let ahead = |view: &model::View, now: Timestamp| {
+        let row = view.metric_alarms.iter().next().unwrap();
+        let mut next = MetricAlarm::clone(row);
+        let then = now.plus_ms(4 * 365 * 86_400_000);
+        (next.configured_at, next.updated_at, next.transitioned_at) = (then, then, then);
+        next.reason = "Threshold Crossed: so it was.".to_owned();
+        let mut batch = store::Batch::on(view);
+        batch.put(next);
+        Ok((batch, ()))
+    };
+    world.test.control.decide(ahead).await.unwrap();
+    for minute in 0..5 {
+        world.put("load", 20.0, minute * 60).await.unwrap();
+    }
+    world.pass_s(70).await;
+    assert_eq!(world.state("high").await, "ALARM");
+    let shown = world.shown("high").await;
+    assert!(shown.state_updated_timestamp.unwrap() <= world.now());
+}
+
+#[tokio::test]
 async fn an_alarm_that_is_put_again_keeps_its_state_and_is_looked_at_by_its_new_bounds() {
     let mut world = World::new();
     for minute in 0..5 {

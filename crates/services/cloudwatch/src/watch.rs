@@ -112,7 +112,9 @@ fn state_change(before: &MetricAlarm, after: &MetricAlarm, at: Timestamp) -> His
 fn news(metrics: &Metrics, alarm: &MetricAlarm, now: Timestamp) -> Option<Verdict> {
     let window = alarms::window(alarm, now);
     let looked_at = alarms::last_look(alarm, now);
-    if looked_at <= alarm.updated_at && alarm.configured_at <= alarm.updated_at {
+    // What was written at a time that is yet to come was by a clock that was ahead.
+    let is_since = looked_at <= alarm.updated_at && alarm.updated_at <= now;
+    if is_since && alarm.configured_at <= alarm.updated_at {
         return None;
     }
     let samples = samples(metrics, alarm, &window);

@@ -32,6 +32,8 @@ pub(crate) type Which = (AccountId, ServiceId);
 
 /// While an alarm asks for something, its policy is looked at so often.
 const REPEAT_MS: u64 = 15_000;
+/// So far a clock may be set back without that anything is done twice.
+const CLOCK_MS: u64 = 60_000;
 /// While a count is waited for.
 const WAIT_MS: u64 = 2_000;
 
@@ -109,6 +111,11 @@ impl Target<'_> {
     /// Sets the bounds that are due. What was missed while it is suspended is not made up for.
     fn run_scheduled(&self, next: &mut ScalableTarget) -> Vec<model::scaling::ScalingActivity> {
         let told = Told { ids: self.it.control.ids.as_ref(), view: self.view, now: self.now };
+        // Up to a time far ahead nothing was done: the clock was ahead, and what comes until then is not passed over.
+        let is_ahead = |until: Timestamp| self.now.plus_ms(CLOCK_MS) < until;
+        for action in next.actions.values_mut().filter(|action| is_ahead(action.done_until)) {
+            action.done_until = self.now;
+        }
         let mut due: Vec<(Timestamp, String)> = next
             .actions
             .iter()

@@ -509,6 +509,15 @@ async fn scheduled_actions_set_bounds_at_their_time_in_their_zone() {
     assert_eq!((row.min, row.max), (5, 8));
     world.pass_s(120).await;
     assert_eq!(world.activities(false).await.len(), 2, "once a day");
+    // A clock that was years ahead has them done again in their time.
+    let mut row = ScalableTarget::clone(&world.row().unwrap());
+    let ahead = world.test.control.clock.now().plus_ms(4 * 365 * 86_400_000);
+    row.actions.values_mut().for_each(|action| action.done_until = ahead);
+    world.put(row).await;
+    world.work().await;
+    world.test.env.advance_ms(86_400_000);
+    world.work().await;
+    assert_eq!(world.activities(false).await.len(), 3);
 }
 
 #[tokio::test]

@@ -241,7 +241,7 @@ impl All {
 
     /// Where all points are more than `most`, drops the oldest of the accounts that have more than their share, and leaves some
     /// room. Others keep what they have.
-    fn shorten(&mut self, most: usize) {
+    fn shorten(&mut self, most: usize, now_s: u64) {
         if self.points <= most {
             return;
         }
@@ -251,7 +251,7 @@ impl All {
             for step in 1..=SHARE_STEPS {
                 let its = series.range_mut(SeriesId::least(*account)..);
                 let its = its.take_while(|(id, _)| id.metric.account == *account);
-                let gone: usize = its.map(|(_, series)| series.cut(step)).sum();
+                let gone: usize = its.map(|(_, series)| series.cut(step, now_s)).sum();
                 *points = points.saturating_sub(gone);
                 count.points = count.points.saturating_sub(gone);
                 if count.points <= share {
@@ -299,7 +299,7 @@ impl Metrics {
         )?;
         let mut all = all.into_inner();
         all.forget(now_s);
-        all.shorten(POINTS_MAX);
+        all.shorten(POINTS_MAX, now_s);
         Ok(Self { clock, disk: Mutex::new(disk), all: Mutex::new(all) })
     }
 
@@ -338,7 +338,7 @@ impl Metrics {
         })?;
         let mut all = self.all();
         data.into_iter().for_each(|datum| all.take(datum, now_s));
-        all.shorten(POINTS_MAX);
+        all.shorten(POINTS_MAX, now_s);
         Ok(())
     }
 

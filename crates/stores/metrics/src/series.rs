@@ -52,6 +52,11 @@ impl Ring {
         false
     }
 
+    /// `from_s`, but for what a clock wrote that was ahead.
+    fn held_from_s(&self, now_s: u64) -> u64 {
+        if self.from_s <= now_s { self.from_s } else { 0 }
+    }
+
     /// Drops so many of the oldest points, and says how many.
     fn drop_first(&mut self, count: usize) -> usize {
         self.points.drain(..count);
@@ -83,7 +88,7 @@ impl Series {
                 continue;
             }
             let (ring, slot) = (&mut self.rings[position], at_s / grain * grain);
-            if ring.from_s <= slot {
+            if ring.held_from_s(now_s) <= slot {
                 new += usize::from(ring.add(slot, set));
             }
         }
@@ -101,12 +106,12 @@ impl Series {
 
     /// Keeps of each ring the newest points alone, half of all that it may have, of which half, and so on by so many `steps`;
     /// says how many points went.
-    pub(crate) fn cut(&mut self, steps: u32) -> usize {
+    pub(crate) fn cut(&mut self, steps: u32, now_s: u64) -> usize {
         let drop = |(ring, (grain, kept)): (&mut Ring, (u64, u64))| {
             let most = usize::try_from((kept / grain) >> steps).unwrap_or(usize::MAX).max(1);
             let over = ring.points.len().saturating_sub(most);
             if let Some((slot, _)) = over.checked_sub(1).and_then(|last| ring.points.get(last)) {
-                ring.from_s = slot + grain;
+                ring.from_s = (slot + grain).min(now_s / grain * grain);
             }
             ring.drop_first(over)
         };
@@ -145,7 +150,7 @@ impl Series {
             let coarser = GRAINS.get(position + 1).map(|(grain, _)| *grain);
             let coarser = coarser.filter(|coarser| period_s.is_multiple_of(*coarser));
             let step_s = coarser.unwrap_or(grain);
-            let held_s = now_s.saturating_sub(kept).max(ring.from_s);
+            let held_s = now_s.saturating_sub(kept).max(ring.held_from_s(now_s));
             let oldest = held_s.div_ceil(step_s).saturating_mul(step_s);
             let from = oldest.max(start_s).min(upper);
             for (slot, set) in ring.between(from, upper) {

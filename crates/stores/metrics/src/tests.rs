@@ -359,7 +359,7 @@ fn an_account_with_more_points_than_its_share_keeps_fewer_and_others_keep_theirs
     let count = |all: &All, account: &str| all.counts[&account.parse().unwrap()].points;
     let its = count(&all, modest);
     assert!(400 < its && its < 500, "{its}");
-    all.shorten(2_000);
+    all.shorten(2_000, NOW);
     assert_eq!(count(&all, modest), its);
     assert!(count(&all, greedy) + its <= 1_500, "{}", count(&all, greedy));
     assert_eq!(all.points, count(&all, greedy) + its);
@@ -369,7 +369,7 @@ fn an_account_with_more_points_than_its_share_keeps_fewer_and_others_keep_theirs
     all.take(of(greedy, "a", NOW + 3_600), NOW);
     assert!(all.points <= held + 1);
     // As little as there is, the newest stay.
-    all.shorten(8);
+    all.shorten(8, NOW);
     let last = all.of(&of(greedy, "a", 0).metric, None).next().and_then(|(_, it)| it.last_s());
     assert_eq!(last, Some(NOW + 7_199));
 }
@@ -386,7 +386,7 @@ fn what_is_dropped_by_the_minute_is_read_by_longer_slots_also_after_a_restart() 
     {
         let mut all = world.metrics.all();
         let points = all.points;
-        all.shorten(points / 2);
+        all.shorten(points / 2, NOW);
     }
     for is_again in [false, true] {
         assert_eq!(world.sums("a", start, 60, 1), [None], "{is_again}");
@@ -397,6 +397,20 @@ fn what_is_dropped_by_the_minute_is_read_by_longer_slots_also_after_a_restart() 
         world.checkpoint().unwrap();
         world.reopen();
     }
+}
+
+#[test]
+fn what_a_clock_dropped_that_was_ahead_does_not_keep_samples_out() {
+    let mut series = Series::default();
+    let years = 4 * 365 * 86_400;
+    for minute in 0..10 {
+        series.add(NOW + years + minute * 60, &StatisticSet::one(1.0), false, NOW + years);
+    }
+    series.cut(limits::SHARE_STEPS, NOW + years + 600);
+    series.add(NOW, &StatisticSet::one(2.0), false, NOW);
+    let mut out = [None; 1];
+    series.read(NOW, 60, NOW, &mut out);
+    assert_eq!(out[0].map(|set| set.sum), Some(2.0));
 }
 
 #[test]
