@@ -398,8 +398,21 @@ impl<'a> Scope<'a> {
                 Ok(Value::Many(meant.map(|(_, series)| series.clone()).collect()))
             }
             Expression::Negative(of) => Ok(each(inner(of)?, |value| -value)),
-            Expression::Binary(operator, one, other) => {
-                binary(*operator, inner(one)?, inner(other)?)
+            Expression::Binary(..) => {
+                // What leans to the left is as deep as it is long, and so it is put together from its first operand on.
+                let (mut first, mut rest) = (expression, Vec::new());
+                while let Expression::Binary(operator, one, other) = first {
+                    rest.push((*operator, other));
+                    first = one;
+                }
+                let mut value = inner(first)?;
+                while let Some((operator, other)) = rest.pop() {
+                    value = binary(operator, value, inner(other)?)?;
+                    if !rest.is_empty() {
+                        value = self.counted(value)?;
+                    }
+                }
+                Ok(value)
             }
             Expression::Call(function, arguments) => self.call(*function, arguments, depth),
         }
@@ -651,6 +664,9 @@ mod tests {
         ] {
             assert!(shown(text).contains(why), "{text}: {}", shown(text));
         }
+        // A long one is not a deep one.
+        assert_eq!(shown(&["a"; 1_000].join("+")), shown("a * 1000"));
+        assert_eq!(shown(&format!("a{}", "-1".repeat(1_000))), shown("a - 1000"));
         let deep = format!("{}1{}", "(".repeat(200), ")".repeat(200));
         assert_eq!(shown(&deep), NotComputed::Depth.to_string());
     }
