@@ -27,6 +27,44 @@ pub const UNCHECKED: &str = "Unchecked: Initial alarm creation";
 /// Names and values of dimensions.
 pub type Dimensions = BTreeMap<String, String>;
 
+/// Dimensions of a metric.
+pub const DIMENSIONS_MAX: usize = 30;
+
+/// Why dimensions are none of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotDimensions {
+    TooMany,
+    Twice(String),
+}
+
+impl fmt::Display for NotDimensions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany => write!(
+                f,
+                "the collection Dimensions must not have a size greater than {DIMENSIONS_MAX}"
+            ),
+            Self::Twice(name) => write!(f, "the dimension {name} is given twice"),
+        }
+    }
+}
+
+/// Dimensions as they are given, by name.
+pub fn dimensions_of(
+    given: impl ExactSizeIterator<Item = (String, String)>,
+) -> Result<Dimensions, NotDimensions> {
+    if DIMENSIONS_MAX < given.len() {
+        return Err(NotDimensions::TooMany);
+    }
+    let mut all = Dimensions::new();
+    for (name, value) in given {
+        if all.insert(name.clone(), value).is_some() {
+            return Err(NotDimensions::Twice(name));
+        }
+    }
+    Ok(all)
+}
+
 /// How an alarm stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

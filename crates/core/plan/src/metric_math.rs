@@ -7,7 +7,7 @@
 //! each other grow by powers, in time and in memory.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::alarm::{Watched, WatchedMetric, WatchedQuery};
 
@@ -38,6 +38,20 @@ pub enum NotComputed {
     TooMuch,
     #[error("Error in expression: it comes to a number, where it must come to a time series")]
     Number,
+    #[error(
+        "The value {0} for parameter Id is not matching the expected pattern ^[a-z][a-zA-Z0-9_]*$"
+    )]
+    NoId(String),
+    #[error("The values for parameter Id are not unique: {0} is given more than once")]
+    Twice(String),
+    #[error("Exactly one element of the Metrics list should return data")]
+    NotOne,
+    #[error("At least one element of the Metrics list must be a metric")]
+    NoMetric,
+    #[error("Metrics that an expression is computed from must have the same period in this region")]
+    Periods,
+    #[error("An expression that is watched must come to exactly one time series")]
+    NotOneSeries,
     #[error("{why} (query {id})")]
     Query { id: String, why: Box<NotComputed> },
 }
@@ -278,6 +292,50 @@ impl<'a> Parser<'a> {
         }
         self.expect(end)?;
         Ok(all)
+    }
+}
+
+/// That each of some queries can be named by the others.
+pub fn check_ids(queries: &[WatchedQuery]) -> Result<(), NotComputed> {
+    let mut known = BTreeSet::new();
+    for WatchedQuery { id, .. } in queries {
+        let is_id = id.starts_with(|c: char| c.is_ascii_lowercase())
+            && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !is_id {
+            return Err(NotComputed::NoId(id.clone()));
+        }
+        if !known.insert(id) {
+            return Err(NotComputed::Twice(id.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// The period of all metrics that are computed with.
+pub fn common_period(queries: &[WatchedQuery]) -> Result<u32, NotComputed> {
+    let mut periods = queries.iter().filter_map(|query| match &query.what {
+        Watched::Metric(metric) => Some(metric.period_s),
+        Watched::Expression(_) => None,
+    });
+    let first = periods.next().unwrap_or(60);
+    if periods.all(|other| other == first) { Ok(first) } else { Err(NotComputed::Periods) }
+}
+
+/// That one series comes of queries, whichever of them it is, at each look at so many periods: found out by doing it.
+pub fn check_watched(queries: &[WatchedQuery], periods: u32) -> Result<(), NotComputed> {
+    check_ids(queries)?;
+    if queries.iter().filter(|query| query.is_returned).count() != 1 {
+        return Err(NotComputed::NotOne);
+    }
+    if !queries.iter().any(|query| matches!(query.what, Watched::Metric(_))) {
+        return Err(NotComputed::NoMetric);
+    }
+    common_period(queries)?;
+    let count = usize::try_from(periods).unwrap_or(usize::MAX);
+    let computed = compute(queries, count, ALARM_POINTS_MAX, |_| vec![Some(1.0); count])?;
+    match computed.values().all(|all| all.len() == 1) {
+        true => Ok(()),
+        false => Err(NotComputed::NotOneSeries),
     }
 }
 
@@ -713,5 +771,48 @@ mod tests {
         let all = vec!["METRICS()"; 10];
         too_much(computed(&all, 29));
         assert_eq!(computed(&all, 30), Ok(10));
+    }
+
+    #[test]
+    fn what_is_watched_is_one_series_of_queries_that_can_be_named() {
+        let metric = |id: &str, period_s: u32, is_returned: bool| {
+            let what = Watched::Metric(WatchedMetric {
+                namespace: "App".to_owned(),
+                name: "load".to_owned(),
+                dimensions: BTreeMap::new(),
+                statistic: model::alarm::Statistic::Sum,
+                period_s,
+                unit: None,
+            });
+            WatchedQuery { id: id.to_owned(), label: None, is_returned, what }
+        };
+        let computed = |id: &str, text: &str| WatchedQuery {
+            id: id.to_owned(),
+            label: None,
+            is_returned: true,
+            what: Watched::Expression(text.to_owned()),
+        };
+        let check = |queries: &[WatchedQuery]| check_watched(queries, 5);
+        check(&[metric("a", 60, true)]).unwrap();
+        check(&[metric("a", 60, false), metric("b", 60, false), computed("e", "a / b")]).unwrap();
+        let refused = |queries: &[WatchedQuery]| check(queries).unwrap_err().to_string();
+        for (queries, why) in [
+            (vec![metric("A", 60, true)], "The value A for parameter Id"),
+            (vec![metric("", 60, true)], "The value  for parameter Id"),
+            (vec![metric("a", 60, false), metric("a", 60, true)], "a is given more than once"),
+            (vec![metric("a", 60, false), computed("a", "1 + a")], "a is given more than once"),
+            (vec![metric("a", 60, false)], "Exactly one element"),
+            (vec![metric("a", 60, true), computed("e", "a")], "Exactly one element"),
+            (vec![computed("e", "IF(1, 1)")], "must be a metric"),
+            (vec![metric("a", 60, false), metric("b", 300, true)], "the same period"),
+            (vec![metric("a", 60, false), computed("e", "[a, a]")], "exactly one time series"),
+            (vec![metric("a", 60, false), computed("e", "SUM(x)")], "'x'"),
+        ] {
+            assert!(refused(&queries).contains(why), "{why}: {}", refused(&queries));
+        }
+        // A broken expression is one also where a metric is what is returned.
+        let mut broken = computed("e", "a +");
+        broken.is_returned = false;
+        assert!(check(&[metric("a", 60, true), broken]).is_err());
     }
 }

@@ -9,7 +9,7 @@ use control::Permission;
 use longshore_types::{AccountId, Timestamp};
 use metrics::{MetricId, Metrics};
 use model::alarm::{Statistic, Watched, WatchedMetric, WatchedQuery};
-use plan::metric_math::{self, POINTS_MAX, Series};
+use plan::metric_math::{self, NotComputed, POINTS_MAX, Series, common_period};
 
 use crate::CloudWatch;
 use crate::errors::{invalid, missing, token as bad_token, unavailable, validation};
@@ -37,24 +37,26 @@ pub(crate) fn periods(start: Timestamp, end: Timestamp, period_s: u32) -> (Times
     (Timestamp(first), end.0.saturating_sub(first).div_ceil(period_ms))
 }
 
+/// What cannot be computed is refused.
+pub(crate) fn not_computed(why: NotComputed) -> ApiError {
+    validation(format!("{why}."))
+}
+
 /// Reads queries and checks what can be checked of them by themselves.
 pub(crate) fn read_queries(
     given: Vec<api::MetricDataQuery>,
     at: &str,
 ) -> Result<Vec<WatchedQuery>, ApiError> {
-    let mut queries: Vec<WatchedQuery> = Vec::new();
-    for (position, query) in given.into_iter().enumerate() {
-        let at = format!("{at}.member.{}", position + 1);
-        let read = read_query(query, &at)?;
-        if queries.iter().any(|other| other.id == read.id) {
-            return Err(validation(format!("The values for parameter id in {at} are not unique.")));
-        }
-        queries.push(read);
-    }
+    let given = given.into_iter().enumerate();
+    let queries =
+        given.map(|(position, query)| read_query(query, &format!("{at}.member.{}", position + 1)));
+    let queries: Vec<WatchedQuery> = queries.collect::<Result<_, _>>()?;
+    metric_math::check_ids(&queries).map_err(not_computed)?;
     for query in &queries {
         if let Watched::Expression(text) = &query.what {
             let parsed = metric_math::parse(text);
-            parsed.map_err(|why| validation(format!("{why} (query {}).", query.id)))?;
+            let of_query = |why| NotComputed::Query { id: query.id.clone(), why: Box::new(why) };
+            parsed.map_err(|why| not_computed(of_query(why)))?;
         }
     }
     Ok(queries)
@@ -62,13 +64,6 @@ pub(crate) fn read_queries(
 
 fn read_query(query: api::MetricDataQuery, at: &str) -> Result<WatchedQuery, ApiError> {
     let id = query.id.unwrap_or_default();
-    let is_id = id.starts_with(|c: char| c.is_ascii_lowercase())
-        && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !is_id {
-        return Err(validation(format!(
-            "The value {id} for parameter {at}.Id is not matching the expected pattern ^[a-z][a-zA-Z0-9_]*$."
-        )));
-    }
     if query.account_id.is_some() {
         return Err(unavailable("AccountId: a query of another account's metrics"));
     }
@@ -293,15 +288,15 @@ impl Asked {
 
     /// What each expression comes to, and the periods of it.
     fn computed(&self) -> Result<Computed, ApiError> {
-        let period_s = common_period(&self.queries)?;
+        let period_s = common_period(&self.queries).map_err(not_computed)?;
         let (first, count) = periods(self.start, self.end, period_s);
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let read = |metric: &WatchedMetric| {
             let sets = series_of(&self.metrics, self.account, metric, first, count);
             sets.iter().map(|set| set.map(|set| metric.statistic.of(&set))).collect()
         };
-        let values = metric_math::compute(&self.queries, count, POINTS_MAX, read)
-            .map_err(|why| validation(format!("{why}.")))?;
+        let values =
+            metric_math::compute(&self.queries, count, POINTS_MAX, read).map_err(not_computed)?;
         Ok(Computed { first, period_s, values })
     }
 }
@@ -313,19 +308,4 @@ fn points(
 ) -> Vec<(Timestamp, f64)> {
     let at = |position: u64| first.plus_ms(position * u64::from(period_s) * 1_000);
     (0..).zip(values).filter_map(|(position, value)| Some((at(position), value?))).collect()
-}
-
-/// The period of all metrics that are computed with.
-pub(crate) fn common_period(queries: &[WatchedQuery]) -> Result<u32, ApiError> {
-    let mut periods = queries.iter().filter_map(|query| match &query.what {
-        Watched::Metric(metric) => Some(metric.period_s),
-        Watched::Expression(_) => None,
-    });
-    let first = periods.next().unwrap_or(60);
-    if periods.all(|other| other == first) {
-        return Ok(first);
-    }
-    Err(validation(
-        "Metrics that an expression is computed from must have the same period in this region.",
-    ))
 }

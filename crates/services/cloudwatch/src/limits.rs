@@ -2,8 +2,6 @@
 
 /// Metrics of one PutMetricData.
 pub(crate) const PUT_METRICS_MAX: usize = 1_000;
-/// Dimensions of a metric.
-pub(crate) const DIMENSIONS_MAX: usize = 30;
 /// Values of one metric of a PutMetricData.
 pub(crate) const VALUES_MAX: usize = 150;
 /// How old samples may be, and how far ahead.

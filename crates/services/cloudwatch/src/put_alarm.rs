@@ -8,15 +8,15 @@ use control::alarms::{self, Configured};
 use control::{Control, Permission};
 use longshore_types::Timestamp;
 use model::alarm::{
-    AlarmSource, AlarmState, Comparison, MissingData, Statistic, UNCHECKED, Watched, WatchedMetric,
-    arn, policy_of,
+    AlarmSource, AlarmState, Comparison, MissingData, Statistic, UNCHECKED, WatchedMetric, arn,
+    policy_of,
 };
 use model::{Key, MetricAlarm, Tags, View};
 use plan::alarms::RANGE_BEYOND;
-use plan::metric_math::{self, ALARM_POINTS_MAX};
+use plan::metric_math::{check_watched, common_period};
 use store::Batch;
 
-use crate::data::{check_period, common_period, read_queries};
+use crate::data::{check_period, not_computed, read_queries};
 use crate::errors::{combination, invalid, limit, missing, unavailable, validation};
 use crate::limits::{ALARM_QUERIES_MAX, ALARM_S_MAX, SHORT_ALARM_S_MAX};
 use crate::put_metric_data::dimensions;
@@ -223,26 +223,10 @@ fn of_queries(
         return Err(validation(message));
     }
     let queries = read_queries(given, "Metrics")?;
-    let mut returned = queries.iter().filter(|query| query.is_returned);
-    let (Some(one), None) = (returned.next(), returned.next()) else {
-        return Err(validation("Exactly one element of the Metrics list should return data."));
-    };
-    let is_of_metrics = queries.iter().any(|query| matches!(query.what, Watched::Metric(_)));
-    if !is_of_metrics {
-        return Err(validation("At least one element of the Metrics list must be a metric."));
-    }
-    check_length(common_period(&queries)?, evaluation_periods)?;
-    // That it can be computed, and comes to one series, is found out by doing it as each look will.
-    let count = usize::try_from(evaluation_periods.saturating_add(RANGE_BEYOND));
-    let count = count.unwrap_or(usize::MAX);
-    let read = |_: &WatchedMetric| vec![Some(1.0); count];
-    let computed = metric_math::compute(&queries, count, ALARM_POINTS_MAX, read)
-        .map_err(|why| validation(format!("{why}.")))?;
-    if matches!(one.what, Watched::Expression(_))
-        && computed.get(&one.id).is_none_or(|all| all.len() != 1)
-    {
-        return Err(validation("An alarm's expression must come to exactly one time series."));
-    }
+    let period_s = common_period(&queries).map_err(not_computed)?;
+    check_length(period_s, evaluation_periods)?;
+    let periods = evaluation_periods.saturating_add(RANGE_BEYOND);
+    check_watched(&queries, periods).map_err(not_computed)?;
     Ok(AlarmSource::Queries(queries))
 }
 

@@ -9,7 +9,7 @@ use control::alarms::{self, Configured};
 use longshore_types::{Timestamp, Uuid};
 use model::alarm::{
     AlarmSource, AlarmState, Comparison, Dimensions, Statistic, UNCHECKED, Watched, WatchedMetric,
-    WatchedQuery, arn as alarm_arn,
+    WatchedQuery, arn as alarm_arn, dimensions_of,
 };
 use model::scaling::{
     AdjustmentKind, DIMENSION, NAMESPACE, PolicyKind, ScalingPolicy, Step, Stepping, TrackedMetric,
@@ -17,7 +17,7 @@ use model::scaling::{
 };
 use model::{Key, MetricAlarm, ScalableTarget, View};
 use plan::alarms::RANGE_BEYOND;
-use plan::metric_math::{self, ALARM_POINTS_MAX};
+use plan::metric_math::check_watched;
 use plan::service_scaling::LOW_SHARE;
 use scaling_api as api;
 use store::Batch;
@@ -314,10 +314,12 @@ fn read_custom(given: api::CustomizedMetricSpecification) -> Result<TrackedMetri
         .ok_or_else(|| invalid("CustomizedMetricSpecification.Statistic is required."))?;
     let pairs = given.dimensions.unwrap_or_default().into_iter();
     let pairs = pairs.map(|it| (it.name.unwrap_or_default(), it.value.unwrap_or_default()));
+    let dimensions = dimensions_of(pairs);
     Ok(TrackedMetric::Custom {
         namespace: required(given.namespace, "Namespace")?,
         name: required(given.metric_name, "MetricName")?,
-        dimensions: pairs.collect(),
+        dimensions: dimensions
+            .map_err(|why| invalid(format!("CustomizedMetricSpecification is invalid: {why}.")))?,
         statistic,
         unit: given.unit,
     })
@@ -330,17 +332,8 @@ fn read_computed(
         return Err(invalid(format!("Metrics may have up to {QUERIES_MAX} queries.")));
     }
     let queries = given.into_iter().map(read_query).collect::<Result<Vec<_>, _>>()?;
-    if queries.iter().filter(|query| query.is_returned).count() != 1 {
-        return Err(invalid("Exactly one of the Metrics must have ReturnData true."));
-    }
-    // That it can be computed, and comes to one series, is found out by doing it as each look at its alarms will.
-    let count = usize::try_from(LOW_PERIODS + RANGE_BEYOND).unwrap_or(usize::MAX);
-    let read = |_: &WatchedMetric| vec![Some(1.0); count];
-    let computed = metric_math::compute(&queries, count, ALARM_POINTS_MAX, read)
-        .map_err(|why| invalid(why.to_string()))?;
-    if let Some((id, _)) = computed.iter().find(|(_, all)| all.len() != 1) {
-        return Err(invalid(format!("The expression {id} must come to one time series.")));
-    }
+    check_watched(&queries, LOW_PERIODS + RANGE_BEYOND)
+        .map_err(|why| invalid(format!("{why}.")))?;
     Ok(queries)
 }
 
@@ -353,10 +346,17 @@ fn read_query(given: api::TargetTrackingMetricDataQuery) -> Result<WatchedQuery,
                 .ok_or_else(|| unavailable(&format!("The statistic {name}")))?;
             let pairs = metric.dimensions.unwrap_or_default().into_iter();
             let pairs = pairs.map(|it| (it.name.unwrap_or_default(), it.value.unwrap_or_default()));
+            let required = |given: Option<String>, name: &str| {
+                given.ok_or_else(|| {
+                    invalid(format!("Each MetricStat has a Metric with its {name}."))
+                })
+            };
+            let dimensions = dimensions_of(pairs);
             Watched::Metric(WatchedMetric {
-                namespace: metric.namespace.unwrap_or_default(),
-                name: metric.metric_name.unwrap_or_default(),
-                dimensions: pairs.collect(),
+                namespace: required(metric.namespace, "Namespace")?,
+                name: required(metric.metric_name, "MetricName")?,
+                dimensions: dimensions
+                    .map_err(|why| invalid(format!("A Metric is invalid: {why}.")))?,
                 statistic,
                 period_s: PERIOD_S,
                 unit: stat.unit,

@@ -304,6 +304,65 @@ async fn what_is_not_there_or_cannot_be_scaled_is_refused_in_amazons_words() {
 }
 
 #[tokio::test]
+async fn queries_of_a_policy_are_checked_as_those_of_alarms() {
+    let world = World::new().await;
+    world.register(Some(1), Some(9)).await.unwrap();
+    let metric = |id: &str, name: Option<String>| api::TargetTrackingMetricDataQuery {
+        id: text(id),
+        return_data: Some(false),
+        metric_stat: Some(api::TargetTrackingMetricStat {
+            metric: Some(api::TargetTrackingMetric {
+                namespace: text("App"),
+                metric_name: name,
+                dimensions: None,
+            }),
+            stat: text("Sum"),
+            unit: None,
+        }),
+        ..Default::default()
+    };
+    let computed = |expression: &str| api::TargetTrackingMetricDataQuery {
+        id: text("e"),
+        expression: text(expression),
+        ..Default::default()
+    };
+    let put = async |queries: Vec<api::TargetTrackingMetricDataQuery>| {
+        let input = api::PutScalingPolicyRequest {
+            policy_name: text("mine"),
+            service_namespace: Some("ecs".into()),
+            resource_id: text(RESOURCE),
+            scalable_dimension: Some(DIMENSION.into()),
+            policy_type: Some("TargetTrackingScaling".into()),
+            target_tracking_scaling_policy_configuration: Some(
+                api::TargetTrackingScalingPolicyConfiguration {
+                    target_value: Some(5.0),
+                    customized_metric_specification: Some(api::CustomizedMetricSpecification {
+                        metrics: Some(queries),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                },
+            ),
+            ..Default::default()
+        };
+        world.it.put_scaling_policy(&world.test.root(), input).await
+    };
+    for (queries, why) in [
+        (vec![metric("a", text("x")), metric("a", text("y")), computed("a")], "more than once"),
+        (vec![metric("e", text("x")), computed("1 + e")], "more than once"),
+        (vec![metric("A", text("x")), computed("1")], "expected pattern"),
+        (vec![metric("a", None), computed("a")], "MetricName"),
+        (vec![computed("IF(1, 1)")], "must be a metric"),
+        (vec![metric("a", text("x")), computed("[a, a]")], "exactly one time series"),
+    ] {
+        let refused = error(put(queries).await);
+        assert_eq!(refused.0, "ValidationException");
+        assert!(refused.1.contains(why), "{}", refused.1);
+    }
+    put(vec![metric("a", text("x")), metric("b", text("y")), computed("a / b")]).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_tracking_policy_has_its_alarms_and_they_go_with_it() {
     let world = World::new().await;
     world.register(Some(1), Some(9)).await.unwrap();
