@@ -548,3 +548,67 @@ async fn histories_of_alarms_that_are_gone_are_bounded_in_number_and_in_bytes() 
     history.add(item(world.now().0, "x".repeat(1 << 20)));
     assert_eq!(history.items.len(), 1);
 }
+
+#[tokio::test]
+async fn a_task_is_one_sample_of_a_slot_however_often_it_is_reported() {
+    let world = World::new();
+    let mut host =
+        control::testing::rows::instance(longshore_types::InstanceId::from_bytes([1; 16]));
+    host.total = longshore_types::Resources {
+        cpu: longshore_types::CpuUnits(1_024),
+        memory: longshore_types::MemoryMib(2_048),
+    };
+    let put = |view: &model::View, _| {
+        let mut batch = store::Batch::on(view);
+        batch.put(host.clone());
+        Ok((batch, ()))
+    };
+    world.test.control.decide(put).await.unwrap();
+    let task = |seed: u64| {
+        let mut task = control::testing::rows::task(seed);
+        task.service = Some(model::task::TaskService {
+            name: "web".parse().unwrap(),
+            deployment: longshore_types::DeploymentId(1),
+            is_ready: true,
+            is_accounted: false,
+            is_registered: false,
+            is_connected: false,
+        });
+        let asked = Arc::make_mut(&mut task.asked);
+        asked.launch = model::task::LaunchType::Ec2;
+        asked.need.resources = longshore_types::Resources {
+            cpu: longshore_types::CpuUnits(1_024),
+            memory: longshore_types::MemoryMib(1_024),
+        };
+        task
+    };
+    let start = Timestamp(world.now().0 / 20_000 * 20_000);
+    let report = |task: &Task, cpu: f64, memory: f64| {
+        let set =
+            |sum: f64| serde_json::json!({"min": sum, "max": sum, "sampleCount": 1, "sum": sum});
+        let containers =
+            serde_json::json!([{"cpuStatsSet": set(cpu), "memoryStatsSet": set(memory)}]);
+        world.it.note_usage(task, &host, &containers, start.plus_ms(1_000));
+    };
+    let (busy, idle) = (task(1), task(2));
+    for _ in 0..1_000 {
+        report(&busy, 90.0, 512.0);
+    }
+    report(&busy, 40.0, 256.0);
+    report(&idle, 10.0, 256.0);
+    let told = world.it.take_usage(start.plus_ms(23_000));
+    let shown: Vec<(&str, usize, f64, f64)> = told
+        .iter()
+        .map(|it| (&*it.metric.name, it.metric.dimensions.len(), it.set.count, it.set.sum))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("CPUUtilization", 2, 2.0, 50.0),
+            ("MemoryUtilization", 2, 2.0, 50.0),
+            ("CPUUtilization", 1, 1.0, 50.0),
+            ("MemoryUtilization", 1, 1.0, 25.0),
+        ],
+        "by service, and by cluster"
+    );
+}
