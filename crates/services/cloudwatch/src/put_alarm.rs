@@ -11,6 +11,7 @@ use model::alarm::{
     AlarmSource, AlarmState, Comparison, MissingData, Statistic, UNCHECKED, WatchedMetric, arn,
     policy_of,
 };
+use model::scaling::service_of_policy;
 use model::{Key, MetricAlarm, Tags, View};
 use plan::alarms::RANGE_BEYOND;
 use plan::metric_math::{check_watched, common_period};
@@ -49,6 +50,7 @@ pub(crate) async fn put_metric_alarm(
 /// Puts an alarm in the place of one of its name, whose state and tags it takes over.
 fn put(view: &View, batch: &mut Batch, read: &MetricAlarm, now: Timestamp) -> Result<(), ApiError> {
     let account = read.scope.account;
+    check_policies(view, batch, read)?;
     let known = view.metric_alarms.get(account, &read.name);
     let mut next = MetricAlarm { configured_at: now, ..read.clone() };
     match known {
@@ -88,6 +90,24 @@ fn check_action(control: &Control, caller: &Caller, action: &str) -> Result<(), 
         "The action {action} is not available in this region, where nothing would act on it: actions are scaling policies \
          of ECS services, of this account and region."
     )))
+}
+
+/// That the policies which an alarm acts by are there: one that is mistyped would be silent while the alarm is red.
+fn check_policies(view: &View, batch: &mut Batch, read: &MetricAlarm) -> Result<(), ApiError> {
+    let account = read.scope.account;
+    let actions = [&read.ok_actions, &read.alarm_actions, &read.insufficient_data_actions];
+    for policy in actions.into_iter().flatten().filter_map(|action| policy_of(action)) {
+        let service = service_of_policy(policy);
+        let row = service.and_then(|id| view.scalable_targets.get(account, &id));
+        let its = row.filter(|row| {
+            row.policies.iter().any(|(name, its)| row.policy_arn(name, its) == policy)
+        });
+        let Some(row) = its else {
+            return Err(validation(format!("The scaling policy {policy} does not exist.")));
+        };
+        batch.rely(Key::ScalableTarget(account, row.service.clone()));
+    }
+    Ok(())
 }
 
 fn read_alarm(

@@ -485,6 +485,57 @@ async fn an_alarm_that_takes_too_much_to_compute_at_a_look_is_refused_when_it_is
 }
 
 #[tokio::test]
+async fn an_alarm_acts_by_a_policy_that_is_there() {
+    let world = World::new();
+    let service =
+        model::ServiceId { cluster: "demo".parse().unwrap(), name: "web".parse().unwrap() };
+    let policy = model::scaling::ScalingPolicy {
+        id: longshore_types::Uuid::from_random([7; 16]),
+        created_at: world.now(),
+        kind: model::scaling::PolicyKind::Stepping(model::scaling::Stepping {
+            kind: model::scaling::AdjustmentKind::ChangeInCapacity,
+            steps: vec![model::scaling::Step { lower: None, upper: None, adjustment: 1 }],
+            least: None,
+            cooldown_s: None,
+            aggregation: None,
+        }),
+    };
+    let target = model::ScalableTarget {
+        scope: world.test.control.scope(&world.test.root()),
+        service,
+        id: "0ec5".to_owned(),
+        min: 1,
+        max: 4,
+        suspended: model::scaling::Suspended::default(),
+        created_at: world.now(),
+        policies: [("steps".to_owned(), policy.clone())].into(),
+        actions: [].into(),
+        last: model::scaling::LastMoves::default(),
+        tags: [].into(),
+    };
+    let arn = target.policy_arn("steps", &policy);
+    let with = |arn: &str| {
+        let actions = Some(vec![arn.to_owned()]);
+        world.alarm("high", move |input| input.alarm_actions = actions)
+    };
+    let refused = with(&arn).await.unwrap_err();
+    assert_eq!(refused.code, "ValidationException");
+    assert_eq!(refused.message, format!("The scaling policy {arn} does not exist."));
+    let put = |view: &model::View, _| {
+        let mut batch = store::Batch::on(view);
+        batch.put(target.clone());
+        Ok((batch, ()))
+    };
+    world.test.control.decide(put).await.unwrap();
+    with(&arn).await.unwrap();
+    with(&format!("{arn}:createdBy/{}", policy.id)).await.unwrap();
+    for other in [arn.replace("steps", "stairs"), arn.replace("web", "api")] {
+        let refused = with(&other).await.unwrap_err();
+        assert!(refused.message.ends_with("does not exist."), "{}", refused.message);
+    }
+}
+
+#[tokio::test]
 async fn alarms_are_deleted_together_or_not_at_all() {
     let world = World::new();
     for name in ["a", "b"] {

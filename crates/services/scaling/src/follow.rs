@@ -8,7 +8,7 @@ use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
 use longshore_types::{AccountId, Timestamp};
 use model::alarm::{AlarmState, HistoryItem, HistoryKind, policy_of};
 use model::scaling::{
-    ActivityStatus, NotScaled, PolicyKind, ScalingPolicy, resource_id, service_of,
+    ActivityStatus, NotScaled, PolicyKind, ScalingPolicy, resource_id, service_of_policy,
 };
 use model::service::{Controller, Rank, ServiceStatus};
 use model::task::Phase;
@@ -41,10 +41,7 @@ const WAIT_MS: u64 = 2_000;
 fn scaled_by(alarm: &MetricAlarm) -> impl Iterator<Item = ServiceId> + '_ {
     let actions = [&alarm.ok_actions, &alarm.alarm_actions, &alarm.insufficient_data_actions];
     let policies = actions.into_iter().flatten().filter_map(|action| policy_of(action));
-    policies.filter_map(|policy| {
-        let (_, rest) = policy.split_once(":resource/ecs/")?;
-        service_of(rest.split_once(":policyName/")?.0)
-    })
+    policies.filter_map(service_of_policy)
 }
 
 /// What a pass over a target comes to.
