@@ -178,8 +178,7 @@ pub struct ScheduledAction {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LastMoves {
-    pub out_at: Option<Timestamp>,
-    /// Until when that goes on to count.
+    /// Until when the last raise goes on to count.
     pub out_until: Option<Timestamp>,
     /// How many were added in that time.
     pub added: u32,

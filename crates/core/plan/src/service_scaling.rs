@@ -298,7 +298,6 @@ fn raise(
 /// What is remembered of a raise, which ends the time after a lowering.
 fn raised(last: LastMoves, added: u32, cooldown_s: u32, now: Timestamp) -> LastMoves {
     LastMoves {
-        out_at: Some(now),
         out_until: Some(now.plus_ms(u64::from(cooldown_s) * 1_000)),
         added: last.added.saturating_add(added),
         in_until: None,
