@@ -148,6 +148,10 @@ pub(crate) async fn get_metric_data(
             "The collection MetricDataQueries must have a size between 1 and {QUERIES_MAX}."
         )));
     }
+    let timezone = input.label_options.and_then(|options| options.timezone);
+    if timezone.is_some_and(|zone| zone != "+0000") {
+        return Err(unavailable("LabelOptions.Timezone other than +0000"));
+    }
     let queries = read_queries(given, "MetricDataQueries")?;
     let (start, end) = (input.start_time.unwrap_or_default(), input.end_time.unwrap_or_default());
     if end <= start {

@@ -149,7 +149,10 @@ fn read_alarm(
     let evaluation_periods = count(input.evaluation_periods).filter(|count| 0 < *count);
     let evaluation_periods = evaluation_periods
         .ok_or_else(|| missing("The parameter EvaluationPeriods is required, and at least 1."))?;
-    let datapoints_to_alarm = count(input.datapoints_to_alarm);
+    let datapoints_to_alarm = count(input.datapoints_to_alarm).filter(|count| 0 < *count);
+    if input.datapoints_to_alarm.is_some() && datapoints_to_alarm.is_none() {
+        return Err(validation("The parameter DatapointsToAlarm must be at least 1."));
+    }
     if datapoints_to_alarm.is_some_and(|least| evaluation_periods < least) {
         return Err(validation(
             "The parameter DatapointsToAlarm must be less than or equal to EvaluationPeriods.",

@@ -275,7 +275,16 @@ async fn what_cannot_be_kept_or_computed_is_refused_in_clouds_words() {
     assert_eq!(code(world.data(vec![late], |_| {}).await), "ValidationException");
     let whole = world.data(vec![query("a", "load")], |input| input.start_time = Some(Timestamp(0)));
     assert_eq!(code(whole.await), "ValidationException", "more periods than it looks at");
-    let refused: [Breach<api::PutMetricAlarmInput>; 6] = [
+    let zone = |zone: &str| {
+        let options = Some(api::LabelOptions { timezone: text(zone) });
+        world.data(vec![query("a", "load")], move |input| input.label_options = options)
+    };
+    zone("+0000").await.unwrap();
+    let refused = zone("+0130").await.unwrap_err();
+    assert!(refused.message.starts_with("LabelOptions.Timezone"), "{}", refused.message);
+    let refused: [Breach<api::PutMetricAlarmInput>; 8] = [
+        (|it| it.datapoints_to_alarm = Some(0), "at least 1"),
+        (|it| it.datapoints_to_alarm = Some(-1), "at least 1"),
         (
             |it| it.alarm_actions = Some(vec!["arn:aws:sns:us-east-1:000000000000:ops".to_owned()]),
             "nothing would act",
