@@ -672,3 +672,21 @@ async fn a_task_is_one_sample_of_a_slot_however_often_it_is_reported() {
         "by service, and by cluster"
     );
 }
+
+#[tokio::test]
+async fn what_is_old_is_forgotten_whenever_its_turn_comes_in_a_minute() {
+    let mut world = World::new();
+    world.put("load", 1.0, 0).await.unwrap();
+    world.pass_s(2).await;
+    let load = metrics::MetricId {
+        account: world.test.root().account,
+        namespace: "App".to_owned(),
+        name: "load".to_owned(),
+        dimensions: [].into(),
+    };
+    assert_eq!(world.it.metrics.units(&load), ["None"]);
+    let days_ms = 64 * 86_400_000;
+    world.test.env.advance_ms(days_ms + 90_000 - world.now().0 % 60_000);
+    while world.driver.step().await {}
+    assert!(world.it.metrics.units(&load).is_empty());
+}

@@ -1,6 +1,7 @@
 //! What the region does by itself: looks at alarms, takes in what tasks used, and forgets what is old.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_wire::ApiError;
 use control::alarms::add_history;
@@ -178,7 +179,17 @@ impl Reconciler for AlarmWatch {
 
 /// Puts what tasks used to the metrics, and forgets what is old.
 #[derive(Debug)]
-pub(crate) struct Housekeeping(pub(crate) Arc<CloudWatch>);
+pub(crate) struct Housekeeping {
+    it: Arc<CloudWatch>,
+    /// The minute that it tidied up in last.
+    tidied: AtomicU64,
+}
+
+impl Housekeeping {
+    pub(crate) fn new(it: Arc<CloudWatch>) -> Self {
+        Self { it, tidied: AtomicU64::new(0) }
+    }
+}
 
 const PERIOD_MS: u64 = 2_000;
 const TIDY_MS: u64 = 60_000;
@@ -199,11 +210,12 @@ impl Reconciler for Housekeeping {
     }
 
     fn pass(&self, _: &NowAndThen) -> PassFuture<Result<Pass<()>, ApiError>> {
-        let it = Arc::clone(&self.0);
+        let it = Arc::clone(&self.it);
+        let now = it.control.clock.now();
+        // Whenever its turn comes in a minute, where many others have theirs before.
+        let is_time = self.tidied.swap(now.0 / TIDY_MS, Ordering::Relaxed) != now.0 / TIDY_MS;
         Box::pin(async move {
-            let now = it.control.clock.now();
             let data = it.take_usage(now);
-            let is_time = (now.0 / PERIOD_MS * PERIOD_MS).is_multiple_of(TIDY_MS);
             if is_time || !data.is_empty() {
                 let metrics = Arc::clone(&it.metrics);
                 let work = move || -> Result<(), ApiError> {
