@@ -199,7 +199,13 @@ def test_a_tracking_policy_scales_a_service_in_and_out_and_its_alarms_go_with_it
     custom = {"MetricName": "load", "Namespace": it.space, "Statistic": "Average"}
     # What was little in the last quarter of an hour: its alarm looks at so much.
     it.put(10, *range(30, 20 * 60, 60))
-    made = it.policy("TargetTrackingScaling", TargetValue=50, CustomizedMetricSpecification=custom)
+
+    def put_policy():
+        return it.policy("TargetTrackingScaling", TargetValue=50, CustomizedMetricSpecification=custom)
+
+    made = put_policy()
+    # What is put again is looked at at once, and not at the next full minute alone.
+    assert put_policy()["Alarms"] == made["Alarms"]
     high, low = (alarm["AlarmName"] for alarm in made["Alarms"])
     assert high.startswith(f"TargetTracking-{it.place['ResourceId']}-AlarmHigh-")
     shown = it.alarm(low)
@@ -208,6 +214,7 @@ def test_a_tracking_policy_scales_a_service_in_and_out_and_its_alarms_go_with_it
     assert f"monitor alarm {low} in state ALARM triggered policy p" in [each["Cause"] for each in it.activities()]
     # And by now it is much.
     it.put(175, *range(0, 5 * 60, 30), count=1000)
+    put_policy()
     it.until_count(4, 100)
     assert it.activities()[0]["Cause"] == f"monitor alarm {high} in state ALARM triggered policy p"
     history = it.cloudwatch.describe_alarm_history(AlarmName=high, HistoryItemType="Action")["AlarmHistoryItems"]

@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files as they like"))]
 
 pub mod access;
+pub mod alarms;
 pub mod authority;
 mod authorize;
 pub mod certificates;

@@ -16,6 +16,8 @@ use crate::view::Index;
 
 /// What happened last to an alarm: so many things are kept.
 pub const HISTORY_ITEMS_MAX: usize = 100;
+/// Of so many bytes together, the last one aside.
+pub const HISTORY_BYTES_MAX: usize = 256 << 10;
 /// For so long.
 pub const HISTORY_KEPT_MS: u64 = 30 * 86_400_000;
 
@@ -24,6 +26,44 @@ pub const UNCHECKED: &str = "Unchecked: Initial alarm creation";
 
 /// Names and values of dimensions.
 pub type Dimensions = BTreeMap<String, String>;
+
+/// Dimensions of a metric.
+pub const DIMENSIONS_MAX: usize = 30;
+
+/// Why dimensions are none of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotDimensions {
+    TooMany,
+    Twice(String),
+}
+
+impl fmt::Display for NotDimensions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany => write!(
+                f,
+                "the collection Dimensions must not have a size greater than {DIMENSIONS_MAX}"
+            ),
+            Self::Twice(name) => write!(f, "the dimension {name} is given twice"),
+        }
+    }
+}
+
+/// Dimensions as they are given, by name.
+pub fn dimensions_of(
+    given: impl ExactSizeIterator<Item = (String, String)>,
+) -> Result<Dimensions, NotDimensions> {
+    if DIMENSIONS_MAX < given.len() {
+        return Err(NotDimensions::TooMany);
+    }
+    let mut all = Dimensions::new();
+    for (name, value) in given {
+        if all.insert(name.clone(), value).is_some() {
+            return Err(NotDimensions::Twice(name));
+        }
+    }
+    Ok(all)
+}
 
 /// How an alarm stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -363,8 +403,13 @@ impl AlarmHistory {
         let now = item.at;
         self.items.retain(|old| now.since_ms(old.at) < HISTORY_KEPT_MS);
         self.items.push(item);
-        let over = self.items.len().saturating_sub(HISTORY_ITEMS_MAX);
-        self.items.drain(..over);
+        let newest = self.items.iter().rev().take(HISTORY_ITEMS_MAX);
+        let bytes = newest.scan(0, |bytes: &mut usize, item| {
+            *bytes += item.summary.len() + item.data.len();
+            Some(*bytes)
+        });
+        let kept = bytes.take_while(|bytes| *bytes <= HISTORY_BYTES_MAX).count().max(1);
+        self.items.drain(..self.items.len().saturating_sub(kept));
     }
 }
 

@@ -34,6 +34,12 @@ pub fn service_of(resource_id: &str) -> Option<ServiceId> {
     Some(ServiceId { cluster: cluster.parse().ok()?, name: name.parse().ok()? })
 }
 
+/// The service that a policy scales, by the policy's ARN.
+pub fn service_of_policy(arn: &str) -> Option<ServiceId> {
+    let (_, rest) = arn.split_once(":resource/ecs/")?;
+    service_of(rest.split_once(":policyName/")?.0)
+}
+
 /// What is not done by itself for the time being.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -172,8 +178,7 @@ pub struct ScheduledAction {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LastMoves {
-    pub out_at: Option<Timestamp>,
-    /// Until when that goes on to count.
+    /// Until when the last raise goes on to count.
     pub out_until: Option<Timestamp>,
     /// How many were added in that time.
     pub added: u32,

@@ -2,11 +2,21 @@
 //!
 //! Series are aligned: all values of a computation are of the same periods. Where an operation has two series, a hole in one
 //! of them counts as 0, and a division by zero is a hole. Functions that are not here are refused by their names.
+//!
+//! **Invariant:** a computation makes no more values than its caller allows, those in between included: expressions that name
+//! each other grow by powers, in time and in memory.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::alarm::{Watched, WatchedMetric, WatchedQuery};
 
 /// How deep expressions nest.
 const DEPTH_MAX: usize = 32;
+/// Values that one request's expressions make at most, those in between included.
+pub const POINTS_MAX: usize = 5_000_000;
+/// Those that one look at an alarm makes.
+pub const ALARM_POINTS_MAX: usize = 200_000;
 
 /// Why a text is no expression that can be computed here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +31,29 @@ pub enum NotComputed {
     Kind(&'static str),
     #[error("Error in expression: it refers to itself, or is nested too deeply")]
     Depth,
+    #[error(
+        "Error in expression: it takes more values to compute than this region computes at once: ask for fewer periods, or \
+         for a simpler expression"
+    )]
+    TooMuch,
+    #[error("Error in expression: it comes to a number, where it must come to a time series")]
+    Number,
+    #[error(
+        "The value {0} for parameter Id is not matching the expected pattern ^[a-z][a-zA-Z0-9_]*$"
+    )]
+    NoId(String),
+    #[error("The values for parameter Id are not unique: {0} is given more than once")]
+    Twice(String),
+    #[error("Exactly one element of the Metrics list should return data")]
+    NotOne,
+    #[error("At least one element of the Metrics list must be a metric")]
+    NoMetric,
+    #[error("Metrics that an expression is computed from must have the same period in this region")]
+    Periods,
+    #[error("An expression that is watched must come to exactly one time series")]
+    NotOneSeries,
+    #[error("{why} (query {id})")]
+    Query { id: String, why: Box<NotComputed> },
 }
 
 /// Values of periods that follow each other.
@@ -262,25 +295,136 @@ impl<'a> Parser<'a> {
     }
 }
 
+/// That each of some queries can be named by the others.
+pub fn check_ids(queries: &[WatchedQuery]) -> Result<(), NotComputed> {
+    let mut known = BTreeSet::new();
+    for WatchedQuery { id, .. } in queries {
+        let is_id = id.starts_with(|c: char| c.is_ascii_lowercase())
+            && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !is_id {
+            return Err(NotComputed::NoId(id.clone()));
+        }
+        if !known.insert(id) {
+            return Err(NotComputed::Twice(id.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// The period of all metrics that are computed with.
+pub fn common_period(queries: &[WatchedQuery]) -> Result<u32, NotComputed> {
+    let mut periods = queries.iter().filter_map(|query| match &query.what {
+        Watched::Metric(metric) => Some(metric.period_s),
+        Watched::Expression(_) => None,
+    });
+    let first = periods.next().unwrap_or(60);
+    if periods.all(|other| other == first) { Ok(first) } else { Err(NotComputed::Periods) }
+}
+
+/// That one series comes of queries, whichever of them it is, at each look at so many periods: found out by doing it.
+pub fn check_watched(queries: &[WatchedQuery], periods: u32) -> Result<(), NotComputed> {
+    check_ids(queries)?;
+    if queries.iter().filter(|query| query.is_returned).count() != 1 {
+        return Err(NotComputed::NotOne);
+    }
+    if !queries.iter().any(|query| matches!(query.what, Watched::Metric(_))) {
+        return Err(NotComputed::NoMetric);
+    }
+    common_period(queries)?;
+    let count = usize::try_from(periods).unwrap_or(usize::MAX);
+    let computed = compute(queries, count, ALARM_POINTS_MAX, |_| vec![Some(1.0); count])?;
+    match computed.values().all(|all| all.len() == 1) {
+        true => Ok(()),
+        false => Err(NotComputed::NotOneSeries),
+    }
+}
+
+/// What each expression that is returned comes to, by its id: one series, or several. `read` has the values of a metric.
+pub fn compute(
+    queries: &[WatchedQuery],
+    periods: usize,
+    points_max: usize,
+    read: impl Fn(&WatchedMetric) -> Series,
+) -> Result<BTreeMap<String, Vec<Series>>, NotComputed> {
+    let (mut metrics, mut expressions) = (BTreeMap::new(), BTreeMap::new());
+    for query in queries {
+        match &query.what {
+            Watched::Metric(metric) => {
+                metrics.insert(query.id.clone(), read(metric));
+            }
+            Watched::Expression(text) => {
+                let parsed = parse(text).map_err(|why| of_query(&query.id, why))?;
+                expressions.insert(query.id.clone(), parsed);
+            }
+        }
+    }
+    let scope = Scope::new(&metrics, &expressions, periods, points_max);
+    // What is not returned may be a number, by which others are computed.
+    let is_returned = |id: &String| queries.iter().any(|it| it.id == *id && it.is_returned);
+    let value = |(id, expression): (&String, &Expression)| match scope.value(expression) {
+        Ok(Value::Series(series)) => Ok((id.clone(), vec![series])),
+        Ok(Value::Many(all)) => Ok((id.clone(), all)),
+        Ok(Value::Scalar(_)) => Err(of_query(id, NotComputed::Number)),
+        Err(why) => Err(of_query(id, why)),
+    };
+    expressions.iter().filter(|(id, _)| is_returned(id)).map(value).collect()
+}
+
+fn of_query(id: &str, why: NotComputed) -> NotComputed {
+    NotComputed::Query { id: id.to_owned(), why: Box::new(why) }
+}
+
 /// What ids stand for: the metrics of a request by their ids, and other expressions of it.
 #[derive(Debug)]
 pub struct Scope<'a> {
-    pub metrics: &'a BTreeMap<String, Series>,
-    pub expressions: &'a BTreeMap<String, Expression>,
+    metrics: &'a BTreeMap<String, Series>,
+    expressions: &'a BTreeMap<String, Expression>,
     /// Periods of each series.
-    pub periods: usize,
+    periods: usize,
+    /// Values that may yet be made.
+    points_left: Cell<usize>,
 }
 
-impl Scope<'_> {
+/// Values of what was made.
+fn points(value: &Value) -> usize {
+    match value {
+        Value::Scalar(_) => 1,
+        Value::Series(series) => series.len().max(1),
+        Value::Many(all) => all.iter().map(|series| series.len().max(1)).sum::<usize>().max(1),
+    }
+}
+
+impl<'a> Scope<'a> {
+    /// All that is computed in it makes `points_max` values together at most.
+    pub fn new(
+        metrics: &'a BTreeMap<String, Series>,
+        expressions: &'a BTreeMap<String, Expression>,
+        periods: usize,
+        points_max: usize,
+    ) -> Self {
+        Self { metrics, expressions, periods, points_left: Cell::new(points_max) }
+    }
+
     /// What an expression comes to.
     pub fn value(&self, expression: &Expression) -> Result<Value, NotComputed> {
         self.at(expression, 0)
+    }
+
+    /// Takes what was made from what may yet be made.
+    fn counted(&self, value: Value) -> Result<Value, NotComputed> {
+        let left = self.points_left.get().checked_sub(points(&value));
+        self.points_left.set(left.ok_or(NotComputed::TooMuch)?);
+        Ok(value)
     }
 
     fn at(&self, expression: &Expression, depth: usize) -> Result<Value, NotComputed> {
         if DEPTH_MAX * 2 < depth {
             return Err(NotComputed::Depth);
         }
+        self.counted(self.made(expression, depth)?)
+    }
+
+    fn made(&self, expression: &Expression, depth: usize) -> Result<Value, NotComputed> {
         let inner = |each: &Expression| self.at(each, depth + 1);
         match expression {
             Expression::Number(number) => Ok(Value::Scalar(*number)),
@@ -305,11 +449,28 @@ impl Scope<'_> {
             Expression::Metrics(part) => {
                 let is_meant = |id: &String| part.as_ref().is_none_or(|part| id.contains(part));
                 let meant = self.metrics.iter().filter(|(id, _)| is_meant(id));
+                let points: usize = meant.clone().map(|(_, series)| series.len().max(1)).sum();
+                if self.points_left.get() < points {
+                    return Err(NotComputed::TooMuch);
+                }
                 Ok(Value::Many(meant.map(|(_, series)| series.clone()).collect()))
             }
             Expression::Negative(of) => Ok(each(inner(of)?, |value| -value)),
-            Expression::Binary(operator, one, other) => {
-                binary(*operator, inner(one)?, inner(other)?)
+            Expression::Binary(..) => {
+                // What leans to the left is as deep as it is long, and so it is put together from its first operand on.
+                let (mut first, mut rest) = (expression, Vec::new());
+                while let Expression::Binary(operator, one, other) = first {
+                    rest.push((*operator, other));
+                    first = one;
+                }
+                let mut value = inner(first)?;
+                while let Some((operator, other)) = rest.pop() {
+                    value = binary(operator, value, inner(other)?)?;
+                    if !rest.is_empty() {
+                        value = self.counted(value)?;
+                    }
+                }
+                Ok(value)
             }
             Expression::Call(function, arguments) => self.call(*function, arguments, depth),
         }
@@ -508,7 +669,7 @@ mod tests {
         .into();
         let expressions = [("e1".to_owned(), parse("e1 + 1")?), ("e2".to_owned(), parse("a * 2")?)];
         let expressions = expressions.into();
-        Scope { metrics: &metrics, expressions: &expressions, periods: 5 }.value(&parse(text)?)
+        Scope::new(&metrics, &expressions, 5, POINTS_MAX).value(&parse(text)?)
     }
 
     fn shown(text: &str) -> String {
@@ -561,7 +722,97 @@ mod tests {
         ] {
             assert!(shown(text).contains(why), "{text}: {}", shown(text));
         }
+        // A long one is not a deep one.
+        assert_eq!(shown(&["a"; 1_000].join("+")), shown("a * 1000"));
+        assert_eq!(shown(&format!("a{}", "-1".repeat(1_000))), shown("a - 1000"));
         let deep = format!("{}1{}", "(".repeat(200), ")".repeat(200));
         assert_eq!(shown(&deep), NotComputed::Depth.to_string());
+    }
+
+    /// What queries of one metric `m` and these expressions come to, by their order `e0`, `e1`, …
+    fn computed(texts: &[&str], points_max: usize) -> Result<usize, NotComputed> {
+        let query = |id: String, what| WatchedQuery { id, label: None, is_returned: true, what };
+        let metric = Watched::Metric(WatchedMetric {
+            namespace: "App".to_owned(),
+            name: "load".to_owned(),
+            dimensions: BTreeMap::new(),
+            statistic: model::alarm::Statistic::Sum,
+            period_s: 60,
+            unit: None,
+        });
+        let mut queries = vec![query("m".to_owned(), metric)];
+        for (position, text) in texts.iter().enumerate() {
+            let what = Watched::Expression((*text).to_owned());
+            queries.push(query(format!("e{position}"), what));
+        }
+        let made = compute(&queries, 3, points_max, |_| vec![Some(1.0); 3])?;
+        Ok(made.values().map(Vec::len).sum())
+    }
+
+    #[test]
+    fn what_grows_by_powers_is_refused_before_it_is_made() {
+        let too_much = |made: Result<usize, NotComputed>| {
+            let NotComputed::Query { why, .. } = made.unwrap_err() else {
+                panic!("a query is to blame")
+            };
+            assert_eq!(*why, NotComputed::TooMuch);
+        };
+        // Each doubles what the one before takes.
+        let chain: Vec<String> = (0..30).map(|at| format!("e{at} + e{at}")).collect();
+        let chain: Vec<&str> = ["m + m"].into_iter().chain(chain.iter().map(|it| &**it)).collect();
+        too_much(computed(&chain, POINTS_MAX));
+        assert_eq!(computed(&chain[..5], POINTS_MAX), Ok(5));
+        // Lists of lists.
+        let list = |of: &str| format!("[{}]", vec![of; 600].join(","));
+        let lists = [list("m"), list("e0"), list("e1")];
+        too_much(computed(&[&lists[0], &lists[1], &lists[2]], POINTS_MAX));
+        assert_eq!(computed(&[&lists[0]], POINTS_MAX), Ok(600));
+        // What all of them make together counts.
+        let all = vec!["METRICS()"; 10];
+        too_much(computed(&all, 29));
+        assert_eq!(computed(&all, 30), Ok(10));
+    }
+
+    #[test]
+    fn what_is_watched_is_one_series_of_queries_that_can_be_named() {
+        let metric = |id: &str, period_s: u32, is_returned: bool| {
+            let what = Watched::Metric(WatchedMetric {
+                namespace: "App".to_owned(),
+                name: "load".to_owned(),
+                dimensions: BTreeMap::new(),
+                statistic: model::alarm::Statistic::Sum,
+                period_s,
+                unit: None,
+            });
+            WatchedQuery { id: id.to_owned(), label: None, is_returned, what }
+        };
+        let computed = |id: &str, text: &str| WatchedQuery {
+            id: id.to_owned(),
+            label: None,
+            is_returned: true,
+            what: Watched::Expression(text.to_owned()),
+        };
+        let check = |queries: &[WatchedQuery]| check_watched(queries, 5);
+        check(&[metric("a", 60, true)]).unwrap();
+        check(&[metric("a", 60, false), metric("b", 60, false), computed("e", "a / b")]).unwrap();
+        let refused = |queries: &[WatchedQuery]| check(queries).unwrap_err().to_string();
+        for (queries, why) in [
+            (vec![metric("A", 60, true)], "The value A for parameter Id"),
+            (vec![metric("", 60, true)], "The value  for parameter Id"),
+            (vec![metric("a", 60, false), metric("a", 60, true)], "a is given more than once"),
+            (vec![metric("a", 60, false), computed("a", "1 + a")], "a is given more than once"),
+            (vec![metric("a", 60, false)], "Exactly one element"),
+            (vec![metric("a", 60, true), computed("e", "a")], "Exactly one element"),
+            (vec![computed("e", "IF(1, 1)")], "must be a metric"),
+            (vec![metric("a", 60, false), metric("b", 300, true)], "the same period"),
+            (vec![metric("a", 60, false), computed("e", "[a, a]")], "exactly one time series"),
+            (vec![metric("a", 60, false), computed("e", "SUM(x)")], "'x'"),
+        ] {
+            assert!(refused(&queries).contains(why), "{why}: {}", refused(&queries));
+        }
+        // A broken expression is one also where a metric is what is returned.
+        let mut broken = computed("e", "a +");
+        broken.is_returned = false;
+        assert!(check(&[metric("a", 60, true), broken]).is_err());
     }
 }

@@ -109,11 +109,22 @@ pub fn decide(
             }
         }
     }
+    // What ends later than any of them lasts was written by a clock that was ahead, and is over.
+    let longest_s = policies.iter().map(|policy| longest_cooldown_s(policy.kind)).max();
+    let latest = now.plus_ms(u64::from(longest_s.unwrap_or_default()) * 1_000);
+    let is_over = |until: &Timestamp| *until <= now || latest < *until;
+    let is_cooling = |until: Option<Timestamp>| until.is_some_and(|until| !is_over(&until));
     if let Some(proposal) = largest(out) {
         return match target.suspended.scaling_out {
             true => Outcome::Nothing,
-            false => raise(target, now_has, &proposal, now),
+            false => {
+                let is_cooling = is_cooling(target.last.out_until);
+                raise(target, now_has, &proposal, is_cooling, now)
+            }
         };
+    }
+    if is_cooling(target.last.in_until) {
+        return Outcome::Nothing;
     }
     match largest(into) {
         Some(proposal) if may_lower && !target.suspended.scaling_in && !now_has.is_deploying => {
@@ -231,10 +242,22 @@ fn percent(desired: u32, percent: i32, least: u32) -> i64 {
     }
 }
 
+/// How long a policy lets others wait at most.
+fn longest_cooldown_s(kind: &PolicyKind) -> u32 {
+    match kind {
+        PolicyKind::Tracking(tracking) => {
+            let (out, into) = (tracking.out_cooldown_s, tracking.in_cooldown_s);
+            out.unwrap_or(COOLDOWN_S).max(into.unwrap_or(COOLDOWN_S))
+        }
+        PolicyKind::Stepping(stepping) => stepping.cooldown_s.unwrap_or(COOLDOWN_S),
+    }
+}
+
 fn raise(
     target: &ScalableTarget,
     has: ServiceNow,
     proposal: &Proposal<'_>,
+    is_cooling: bool,
     now: Timestamp,
 ) -> Outcome {
     let Proposal { to, base, policy, signal, cooldown_s } = *proposal;
@@ -254,7 +277,6 @@ fn raise(
     if target.max <= has.desired {
         return if has.desired < to { at_bound() } else { Outcome::Nothing };
     }
-    let is_cooling = target.last.out_until.is_some_and(|until| now < until);
     // What was added lately may not have come to serve: only more than that is added.
     let base = if is_cooling { base } else { has.desired };
     let asked = to.saturating_sub(base);
@@ -276,7 +298,6 @@ fn raise(
 /// What is remembered of a raise, which ends the time after a lowering.
 fn raised(last: LastMoves, added: u32, cooldown_s: u32, now: Timestamp) -> LastMoves {
     LastMoves {
-        out_at: Some(now),
         out_until: Some(now.plus_ms(u64::from(cooldown_s) * 1_000)),
         added: last.added.saturating_add(added),
         in_until: None,
@@ -290,9 +311,6 @@ fn lower(
     now: Timestamp,
 ) -> Outcome {
     let Proposal { to, policy, signal, cooldown_s, base: _ } = *proposal;
-    if target.last.in_until.is_some_and(|until| now < until) {
-        return Outcome::Nothing;
-    }
     if has.desired <= target.min {
         return Outcome::AtBound {
             why: NotScaled::AlreadyAtMinCapacity,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use cloudwatch_api as api;
 use control::Permission;
+use control::alarms::{Configured, tell_configured};
 use model::alarm::{AlarmSource, AlarmState, arn};
 use model::{Key, MetricAlarm, View};
 use plan::alarms::Verdict;
@@ -14,9 +15,8 @@ use store::Batch;
 use crate::errors::{combination, invalid, no_alarm, validation};
 use crate::limits::{ALARMS_SHOWN_DEFAULT, ALARMS_SHOWN_MAX, REASON_DATA_MAX, REASON_MAX};
 use crate::pages::page;
-use crate::put_alarm::configuration;
 use crate::put_metric_data::dimensions;
-use crate::watch::{add_history, put_state};
+use crate::watch::put_state;
 use crate::{CloudWatch, render};
 
 pub(crate) async fn describe_alarms(
@@ -120,7 +120,7 @@ pub(crate) async fn delete_alarms(
         let mut batch = Batch::on(view);
         for name in &names {
             let row = row(view, caller, name)?;
-            add_history(view, &mut batch, row, configuration(row, "deleted", now));
+            tell_configured(view, &mut batch, row, Configured::Deleted, now);
             batch.delete(Key::MetricAlarm(caller.account, Arc::clone(&row.name)));
         }
         Ok((batch, ()))
@@ -197,7 +197,7 @@ async fn turn(
                 continue;
             }
             let next = MetricAlarm { actions_enabled: is_on, ..MetricAlarm::clone(row) };
-            add_history(view, &mut batch, &next, configuration(&next, "updated", now));
+            tell_configured(view, &mut batch, &next, Configured::Updated, now);
             batch.put(next);
         }
         Ok((batch, ()))

@@ -1,14 +1,15 @@
 //! GetMetricData, and the queries that alarms are made of as well.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use cloudwatch_api as api;
 use control::Permission;
-use longshore_types::Timestamp;
+use longshore_types::{AccountId, Timestamp};
 use metrics::{MetricId, Metrics};
 use model::alarm::{Statistic, Watched, WatchedMetric, WatchedQuery};
-use plan::metric_math::{self, Scope, Series, Value};
+use plan::metric_math::{self, NotComputed, POINTS_MAX, Series, common_period};
 
 use crate::CloudWatch;
 use crate::errors::{invalid, missing, token as bad_token, unavailable, validation};
@@ -36,24 +37,26 @@ pub(crate) fn periods(start: Timestamp, end: Timestamp, period_s: u32) -> (Times
     (Timestamp(first), end.0.saturating_sub(first).div_ceil(period_ms))
 }
 
+/// What cannot be computed is refused.
+pub(crate) fn not_computed(why: NotComputed) -> ApiError {
+    validation(format!("{why}."))
+}
+
 /// Reads queries and checks what can be checked of them by themselves.
 pub(crate) fn read_queries(
     given: Vec<api::MetricDataQuery>,
     at: &str,
 ) -> Result<Vec<WatchedQuery>, ApiError> {
-    let mut queries: Vec<WatchedQuery> = Vec::new();
-    for (position, query) in given.into_iter().enumerate() {
-        let at = format!("{at}.member.{}", position + 1);
-        let read = read_query(query, &at)?;
-        if queries.iter().any(|other| other.id == read.id) {
-            return Err(validation(format!("The values for parameter id in {at} are not unique.")));
-        }
-        queries.push(read);
-    }
+    let given = given.into_iter().enumerate();
+    let queries =
+        given.map(|(position, query)| read_query(query, &format!("{at}.member.{}", position + 1)));
+    let queries: Vec<WatchedQuery> = queries.collect::<Result<_, _>>()?;
+    metric_math::check_ids(&queries).map_err(not_computed)?;
     for query in &queries {
         if let Watched::Expression(text) = &query.what {
             let parsed = metric_math::parse(text);
-            parsed.map_err(|why| validation(format!("{why} (query {}).", query.id)))?;
+            let of_query = |why| NotComputed::Query { id: query.id.clone(), why: Box::new(why) };
+            parsed.map_err(|why| not_computed(of_query(why)))?;
         }
     }
     Ok(queries)
@@ -61,13 +64,6 @@ pub(crate) fn read_queries(
 
 fn read_query(query: api::MetricDataQuery, at: &str) -> Result<WatchedQuery, ApiError> {
     let id = query.id.unwrap_or_default();
-    let is_id = id.starts_with(|c: char| c.is_ascii_lowercase())
-        && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !is_id {
-        return Err(validation(format!(
-            "The value {id} for parameter {at}.Id is not matching the expected pattern ^[a-z][a-zA-Z0-9_]*$."
-        )));
-    }
     if query.account_id.is_some() {
         return Err(unavailable("AccountId: a query of another account's metrics"));
     }
@@ -119,7 +115,7 @@ fn read_stat(stat: api::MetricStat, at: &str) -> Result<WatchedMetric, ApiError>
 /// The values of a metric in periods from one on.
 pub(crate) fn series_of(
     metrics: &Metrics,
-    account: longshore_types::AccountId,
+    account: AccountId,
     watched: &WatchedMetric,
     first: Timestamp,
     count: usize,
@@ -152,6 +148,10 @@ pub(crate) async fn get_metric_data(
             "The collection MetricDataQueries must have a size between 1 and {QUERIES_MAX}."
         )));
     }
+    let timezone = input.label_options.and_then(|options| options.timezone);
+    if timezone.is_some_and(|zone| zone != "+0000") {
+        return Err(unavailable("LabelOptions.Timezone other than +0000"));
+    }
     let queries = read_queries(given, "MetricDataQueries")?;
     let (start, end) = (input.start_time.unwrap_or_default(), input.end_time.unwrap_or_default());
     if end <= start {
@@ -172,7 +172,11 @@ pub(crate) async fn get_metric_data(
         None => 0,
         Some(text) => pages::read(text)?.parse().map_err(|_| bad_token())?,
     };
-    let mut answered = Asked { it, caller, queries: &queries, start, end }.all()?;
+    let metrics = Arc::clone(&it.metrics);
+    let asked = Asked { metrics, account: caller.account, queries, start, end };
+    // What is computed takes its time, which those who only wait for others do not spend.
+    let done = tokio::task::spawn_blocking(move || asked.all()).await;
+    let mut answered = done.map_err(|why| ApiError::fault("failed to get metric data", why))??;
     if input.scan_by != Some(api::ScanBy::TimestampAscending) {
         answered.iter_mut().for_each(|each| each.points.reverse());
     }
@@ -223,15 +227,15 @@ struct Computed {
 }
 
 /// Queries over a time.
-struct Asked<'a> {
-    it: &'a CloudWatch,
-    caller: &'a Caller,
-    queries: &'a [WatchedQuery],
+struct Asked {
+    metrics: Arc<Metrics>,
+    account: AccountId,
+    queries: Vec<WatchedQuery>,
     start: Timestamp,
     end: Timestamp,
 }
 
-impl Asked<'_> {
+impl Asked {
     fn all(&self) -> Result<Vec<Answered>, ApiError> {
         self.check_length()?;
         let mut answered = Vec::new();
@@ -257,9 +261,12 @@ impl Asked<'_> {
 
     /// That no more periods are looked at than a region may at once.
     fn check_length(&self) -> Result<(), ApiError> {
+        // What is computed has as many periods as what it is computed from, and some where that is nothing. Of periods that
+        // differ nothing is computed: that is refused by itself.
+        let common_s = common_period(&self.queries).unwrap_or(60);
         let length = |query: &WatchedQuery| match &query.what {
             Watched::Metric(metric) => periods(self.start, self.end, metric.period_s).1,
-            Watched::Expression(_) => 0,
+            Watched::Expression(_) => periods(self.start, self.end, common_s).1,
         };
         let total: u64 = self.queries.iter().map(length).fold(0, u64::saturating_add);
         if total <= PERIODS_MAX {
@@ -274,7 +281,7 @@ impl Asked<'_> {
     fn metric(&self, query: &WatchedQuery, metric: &WatchedMetric) -> Answered {
         let (first, count) = periods(self.start, self.end, metric.period_s);
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let read = series_of(&self.it.metrics, self.caller.account, metric, first, count);
+        let read = series_of(&self.metrics, self.account, metric, first, count);
         let values = read.iter().map(|set| set.map(|set| metric.statistic.of(&set)));
         Answered {
             id: query.id.clone(),
@@ -285,14 +292,16 @@ impl Asked<'_> {
 
     /// What each expression comes to, and the periods of it.
     fn computed(&self) -> Result<Computed, ApiError> {
-        let period_s = common_period(self.queries)?;
+        let period_s = common_period(&self.queries).map_err(not_computed)?;
         let (first, count) = periods(self.start, self.end, period_s);
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let read = |metric: &WatchedMetric| {
-            let sets = series_of(&self.it.metrics, self.caller.account, metric, first, count);
+            let sets = series_of(&self.metrics, self.account, metric, first, count);
             sets.iter().map(|set| set.map(|set| metric.statistic.of(&set))).collect()
         };
-        Ok(Computed { first, period_s, values: compute(self.queries, count, read)? })
+        let values =
+            metric_math::compute(&self.queries, count, POINTS_MAX, read).map_err(not_computed)?;
+        Ok(Computed { first, period_s, values })
     }
 }
 
@@ -303,51 +312,4 @@ fn points(
 ) -> Vec<(Timestamp, f64)> {
     let at = |position: u64| first.plus_ms(position * u64::from(period_s) * 1_000);
     (0..).zip(values).filter_map(|(position, value)| Some((at(position), value?))).collect()
-}
-
-/// The period of all metrics that are computed with.
-pub(crate) fn common_period(queries: &[WatchedQuery]) -> Result<u32, ApiError> {
-    let mut periods = queries.iter().filter_map(|query| match &query.what {
-        Watched::Metric(metric) => Some(metric.period_s),
-        Watched::Expression(_) => None,
-    });
-    let first = periods.next().unwrap_or(60);
-    if periods.all(|other| other == first) {
-        return Ok(first);
-    }
-    Err(validation(
-        "Metrics that an expression is computed from must have the same period in this region.",
-    ))
-}
-
-/// What each expression comes to.
-pub(crate) fn compute(
-    queries: &[WatchedQuery],
-    count: usize,
-    read: impl Fn(&WatchedMetric) -> Series,
-) -> Result<BTreeMap<String, Vec<Series>>, ApiError> {
-    let (mut metrics, mut expressions) = (BTreeMap::new(), BTreeMap::new());
-    for query in queries {
-        match &query.what {
-            Watched::Metric(metric) => {
-                metrics.insert(query.id.clone(), read(metric));
-            }
-            Watched::Expression(text) => {
-                let parsed = metric_math::parse(text).map_err(|why| validation(why.to_string()))?;
-                expressions.insert(query.id.clone(), parsed);
-            }
-        }
-    }
-    let scope = Scope { metrics: &metrics, expressions: &expressions, periods: count };
-    let value = |(id, expression)| match scope.value(expression) {
-        Ok(Value::Series(series)) => Ok((String::clone(id), vec![series])),
-        Ok(Value::Many(all)) => Ok((id.clone(), all)),
-        Ok(Value::Scalar(_)) => Err(validation(format!(
-            "The expression of query {id} comes to a number, where it must come to a time series."
-        ))),
-        Err(why) => Err(validation(format!("{why} (query {id})."))),
-    };
-    // What is not returned may be a number, by which others are computed.
-    let is_returned = |id: &String| queries.iter().any(|it| it.id == *id && it.is_returned);
-    expressions.iter().filter(|(id, _)| is_returned(id)).map(value).collect()
 }

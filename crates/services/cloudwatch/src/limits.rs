@@ -2,15 +2,11 @@
 
 /// Metrics of one PutMetricData.
 pub(crate) const PUT_METRICS_MAX: usize = 1_000;
-/// Dimensions of a metric.
-pub(crate) const DIMENSIONS_MAX: usize = 30;
 /// Values of one metric of a PutMetricData.
 pub(crate) const VALUES_MAX: usize = 150;
 /// How old samples may be, and how far ahead.
 pub(crate) const PAST_MS: u64 = 14 * 86_400_000;
 pub(crate) const AHEAD_MS: u64 = 2 * 3_600_000;
-/// Alarms of an account.
-pub(crate) const ALARMS_MAX: usize = 5_000;
 /// Alarms of a page.
 pub(crate) const ALARMS_SHOWN_MAX: usize = 100;
 pub(crate) const ALARMS_SHOWN_DEFAULT: usize = 50;

@@ -4,22 +4,24 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use cloudwatch_api as api;
+use control::alarms::{self, Configured};
 use control::{Control, Permission};
 use longshore_types::Timestamp;
 use model::alarm::{
-    AlarmSource, AlarmState, Comparison, HistoryItem, HistoryKind, MissingData, Statistic,
-    UNCHECKED, Watched, WatchedMetric, arn, policy_of,
+    AlarmSource, AlarmState, Comparison, MissingData, Statistic, UNCHECKED, WatchedMetric, arn,
+    policy_of,
 };
-use model::{Index, Key, MetricAlarm, Tags, View};
-use serde_json::json;
+use model::scaling::service_of_policy;
+use model::{Key, MetricAlarm, Tags, View};
+use plan::alarms::RANGE_BEYOND;
+use plan::metric_math::{check_watched, common_period};
 use store::Batch;
 
-use crate::data::{check_period, common_period, compute, read_queries};
+use crate::data::{check_period, not_computed, read_queries};
 use crate::errors::{combination, invalid, limit, missing, unavailable, validation};
-use crate::limits::{ALARM_QUERIES_MAX, ALARM_S_MAX, ALARMS_MAX, SHORT_ALARM_S_MAX};
+use crate::limits::{ALARM_QUERIES_MAX, ALARM_S_MAX, SHORT_ALARM_S_MAX};
 use crate::put_metric_data::dimensions;
-use crate::watch::add_history;
-use crate::{CloudWatch, render, tags};
+use crate::{CloudWatch, tags};
 
 pub(crate) async fn put_metric_alarm(
     it: &CloudWatch,
@@ -48,6 +50,7 @@ pub(crate) async fn put_metric_alarm(
 /// Puts an alarm in the place of one of its name, whose state and tags it takes over.
 fn put(view: &View, batch: &mut Batch, read: &MetricAlarm, now: Timestamp) -> Result<(), ApiError> {
     let account = read.scope.account;
+    check_policies(view, batch, read)?;
     let known = view.metric_alarms.get(account, &read.name);
     let mut next = MetricAlarm { configured_at: now, ..read.clone() };
     match known {
@@ -61,43 +64,16 @@ fn put(view: &View, batch: &mut Batch, read: &MetricAlarm, now: Timestamp) -> Re
             next.configured_at = now.max(row.updated_at.plus_ms(1));
         }
         None => {
-            let all = Index::MetricAlarms(account);
-            if ALARMS_MAX <= view.member_count(&all) {
-                return Err(limit(format!("An account can have up to {ALARMS_MAX} alarms.")));
-            }
-            batch.rely(all);
+            let names = [Arc::clone(&read.name)];
+            alarms::admit(view, batch, account, &names).map_err(|why| limit(why.to_string()))?;
             (next.updated_at, next.transitioned_at) = (now, now);
         }
     }
-    let verb = if known.is_some() { "updated" } else { "created" };
-    add_history(view, batch, &next, configuration(&next, verb, now));
+    let what = if known.is_some() { Configured::Updated } else { Configured::Created };
+    alarms::tell_configured(view, batch, &next, what, now);
     batch.rely(Key::MetricAlarm(account, Arc::clone(&read.name)));
     batch.put(next);
     Ok(())
-}
-
-/// That an alarm was created, updated or deleted.
-pub(crate) fn configuration(row: &MetricAlarm, verb: &str, at: Timestamp) -> HistoryItem {
-    let kind = match verb {
-        "created" => "Create",
-        "deleted" => "Delete",
-        _ => "Update",
-    };
-    let shown = render::alarm(row);
-    let told = json!({
-        "version": "1.0", "type": kind,
-        "alarmName": row.name.as_ref(), "alarmArn": row.arn(),
-        "threshold": row.threshold, "comparisonOperator": row.comparison.as_str(),
-        "evaluationPeriods": row.evaluation_periods, "metricName": shown.metric_name,
-        "namespace": shown.namespace, "period": shown.period,
-        "actionsEnabled": row.actions_enabled,
-    });
-    HistoryItem {
-        at,
-        kind: HistoryKind::ConfigurationUpdate,
-        summary: format!("Alarm \"{}\" {verb}", row.name),
-        data: told.to_string(),
-    }
 }
 
 /// That an action is one that acts here.
@@ -114,6 +90,24 @@ fn check_action(control: &Control, caller: &Caller, action: &str) -> Result<(), 
         "The action {action} is not available in this region, where nothing would act on it: actions are scaling policies \
          of ECS services, of this account and region."
     )))
+}
+
+/// That the policies which an alarm acts by are there: one that is mistyped would be silent while the alarm is red.
+fn check_policies(view: &View, batch: &mut Batch, read: &MetricAlarm) -> Result<(), ApiError> {
+    let account = read.scope.account;
+    let actions = [&read.ok_actions, &read.alarm_actions, &read.insufficient_data_actions];
+    for policy in actions.into_iter().flatten().filter_map(|action| policy_of(action)) {
+        let service = service_of_policy(policy);
+        let row = service.and_then(|id| view.scalable_targets.get(account, &id));
+        let its = row.filter(|row| {
+            row.policies.iter().any(|(name, its)| row.policy_arn(name, its) == policy)
+        });
+        let Some(row) = its else {
+            return Err(validation(format!("The scaling policy {policy} does not exist.")));
+        };
+        batch.rely(Key::ScalableTarget(account, row.service.clone()));
+    }
+    Ok(())
 }
 
 fn read_alarm(
@@ -155,7 +149,10 @@ fn read_alarm(
     let evaluation_periods = count(input.evaluation_periods).filter(|count| 0 < *count);
     let evaluation_periods = evaluation_periods
         .ok_or_else(|| missing("The parameter EvaluationPeriods is required, and at least 1."))?;
-    let datapoints_to_alarm = count(input.datapoints_to_alarm);
+    let datapoints_to_alarm = count(input.datapoints_to_alarm).filter(|count| 0 < *count);
+    if input.datapoints_to_alarm.is_some() && datapoints_to_alarm.is_none() {
+        return Err(validation("The parameter DatapointsToAlarm must be at least 1."));
+    }
     if datapoints_to_alarm.is_some_and(|least| evaluation_periods < least) {
         return Err(validation(
             "The parameter DatapointsToAlarm must be less than or equal to EvaluationPeriods.",
@@ -168,7 +165,7 @@ fn read_alarm(
                     "The parameters Metrics and MetricName are mutually exclusive and you have specified both.",
                 ));
             }
-            of_queries(queries)?
+            of_queries(queries, evaluation_periods)?
         }
         None => {
             if input.extended_statistic.is_some() {
@@ -238,7 +235,10 @@ fn refuse_others(input: &api::PutMetricAlarmInput) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn of_queries(given: Vec<api::MetricDataQuery>) -> Result<AlarmSource, ApiError> {
+fn of_queries(
+    given: Vec<api::MetricDataQuery>,
+    evaluation_periods: u32,
+) -> Result<AlarmSource, ApiError> {
     if ALARM_QUERIES_MAX < given.len() {
         let message = format!(
             "The collection Metrics must not have a size greater than {ALARM_QUERIES_MAX}."
@@ -246,22 +246,10 @@ fn of_queries(given: Vec<api::MetricDataQuery>) -> Result<AlarmSource, ApiError>
         return Err(validation(message));
     }
     let queries = read_queries(given, "Metrics")?;
-    let mut returned = queries.iter().filter(|query| query.is_returned);
-    let (Some(one), None) = (returned.next(), returned.next()) else {
-        return Err(validation("Exactly one element of the Metrics list should return data."));
-    };
-    let is_of_metrics = queries.iter().any(|query| matches!(query.what, Watched::Metric(_)));
-    if !is_of_metrics {
-        return Err(validation("At least one element of the Metrics list must be a metric."));
-    }
-    common_period(&queries)?;
-    // That it can be computed, and comes to one series, is found out by doing it.
-    let computed = compute(&queries, 1, |_| vec![Some(1.0)])?;
-    if matches!(one.what, Watched::Expression(_))
-        && computed.get(&one.id).is_none_or(|all| all.len() != 1)
-    {
-        return Err(validation("An alarm's expression must come to exactly one time series."));
-    }
+    let period_s = common_period(&queries).map_err(not_computed)?;
+    check_length(period_s, evaluation_periods)?;
+    let periods = evaluation_periods.saturating_add(RANGE_BEYOND);
+    check_watched(&queries, periods).map_err(not_computed)?;
     Ok(AlarmSource::Queries(queries))
 }
 

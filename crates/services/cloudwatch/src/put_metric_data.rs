@@ -8,10 +8,11 @@ use cloudwatch_api as api;
 use control::Permission;
 use longshore_types::{StatisticSet, Timestamp};
 use metrics::{Datum, MetricId, PutError};
+use model::alarm::dimensions_of;
 
 use crate::CloudWatch;
 use crate::errors::{combination, invalid, limit, missing, unavailable};
-use crate::limits::{AHEAD_MS, DIMENSIONS_MAX, PAST_MS, PUT_METRICS_MAX, VALUES_MAX};
+use crate::limits::{AHEAD_MS, PAST_MS, PUT_METRICS_MAX, VALUES_MAX};
 
 /// The largest number, of either sign: 2^360.
 fn number_max() -> f64 {
@@ -59,8 +60,13 @@ async fn put(it: &CloudWatch, data: Vec<Datum>) -> Result<(), ApiError> {
     let done = tokio::task::spawn_blocking(move || metrics.put(data)).await;
     match done {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(why @ PutError::TooMany)) => Err(limit(why.to_string())),
-        Ok(Err(why)) => Err(ApiError::fault("failed to put metrics", why)),
+        Ok(Err(why @ (PutError::TooMany | PutError::TooLongNames))) => {
+            Err(limit(format!("{why}.")))
+        }
+        Ok(Err(why @ (PutError::TooLong | PutError::NotANumber))) => {
+            Err(invalid(format!("The parameter MetricData is invalid: {why}.")))
+        }
+        Ok(Err(why @ PutError::Disk(_))) => Err(ApiError::fault("failed to put metrics", why)),
         Err(why) => Err(ApiError::fault("failed to put metrics", why)),
     }
 }
@@ -200,19 +206,7 @@ pub(crate) fn dimensions(
     given: Option<Vec<api::Dimension>>,
     at: &str,
 ) -> Result<BTreeMap<String, String>, ApiError> {
-    let given = given.unwrap_or_default();
-    if DIMENSIONS_MAX < given.len() {
-        let message = format!(
-            "The collection {at}.Dimensions must not have a size greater than {DIMENSIONS_MAX}."
-        );
-        return Err(invalid(message));
-    }
-    let mut all = BTreeMap::new();
-    for dimension in given {
-        let name = dimension.name.unwrap_or_default();
-        if all.insert(name.clone(), dimension.value.unwrap_or_default()).is_some() {
-            return Err(invalid(format!("The dimension {name} of {at} is given twice.")));
-        }
-    }
-    Ok(all)
+    let given = given.unwrap_or_default().into_iter();
+    let pairs = given.map(|it| (it.name.unwrap_or_default(), it.value.unwrap_or_default()));
+    dimensions_of(pairs).map_err(|why| invalid(format!("The parameter {at} is invalid: {why}.")))
 }

@@ -182,6 +182,25 @@ async fn what_is_put_is_read_by_statistics_and_by_queries() {
 }
 
 #[tokio::test]
+async fn an_expression_without_metrics_counts_its_periods_as_those_of_metrics_are_counted() {
+    let world = World::new();
+    let far = Timestamp(253_402_300_799_000);
+    for queries in
+        [vec![computed("one", "IF(1, 1)")], vec![query("a", "load"), computed("one", "IF(1, 1)")]]
+    {
+        let answer = world.data(queries, |input| {
+            (input.start_time, input.end_time) = (Some(Timestamp(0)), Some(far));
+        });
+        let error = answer.await.unwrap_err();
+        assert!(error.message.contains("up to 1000000 at once"), "{}", error.message);
+    }
+    let shown = world.data(vec![computed("one", "IF(1, 1)")], |_| {}).await.unwrap();
+    let results = shown.metric_data_results.unwrap();
+    let values = results[0].values.clone().unwrap();
+    assert!((6..=7).contains(&values.len()), "{values:?}");
+}
+
+#[tokio::test]
 async fn data_come_page_by_page_and_the_newest_first_unless_it_was_said() {
     let world = World::new();
     for minute in 0..4_u32 {
@@ -256,7 +275,16 @@ async fn what_cannot_be_kept_or_computed_is_refused_in_clouds_words() {
     assert_eq!(code(world.data(vec![late], |_| {}).await), "ValidationException");
     let whole = world.data(vec![query("a", "load")], |input| input.start_time = Some(Timestamp(0)));
     assert_eq!(code(whole.await), "ValidationException", "more periods than it looks at");
-    let refused: [Breach<api::PutMetricAlarmInput>; 6] = [
+    let zone = |zone: &str| {
+        let options = Some(api::LabelOptions { timezone: text(zone) });
+        world.data(vec![query("a", "load")], move |input| input.label_options = options)
+    };
+    zone("+0000").await.unwrap();
+    let refused = zone("+0130").await.unwrap_err();
+    assert!(refused.message.starts_with("LabelOptions.Timezone"), "{}", refused.message);
+    let refused: [Breach<api::PutMetricAlarmInput>; 8] = [
+        (|it| it.datapoints_to_alarm = Some(0), "at least 1"),
+        (|it| it.datapoints_to_alarm = Some(-1), "at least 1"),
         (
             |it| it.alarm_actions = Some(vec!["arn:aws:sns:us-east-1:000000000000:ops".to_owned()]),
             "nothing would act",
@@ -362,6 +390,30 @@ async fn a_state_that_is_set_lasts_until_the_next_look() {
 }
 
 #[tokio::test]
+async fn an_alarm_is_looked_at_though_a_clock_was_ahead_when_its_state_was_written() {
+    let mut world = World::new();
+    world.alarm("high", |_| {}).await.unwrap();
+    let ahead = |view: &model::View, now: Timestamp| {
+        let row = view.metric_alarms.iter().next().unwrap();
+        let mut next = MetricAlarm::clone(row);
+        let then = now.plus_ms(4 * 365 * 86_400_000);
+        (next.configured_at, next.updated_at, next.transitioned_at) = (then, then, then);
+        next.reason = "Threshold Crossed: so it was.".to_owned();
+        let mut batch = store::Batch::on(view);
+        batch.put(next);
+        Ok((batch, ()))
+    };
+    world.test.control.decide(ahead).await.unwrap();
+    for minute in 0..5 {
+        world.put("load", 20.0, minute * 60).await.unwrap();
+    }
+    world.pass_s(70).await;
+    assert_eq!(world.state("high").await, "ALARM");
+    let shown = world.shown("high").await;
+    assert!(shown.state_updated_timestamp.unwrap() <= world.now());
+}
+
+#[tokio::test]
 async fn an_alarm_that_is_put_again_keeps_its_state_and_is_looked_at_by_its_new_bounds() {
     let mut world = World::new();
     for minute in 0..5 {
@@ -414,6 +466,85 @@ async fn an_alarm_may_watch_what_is_computed_from_metrics() {
 }
 
 #[tokio::test]
+async fn an_alarm_that_takes_too_much_to_compute_at_a_look_is_refused_when_it_is_put() {
+    let world = World::new();
+    let put = |periods: i32, levels: usize| {
+        let mut load = query("e0", "load");
+        load.return_data = Some(false);
+        load.metric_stat.as_mut().unwrap().period = Some(10);
+        let mut queries = vec![load];
+        for level in 1..=levels {
+            let before = level - 1;
+            let mut each = computed(&format!("e{level}"), &format!("e{before} + e{before}"));
+            each.return_data = Some(level == levels);
+            queries.push(each);
+        }
+        world.alarm("sum", move |input| {
+            (input.namespace, input.metric_name, input.statistic) = (None, None, None);
+            (input.period, input.evaluation_periods) = (None, Some(periods));
+            input.metrics = Some(queries);
+        })
+    };
+    put(8_640, 2).await.unwrap();
+    put(1, 9).await.unwrap();
+    let error = put(8_640, 9).await.unwrap_err();
+    assert!(error.message.contains("more values to compute"), "{}", error.message);
+    let error = put(i32::MAX, 1).await.unwrap_err();
+    assert!(error.message.contains("across more than 1 day"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn an_alarm_acts_by_a_policy_that_is_there() {
+    let world = World::new();
+    let service =
+        model::ServiceId { cluster: "demo".parse().unwrap(), name: "web".parse().unwrap() };
+    let policy = model::scaling::ScalingPolicy {
+        id: longshore_types::Uuid::from_random([7; 16]),
+        created_at: world.now(),
+        kind: model::scaling::PolicyKind::Stepping(model::scaling::Stepping {
+            kind: model::scaling::AdjustmentKind::ChangeInCapacity,
+            steps: vec![model::scaling::Step { lower: None, upper: None, adjustment: 1 }],
+            least: None,
+            cooldown_s: None,
+            aggregation: None,
+        }),
+    };
+    let target = model::ScalableTarget {
+        scope: world.test.control.scope(&world.test.root()),
+        service,
+        id: "0ec5".to_owned(),
+        min: 1,
+        max: 4,
+        suspended: model::scaling::Suspended::default(),
+        created_at: world.now(),
+        policies: [("steps".to_owned(), policy.clone())].into(),
+        actions: [].into(),
+        last: model::scaling::LastMoves::default(),
+        tags: [].into(),
+    };
+    let arn = target.policy_arn("steps", &policy);
+    let with = |arn: &str| {
+        let actions = Some(vec![arn.to_owned()]);
+        world.alarm("high", move |input| input.alarm_actions = actions)
+    };
+    let refused = with(&arn).await.unwrap_err();
+    assert_eq!(refused.code, "ValidationException");
+    assert_eq!(refused.message, format!("The scaling policy {arn} does not exist."));
+    let put = |view: &model::View, _| {
+        let mut batch = store::Batch::on(view);
+        batch.put(target.clone());
+        Ok((batch, ()))
+    };
+    world.test.control.decide(put).await.unwrap();
+    with(&arn).await.unwrap();
+    with(&format!("{arn}:createdBy/{}", policy.id)).await.unwrap();
+    for other in [arn.replace("steps", "stairs"), arn.replace("web", "api")] {
+        let refused = with(&other).await.unwrap_err();
+        assert!(refused.message.ends_with("does not exist."), "{}", refused.message);
+    }
+}
+
+#[tokio::test]
 async fn alarms_are_deleted_together_or_not_at_all() {
     let world = World::new();
     for name in ["a", "b"] {
@@ -429,4 +560,133 @@ async fn alarms_are_deleted_together_or_not_at_all() {
     delete(&["a", "b"]).await.unwrap();
     assert!(world.test.control.view().metric_alarms.is_empty());
     assert_eq!(world.history("a").await, ["Alarm \"a\" deleted", "Alarm \"a\" created"]);
+}
+
+#[tokio::test]
+async fn histories_of_alarms_that_are_gone_are_bounded_in_number_and_in_bytes() {
+    let world = World::new();
+    let (account, now) = (world.test.root().account, world.now());
+    let item = |at: u64, data: String| model::alarm::HistoryItem {
+        at: Timestamp(at),
+        kind: model::alarm::HistoryKind::ConfigurationUpdate,
+        summary: String::new(),
+        data,
+    };
+    let most = control::alarms::HISTORIES_MAX;
+    let numbers: Vec<usize> = (0..most).collect();
+    for part in numbers.chunks(500) {
+        let put = |view: &model::View, _| {
+            let mut batch = store::Batch::on(view);
+            for number in part {
+                let at = now.0 - 1_000_000 + u64::try_from(*number).unwrap();
+                batch.put(model::alarm::AlarmHistory {
+                    account,
+                    alarm: format!("gone-{number}").into(),
+                    items: vec![item(at, String::new())],
+                });
+            }
+            Ok((batch, ()))
+        };
+        world.test.control.decide(put).await.unwrap();
+    }
+    world.alarm("high", |_| {}).await.unwrap();
+    let view = world.test.control.view();
+    assert_eq!(view.alarm_histories.of(account).count(), most);
+    let is_there = |name: &str| view.alarm_histories.get(account, &name.into()).is_some();
+    assert!(is_there("high") && is_there("gone-1") && !is_there("gone-0"));
+    // One of a name that was there before takes nobody's place.
+    world.alarm("gone-1", |_| {}).await.unwrap();
+    let view = world.test.control.view();
+    assert_eq!(view.alarm_histories.of(account).count(), most);
+    assert!(view.alarm_histories.get(account, &"gone-2".into()).is_some());
+    let row = view.alarm_histories.get(account, &"gone-1".into()).unwrap();
+    assert_eq!(row.items.len(), 2);
+    // What happened is kept as far as it is not too long.
+    let mut history = model::alarm::AlarmHistory::clone(row);
+    (0..20).for_each(|_| history.add(item(world.now().0, "x".repeat(100 << 10))));
+    assert_eq!(history.items.len(), 2);
+    history.add(item(world.now().0, "x".repeat(1 << 20)));
+    assert_eq!(history.items.len(), 1);
+}
+
+#[tokio::test]
+async fn a_task_is_one_sample_of_a_slot_however_often_it_is_reported() {
+    let world = World::new();
+    let mut host =
+        control::testing::rows::instance(longshore_types::InstanceId::from_bytes([1; 16]));
+    host.total = longshore_types::Resources {
+        cpu: longshore_types::CpuUnits(1_024),
+        memory: longshore_types::MemoryMib(2_048),
+    };
+    let put = |view: &model::View, _| {
+        let mut batch = store::Batch::on(view);
+        batch.put(host.clone());
+        Ok((batch, ()))
+    };
+    world.test.control.decide(put).await.unwrap();
+    let task = |seed: u64| {
+        let mut task = control::testing::rows::task(seed);
+        task.service = Some(model::task::TaskService {
+            name: "web".parse().unwrap(),
+            deployment: longshore_types::DeploymentId(1),
+            is_ready: true,
+            is_accounted: false,
+            is_registered: false,
+            is_connected: false,
+        });
+        let asked = Arc::make_mut(&mut task.asked);
+        asked.launch = model::task::LaunchType::Ec2;
+        asked.need.resources = longshore_types::Resources {
+            cpu: longshore_types::CpuUnits(1_024),
+            memory: longshore_types::MemoryMib(1_024),
+        };
+        task
+    };
+    let start = Timestamp(world.now().0 / 20_000 * 20_000);
+    let report = |task: &Task, cpu: f64, memory: f64| {
+        let set =
+            |sum: f64| serde_json::json!({"min": sum, "max": sum, "sampleCount": 1, "sum": sum});
+        let containers =
+            serde_json::json!([{"cpuStatsSet": set(cpu), "memoryStatsSet": set(memory)}]);
+        world.it.note_usage(task, &host, &containers, start.plus_ms(1_000));
+    };
+    let (busy, idle) = (task(1), task(2));
+    for _ in 0..1_000 {
+        report(&busy, 90.0, 512.0);
+    }
+    report(&busy, 40.0, 256.0);
+    report(&idle, 10.0, 256.0);
+    let told = world.it.take_usage(start.plus_ms(23_000));
+    let shown: Vec<(&str, usize, f64, f64)> = told
+        .iter()
+        .map(|it| (&*it.metric.name, it.metric.dimensions.len(), it.set.count, it.set.sum))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("CPUUtilization", 2, 2.0, 50.0),
+            ("MemoryUtilization", 2, 2.0, 50.0),
+            ("CPUUtilization", 1, 1.0, 50.0),
+            ("MemoryUtilization", 1, 1.0, 25.0),
+        ],
+        "by service, and by cluster"
+    );
+}
+
+#[tokio::test]
+async fn what_is_old_is_forgotten_whenever_its_turn_comes_in_a_minute() {
+    let mut world = World::new();
+    world.put("load", 1.0, 0).await.unwrap();
+    world.pass_s(2).await;
+    let load = metrics::MetricId {
+        account: world.test.root().account,
+        namespace: "App".to_owned(),
+        name: "load".to_owned(),
+        dimensions: [].into(),
+    };
+    assert_eq!(world.it.metrics.units(&load), ["None"]);
+    let days_ms = 64 * 86_400_000;
+    world.test.env.advance_ms(days_ms + 90_000 - world.now().0 % 60_000);
+    while world.driver.step().await {}
+    assert!(world.it.metrics.units(&load).is_empty());
 }

@@ -2,12 +2,13 @@
 //!
 //! A report covers some twenty seconds. Those of one slot of time are put together once the next has begun: for a service
 //! each task is a sample, its use in percent of what its definition reserves; for a cluster what all its tasks use on
-//! container instances is put in relation to what these have.
+//! container instances is put in relation to what these have. Of a task the last report of a slot counts, however many it
+//! has: two may fall into one slot, and who sends more weighs no more.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
-use longshore_types::{AccountId, ClusterName, StatisticSet, Timestamp};
+use longshore_types::{AccountId, ClusterName, Resources, StatisticSet, TaskId, Timestamp};
 use metrics::{Datum, MetricId};
 use model::instance::InstanceStatus;
 use model::task::LaunchType;
@@ -28,16 +29,21 @@ pub(crate) type Slots = BTreeMap<u64, Slot>;
 /// What was used in one slot.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
-    services: BTreeMap<(AccountId, ClusterName, String), Shares>,
+    /// Percent of CPU and of memory.
+    services: BTreeMap<(AccountId, ClusterName, String), OfTasks>,
     /// CPU units and MiB.
-    clusters: BTreeMap<(AccountId, ClusterName), (f64, f64)>,
+    clusters: BTreeMap<(AccountId, ClusterName), OfTasks>,
 }
 
-/// In percent.
-#[derive(Debug)]
-struct Shares {
-    cpu: StatisticSet,
-    memory: StatisticSet,
+/// What each task used: CPU and memory.
+type OfTasks = BTreeMap<TaskId, (f64, f64)>;
+
+/// What tasks come to together, each of them a sample.
+fn samples(tasks: &OfTasks, of: impl Fn(&(f64, f64)) -> f64) -> Option<StatisticSet> {
+    let mut sets = tasks.values().map(|used| StatisticSet::one(of(used)));
+    let mut all = sets.next()?;
+    sets.for_each(|set| all.add(&set));
+    Some(all)
 }
 
 /// What a task's containers used together: CPU in percent of its host's, memory in MiB. None of a report without both.
@@ -59,6 +65,12 @@ fn used(containers: &Value) -> Option<(f64, f64)> {
     all
 }
 
+/// CPU units and MiB that a task used, of those that its host has.
+fn of_host(cpu_percent: f64, memory: f64, total: Resources) -> (f64, f64) {
+    let (cpu, mib) = (f64::from(total.cpu.0), f64::from(total.memory.0));
+    ((cpu_percent / 100.0 * cpu).min(cpu), memory.min(mib))
+}
+
 fn percent(used: f64, of: u32) -> f64 {
     used * 100.0 / f64::from(of.max(1))
 }
@@ -72,25 +84,20 @@ impl CloudWatch {
         now: Timestamp,
     ) {
         let Some((cpu_percent, memory)) = used(containers) else { return };
-        let cpu = cpu_percent / 100.0 * f64::from(instance.total.cpu.0);
+        // No task uses more than its host has, whatever that says.
+        let (cpu, memory) = of_host(cpu_percent, memory, instance.total);
         let mut slots = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.entry(now.0 / SLOT_MS).or_default();
         let (account, cluster) = (task.scope.account, task.cluster.clone());
         if task.launch != LaunchType::Fargate {
             let all = slot.clusters.entry((account, cluster.clone())).or_default();
-            *all = (all.0 + cpu, all.1 + memory);
+            all.insert(task.id, (cpu, memory));
         }
         let Some(service) = &task.service else { return };
         let need = task.need.resources;
-        let cpu = StatisticSet::one(percent(cpu, need.cpu.0.max(CPU_MIN)));
-        let memory = StatisticSet::one(percent(memory, need.memory.0));
-        slot.services
-            .entry((account, cluster, service.name.to_string()))
-            .and_modify(|known| {
-                known.cpu.add(&cpu);
-                known.memory.add(&memory);
-            })
-            .or_insert(Shares { cpu, memory });
+        let shares = (percent(cpu, need.cpu.0.max(CPU_MIN)), percent(memory, need.memory.0));
+        let all = slot.services.entry((account, cluster, service.name.to_string())).or_default();
+        all.insert(task.id, shares);
     }
 
     /// What is known by now of slots that are over, which are forgotten here.
@@ -124,15 +131,18 @@ fn told(view: &View, number: u64, slot: &Slot) -> Vec<Datum> {
         is_fine: false,
     };
     let mut all = Vec::new();
-    for ((account, cluster, service), shares) in &slot.services {
+    for ((account, cluster, service), tasks) in &slot.services {
         let dimensions = || -> BTreeMap<String, String> {
             let pairs = [("ClusterName", cluster.to_string()), ("ServiceName", service.clone())];
             pairs.map(|(name, value)| (name.to_owned(), value)).into()
         };
-        all.push(datum(*account, "CPUUtilization", dimensions(), shares.cpu));
-        all.push(datum(*account, "MemoryUtilization", dimensions(), shares.memory));
+        let (cpu, memory) = (samples(tasks, |used| used.0), samples(tasks, |used| used.1));
+        all.extend(cpu.map(|set| datum(*account, "CPUUtilization", dimensions(), set)));
+        all.extend(memory.map(|set| datum(*account, "MemoryUtilization", dimensions(), set)));
     }
-    for ((account, cluster), (cpu, memory)) in &slot.clusters {
+    for ((account, cluster), tasks) in &slot.clusters {
+        let (cpu, memory) =
+            tasks.values().fold((0.0, 0.0), |all, used| (all.0 + used.0, all.1 + used.1));
         let (cpu_units, mib) = registered(view, *account, cluster);
         if cpu_units == 0 || mib == 0 {
             continue;
@@ -141,8 +151,8 @@ fn told(view: &View, number: u64, slot: &Slot) -> Vec<Datum> {
             [("ClusterName".to_owned(), cluster.to_string())].into()
         };
         let set = |used: f64, of| StatisticSet::one(percent(used, of));
-        all.push(datum(*account, "CPUUtilization", dimensions(), set(*cpu, cpu_units)));
-        all.push(datum(*account, "MemoryUtilization", dimensions(), set(*memory, mib)));
+        all.push(datum(*account, "CPUUtilization", dimensions(), set(cpu, cpu_units)));
+        all.push(datum(*account, "MemoryUtilization", dimensions(), set(memory, mib)));
     }
     all
 }
@@ -159,6 +169,7 @@ fn registered(view: &View, account: AccountId, cluster: &ClusterName) -> (u32, u
 
 #[cfg(test)]
 mod tests {
+    use longshore_types::{CpuUnits, MemoryMib};
     use serde_json::json;
 
     use super::*;
@@ -174,5 +185,15 @@ mod tests {
         for odd in [json!({}), json!([{"cpuStatsSet": set(1.0)}]), json!([]), json!(7)] {
             assert_eq!(used(&odd), None, "{odd}");
         }
+    }
+
+    #[test]
+    fn a_task_uses_no_more_than_its_host_has() {
+        let set = json!({"min": 0.0, "max": 1e308, "sampleCount": 1e-300, "sum": 1e308});
+        let (cpu, memory) =
+            used(&json!([{"cpuStatsSet": set.clone(), "memoryStatsSet": set}])).unwrap();
+        let total = Resources { cpu: CpuUnits(1_024), memory: MemoryMib(2_048) };
+        assert_eq!(of_host(cpu, memory, total), (1_024.0, 2_048.0));
+        assert_eq!(of_host(50.0, 100.0, total), (512.0, 100.0));
     }
 }

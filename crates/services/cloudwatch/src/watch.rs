@@ -1,8 +1,10 @@
 //! What the region does by itself: looks at alarms, takes in what tasks used, and forgets what is old.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_wire::ApiError;
+use control::alarms::add_history;
 use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
 use longshore_types::{AccountId, Timestamp};
 use metrics::Metrics;
@@ -12,11 +14,12 @@ use model::alarm::{
 };
 use model::{Key, MetricAlarm, View};
 use plan::alarms::{self, Verdict, Window};
+use plan::metric_math::{self, ALARM_POINTS_MAX};
 use serde_json::json;
 use store::{BATCH_ROWS_MAX, Batch, Change};
 
 use crate::CloudWatch;
-use crate::data::{compute, series_of};
+use crate::data::series_of;
 
 /// Looks at each alarm when it is time.
 #[derive(Debug)]
@@ -48,7 +51,8 @@ pub(crate) fn samples(
                 sets.iter().map(|set| set.map(|set| metric.statistic.of(&set))).collect()
             };
             // It was computed once when the alarm was put; what fails by now has no values.
-            let computed = compute(queries, count, read).unwrap_or_default();
+            let computed = metric_math::compute(queries, count, ALARM_POINTS_MAX, read);
+            let computed = computed.unwrap_or_default();
             let is_watched = |id: &String| queries.iter().any(|it| it.id == *id && it.is_returned);
             let mut series = computed.into_iter().filter(|(id, _)| is_watched(id));
             let values = series.next().and_then(|(_, all)| all.into_iter().next());
@@ -81,7 +85,8 @@ pub(crate) fn put_state(
     next.updated_at = now;
     if alarm.state != to.state {
         next.transitioned_at = now;
-        add_history(view, batch, alarm, state_change(alarm, &next, now));
+        let (account, change) = (alarm.scope.account, state_change(alarm, &next, now));
+        add_history(view, batch, account, &alarm.name, change);
     }
     batch.put(next);
 }
@@ -104,23 +109,13 @@ fn state_change(before: &MetricAlarm, after: &MetricAlarm, at: Timestamp) -> His
     }
 }
 
-/// Writes down what happened to an alarm.
-pub(crate) fn add_history(view: &View, batch: &mut Batch, alarm: &MetricAlarm, item: HistoryItem) {
-    let account = alarm.scope.account;
-    let known = view.alarm_histories.get(account, &alarm.name);
-    let mut history = known.map_or_else(
-        || AlarmHistory { account, alarm: Arc::clone(&alarm.name), items: Vec::new() },
-        |row| AlarmHistory::clone(row),
-    );
-    history.add(item);
-    batch.put(history);
-}
-
 /// How an alarm stands now, if that is news. Whose state was set since the last look is left alone until the next.
 fn news(metrics: &Metrics, alarm: &MetricAlarm, now: Timestamp) -> Option<Verdict> {
     let window = alarms::window(alarm, now);
     let looked_at = alarms::last_look(alarm, now);
-    if looked_at <= alarm.updated_at && alarm.configured_at <= alarm.updated_at {
+    // What was written at a time that is yet to come was by a clock that was ahead.
+    let is_since = looked_at <= alarm.updated_at && alarm.updated_at <= now;
+    if is_since && alarm.configured_at <= alarm.updated_at {
         return None;
     }
     let samples = samples(metrics, alarm, &window);
@@ -158,14 +153,20 @@ impl Reconciler for AlarmWatch {
                 return Ok(Pass { looked_at: view.seq, is_over: true, ..Pass::default() });
             };
             let again_at = Some(alarms::next_look(row, now));
-            if news(&it.metrics, row, now).is_some() {
+            let (metrics, judged) = (Arc::clone(&it.metrics), Arc::clone(row));
+            // It may take its time to compute, which is not that of all reconcilers.
+            let judge = tokio::task::spawn_blocking(move || news(&metrics, &judged, now));
+            let verdict = judge.await;
+            let verdict =
+                verdict.map_err(|why| ApiError::fault("failed to evaluate an alarm", why))?;
+            if let Some(verdict) = verdict {
+                let judged = Arc::clone(row);
                 let decide = |view: &View, now| {
                     let mut batch = Batch::on(view);
+                    // One that is another by now is looked at again, since it was written.
                     let row = view.metric_alarms.get(account, &name);
-                    if let Some(row) = row
-                        && let Some(verdict) = news(&it.metrics, row, now)
-                    {
-                        put_state(view, &mut batch, row, verdict, now);
+                    if let Some(row) = row.filter(|row| **row == judged) {
+                        put_state(view, &mut batch, row, verdict.clone(), now);
                     }
                     Ok((batch, ()))
                 };
@@ -178,23 +179,20 @@ impl Reconciler for AlarmWatch {
 
 /// Puts what tasks used to the metrics, and forgets what is old.
 #[derive(Debug)]
-pub(crate) struct Housekeeping(pub(crate) Arc<CloudWatch>);
+pub(crate) struct Housekeeping {
+    it: Arc<CloudWatch>,
+    /// The minute that it tidied up in last.
+    tidied: AtomicU64,
+}
+
+impl Housekeeping {
+    pub(crate) fn new(it: Arc<CloudWatch>) -> Self {
+        Self { it, tidied: AtomicU64::new(0) }
+    }
+}
 
 const PERIOD_MS: u64 = 2_000;
 const TIDY_MS: u64 = 60_000;
-
-/// Histories of alarms that are gone, of which nothing is shown any more.
-fn forget(view: &View, now: Timestamp) -> Batch {
-    let mut batch = Batch::on(view);
-    let is_over = |row: &&Arc<AlarmHistory>| {
-        row.items.iter().all(|item| HISTORY_KEPT_MS <= now.since_ms(item.at))
-            && view.metric_alarms.get(row.account, &row.alarm).is_none()
-    };
-    for row in view.alarm_histories.iter().filter(is_over).take(BATCH_ROWS_MAX) {
-        batch.delete(Key::AlarmHistory(row.account, Arc::clone(&row.alarm)));
-    }
-    batch
-}
 
 impl Reconciler for Housekeeping {
     type Key = NowAndThen;
@@ -212,29 +210,74 @@ impl Reconciler for Housekeeping {
     }
 
     fn pass(&self, _: &NowAndThen) -> PassFuture<Result<Pass<()>, ApiError>> {
-        let it = Arc::clone(&self.0);
+        let it = Arc::clone(&self.it);
+        let now = it.control.clock.now();
+        // Whenever its turn comes in a minute, where many others have theirs before.
+        let is_time = self.tidied.swap(now.0 / TIDY_MS, Ordering::Relaxed) != now.0 / TIDY_MS;
         Box::pin(async move {
-            let now = it.control.clock.now();
             let data = it.take_usage(now);
-            let is_time = (now.0 / PERIOD_MS * PERIOD_MS).is_multiple_of(TIDY_MS);
             if is_time || !data.is_empty() {
                 let metrics = Arc::clone(&it.metrics);
                 let work = move || -> Result<(), ApiError> {
                     let failed = "failed to keep metrics";
-                    metrics.note(data).map_err(|why| ApiError::fault(failed, why))?;
+                    let noted = metrics.note(data);
+                    // Also on a disk that was full: to tidy up is what makes room.
                     if is_time {
                         metrics.tidy().map_err(|why| ApiError::fault(failed, why))?;
                     }
-                    Ok(())
+                    noted.map_err(|why| ApiError::fault(failed, why))
                 };
                 let done = tokio::task::spawn_blocking(work).await;
                 done.map_err(|why| ApiError::fault("failed to keep metrics", why))??;
             }
-            if is_time {
-                it.control.decide(|view, now| Ok((forget(view, now), ()))).await?;
-            }
             let again_at = Some(Timestamp((now.0 / PERIOD_MS + 1) * PERIOD_MS));
             Ok(Pass { looked_at: it.control.view().seq, again_at, ..Pass::default() })
+        })
+    }
+}
+
+/// Forgets what happened to alarms that are gone.
+#[derive(Debug)]
+pub(crate) struct Forgetting(pub(crate) Arc<CloudWatch>);
+
+const FORGET_MS: u64 = 3_600_000;
+
+/// Histories of alarms that are gone, of which nothing is shown any more.
+fn forget(view: &View, now: Timestamp) -> Batch {
+    let mut batch = Batch::on(view);
+    let is_over = |row: &&Arc<AlarmHistory>| {
+        row.items.iter().all(|item| HISTORY_KEPT_MS <= now.since_ms(item.at))
+            && view.metric_alarms.get(row.account, &row.alarm).is_none()
+    };
+    for row in view.alarm_histories.iter().filter(is_over).take(BATCH_ROWS_MAX) {
+        batch.delete(Key::AlarmHistory(row.account, Arc::clone(&row.alarm)));
+    }
+    batch
+}
+
+impl Reconciler for Forgetting {
+    type Key = NowAndThen;
+    type Note = ();
+    type Error = ApiError;
+
+    fn name(&self) -> &'static str {
+        "alarm-histories"
+    }
+
+    fn wake(&mut self, _: &View, _: &Change, _: &mut Queue<NowAndThen>) {}
+
+    fn keys(&mut self, _: &View) -> Vec<NowAndThen> {
+        vec![NowAndThen]
+    }
+
+    fn pass(&self, _: &NowAndThen) -> PassFuture<Result<Pass<()>, ApiError>> {
+        let it = Arc::clone(&self.0);
+        Box::pin(async move {
+            let decided = it
+                .control
+                .decide(|view, now| Ok((forget(view, now), (view.seq, now.plus_ms(FORGET_MS)))));
+            let (looked_at, again_at) = decided.await?;
+            Ok(Pass { looked_at, again_at: Some(again_at), ..Pass::default() })
         })
     }
 }

@@ -12,6 +12,7 @@ use store::Batch;
 use crate::errors::{invalid, limit, no_action, not_registered};
 use crate::limits::ACTIONS_MAX;
 use crate::pages::page;
+use crate::targets::capacity;
 use crate::{Scaling, is_asked, is_ecs, read_service, target};
 
 /// When an action comes next, by what is kept of it.
@@ -27,11 +28,6 @@ pub(crate) fn next_due(action: &ScheduledAction) -> Option<longshore_types::Time
     let base = start.max(action.created_at);
     let next = schedule.next_after(after, base, &zone)?;
     action.end.is_none_or(|end| next <= end).then_some(next)
-}
-
-fn capacity(given: Option<i32>, name: &str) -> Result<Option<u32>, ApiError> {
-    let bad = || invalid(format!("{name} capacity must be greater than or equal to 0"));
-    given.map(|count| u32::try_from(count).map_err(|_| bad())).transpose()
 }
 
 pub(crate) async fn put_scheduled_action(
@@ -68,8 +64,8 @@ pub(crate) async fn put_scheduled_action(
     }
     let bounds = input.scalable_target_action;
     let given = bounds.as_ref();
-    let min = capacity(given.and_then(|it| it.min_capacity), "Minimum")?;
-    let max = capacity(given.and_then(|it| it.max_capacity), "Maximum")?;
+    let min = capacity(it, given.and_then(|it| it.min_capacity), "Minimum")?;
+    let max = capacity(it, given.and_then(|it| it.max_capacity), "Maximum")?;
     if bounds.is_some() && min.is_none() && max.is_none() {
         return Err(invalid("ScalableTargetAction has a MinCapacity, a MaxCapacity or both."));
     }

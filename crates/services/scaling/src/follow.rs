@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use aws_wire::ApiError;
+use control::alarms::add_history;
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
 use longshore_types::{AccountId, Timestamp};
-use model::alarm::{AlarmHistory, AlarmState, HistoryItem, HistoryKind, policy_of};
+use model::alarm::{AlarmState, HistoryItem, HistoryKind, policy_of};
 use model::scaling::{
-    ActivityStatus, NotScaled, PolicyKind, ScalingPolicy, resource_id, service_of,
+    ActivityStatus, NotScaled, PolicyKind, ScalingPolicy, resource_id, service_of_policy,
 };
 use model::service::{Controller, Rank, ServiceStatus};
 use model::task::Phase;
@@ -20,7 +21,7 @@ use crate::Scaling;
 use crate::actions::next_due;
 use crate::activities::{Told, end, known, set_count};
 use crate::limits::FULFILLED_MS_MAX;
-use crate::targets::{clamp, forget};
+use crate::targets::{bounds, clamp, forget};
 
 /// See the module's words.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) type Which = (AccountId, ServiceId);
 
 /// While an alarm asks for something, its policy is looked at so often.
 const REPEAT_MS: u64 = 15_000;
+/// So far a clock may be set back without that anything is done twice.
+const CLOCK_MS: u64 = 60_000;
 /// While a count is waited for.
 const WAIT_MS: u64 = 2_000;
 
@@ -38,10 +41,7 @@ const WAIT_MS: u64 = 2_000;
 fn scaled_by(alarm: &MetricAlarm) -> impl Iterator<Item = ServiceId> + '_ {
     let actions = [&alarm.ok_actions, &alarm.alarm_actions, &alarm.insufficient_data_actions];
     let policies = actions.into_iter().flatten().filter_map(|action| policy_of(action));
-    policies.filter_map(|policy| {
-        let (_, rest) = policy.split_once(":resource/ecs/")?;
-        service_of(rest.split_once(":policyName/")?.0)
-    })
+    policies.filter_map(service_of_policy)
 }
 
 /// What a pass over a target comes to.
@@ -68,7 +68,7 @@ fn look(it: &Scaling, view: &View, key: &Which, now: Timestamp) -> Option<Done> 
         // It goes with its service.
         let mut batch = Batch::on(view);
         batch.rely(Key::Service(*account, id.clone()));
-        forget(view, &mut batch, row);
+        forget(view, &mut batch, row, now);
         return Some(Done { batch, again_at: None });
     };
     Some(Target { it, view, row, service, now }.look())
@@ -108,6 +108,11 @@ impl Target<'_> {
     /// Sets the bounds that are due. What was missed while it is suspended is not made up for.
     fn run_scheduled(&self, next: &mut ScalableTarget) -> Vec<model::scaling::ScalingActivity> {
         let told = Told { ids: self.it.control.ids.as_ref(), view: self.view, now: self.now };
+        // Up to a time far ahead nothing was done: the clock was ahead, and what comes until then is not passed over.
+        let is_ahead = |until: Timestamp| self.now.plus_ms(CLOCK_MS) < until;
+        for action in next.actions.values_mut().filter(|action| is_ahead(action.done_until)) {
+            action.done_until = self.now;
+        }
         let mut due: Vec<(Timestamp, String)> = next
             .actions
             .iter()
@@ -140,8 +145,8 @@ impl Target<'_> {
     }
 
     fn is_outside(&self, next: &ScalableTarget) -> bool {
-        let count = self.service.desired_count;
-        count < next.min || next.max < count
+        let (min, max) = bounds(self.it, next);
+        !(min..=max).contains(&self.service.desired_count)
     }
 
     fn clamp_after(
@@ -192,7 +197,9 @@ impl Target<'_> {
         }
         again.push(self.now.plus_ms(REPEAT_MS));
         self.tell_of_no_data(batch, &acting);
-        let outcome = service_scaling::decide(self.row, self.service_now(), &acting, self.now);
+        let (min, max) = bounds(self.it, self.row);
+        let bounded = ScalableTarget { min, max, ..self.row.clone() };
+        let outcome = service_scaling::decide(&bounded, self.service_now(), &acting, self.now);
         let told = Told { ids: self.it.control.ids.as_ref(), view: self.view, now: self.now };
         match outcome {
             Outcome::Nothing => {}
@@ -297,11 +304,6 @@ impl Target<'_> {
         let alarm: Arc<str> = alarm.into();
         let arn = self.row.policies.get(policy).map(|it| self.row.policy_arn(policy, it));
         let arn = arn.unwrap_or_default();
-        let known = self.view.alarm_histories.get(account, &alarm);
-        let mut history = known.map_or_else(
-            || AlarmHistory { account, alarm: Arc::clone(&alarm), items: Vec::new() },
-            |row| AlarmHistory::clone(row),
-        );
         let (summary, state) = match failed {
             Some(why) => (format!("Failed to execute AutoScaling action: {why}"), "Failed"),
             None => (shortened(&format!("Successfully executed action {arn}")), "Succeeded"),
@@ -310,13 +312,9 @@ impl Target<'_> {
             "version": "1.0", "actionState": state, "notificationResource": arn,
             "stateUpdateTimestamp": self.now.0, "error": failed,
         });
-        history.add(HistoryItem {
-            at: self.now,
-            kind: HistoryKind::Action,
-            summary,
-            data: data.to_string(),
-        });
-        batch.put(history);
+        let kind = HistoryKind::Action;
+        let item = HistoryItem { at: self.now, kind, summary, data: data.to_string() };
+        add_history(self.view, batch, account, &alarm, item);
     }
 
     /// Writes down once that a count is at its bound.

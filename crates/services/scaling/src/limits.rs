@@ -1,6 +1,8 @@
 //! Application Auto Scaling's quotas.
 
 pub(crate) const TARGETS_MAX: usize = 3_000;
+/// Services of an account that activities are told of, those that are scaled no more too.
+pub(crate) const ACTIVITIES_ROWS_MAX: usize = 2 * TARGETS_MAX;
 /// Of a target.
 pub(crate) const POLICIES_MAX: usize = 50;
 pub(crate) const ACTIONS_MAX: usize = 200;

@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use control::alarms::{self, Configured};
 use longshore_types::{Timestamp, Uuid};
 use model::alarm::{
     AlarmSource, AlarmState, Comparison, Dimensions, Statistic, UNCHECKED, Watched, WatchedMetric,
-    WatchedQuery, arn as alarm_arn,
+    WatchedQuery, arn as alarm_arn, dimensions_of,
 };
 use model::scaling::{
     AdjustmentKind, DIMENSION, NAMESPACE, PolicyKind, ScalingPolicy, Step, Stepping, TrackedMetric,
     Tracking, resource_id,
 };
 use model::{Key, MetricAlarm, ScalableTarget, View};
-use plan::metric_math;
+use plan::alarms::RANGE_BEYOND;
+use plan::metric_math::check_watched;
 use plan::service_scaling::LOW_SHARE;
 use scaling_api as api;
 use store::Batch;
@@ -23,7 +25,7 @@ use store::Batch;
 use crate::errors::{invalid, limit, no_policy, not_registered, unavailable};
 use crate::limits::{POLICIES_MAX, QUERIES_MAX, STEPS_MAX};
 use crate::pages::page;
-use crate::targets::forget_alarms;
+use crate::targets::{forget_alarm, forget_alarms};
 use crate::{Scaling, is_asked, is_ecs, read_service, target};
 
 /// Minutes above the target, and below it, until its alarms say so.
@@ -123,21 +125,22 @@ fn put(
         let low_before = before.and_then(|it| it.low.clone());
         tracking.low = lowers.then(|| low_before.unwrap_or_else(|| named("Low", low)));
         // The one that is not needed any more, before those that are are written.
-        let left = before.and_then(|it| it.low.as_ref()).filter(|_| !lowers);
-        if let Some(left) = left
-            && view.metric_alarms.get(row.scope.account, left).is_some()
-        {
-            batch.delete(Key::MetricAlarm(row.scope.account, Arc::clone(left)));
+        if let Some(left) = before.and_then(|it| it.low.as_ref()).filter(|_| !lowers) {
+            forget_alarm(view, batch, row.scope.account, left, now);
         }
     } else if let Some(known) = known {
-        forget_alarms(view, batch, row.scope.account, &known.kind);
+        forget_alarms(view, batch, row.scope.account, &known.kind, now);
     }
     let arn = row.policy_arn(name, &policy);
     if let PolicyKind::Tracking(tracking) = &policy.kind {
         let action = action_of(view, row, tracking)
             .unwrap_or_else(|| format!("{arn}:createdBy/{created_by}"));
-        for alarm in alarms_of(row, tracking, &action, now) {
-            put_alarm(view, batch, alarm);
+        let all = alarms_of(row, tracking, &action, now);
+        let names: Vec<Arc<str>> = all.iter().map(|alarm| Arc::clone(&alarm.name)).collect();
+        let admitted = alarms::admit(view, batch, row.scope.account, &names);
+        admitted.map_err(|why| limit(format!("{why} A policy that tracks a value has two.")))?;
+        for alarm in all {
+            put_alarm(view, batch, alarm, now);
         }
     }
     let alarms = render_alarms(view, row, &arn, &policy);
@@ -154,8 +157,10 @@ fn action_of(view: &View, row: &ScalableTarget, tracking: &Tracking) -> Option<S
 }
 
 /// Puts an alarm; one that is there keeps its state and tags.
-fn put_alarm(view: &View, batch: &mut Batch, mut alarm: MetricAlarm) {
+fn put_alarm(view: &View, batch: &mut Batch, mut alarm: MetricAlarm, now: Timestamp) {
+    let mut what = Configured::Created;
     if let Some(known) = view.metric_alarms.get(alarm.scope.account, &alarm.name) {
+        what = Configured::Updated;
         alarm.state = known.state;
         alarm.reason.clone_from(&known.reason);
         alarm.reason_data.clone_from(&known.reason_data);
@@ -164,6 +169,7 @@ fn put_alarm(view: &View, batch: &mut Batch, mut alarm: MetricAlarm) {
         alarm.tags.clone_from(&known.tags);
         alarm.configured_at = alarm.configured_at.max(known.updated_at.plus_ms(1));
     }
+    alarms::tell_configured(view, batch, &alarm, what, now);
     batch.put(alarm);
 }
 
@@ -308,10 +314,12 @@ fn read_custom(given: api::CustomizedMetricSpecification) -> Result<TrackedMetri
         .ok_or_else(|| invalid("CustomizedMetricSpecification.Statistic is required."))?;
     let pairs = given.dimensions.unwrap_or_default().into_iter();
     let pairs = pairs.map(|it| (it.name.unwrap_or_default(), it.value.unwrap_or_default()));
+    let dimensions = dimensions_of(pairs);
     Ok(TrackedMetric::Custom {
         namespace: required(given.namespace, "Namespace")?,
         name: required(given.metric_name, "MetricName")?,
-        dimensions: pairs.collect(),
+        dimensions: dimensions
+            .map_err(|why| invalid(format!("CustomizedMetricSpecification is invalid: {why}.")))?,
         statistic,
         unit: given.unit,
     })
@@ -324,27 +332,8 @@ fn read_computed(
         return Err(invalid(format!("Metrics may have up to {QUERIES_MAX} queries.")));
     }
     let queries = given.into_iter().map(read_query).collect::<Result<Vec<_>, _>>()?;
-    if queries.iter().filter(|query| query.is_returned).count() != 1 {
-        return Err(invalid("Exactly one of the Metrics must have ReturnData true."));
-    }
-    let (mut metrics, mut expressions) = (BTreeMap::new(), BTreeMap::new());
-    for query in &queries {
-        match &query.what {
-            Watched::Metric(_) => drop(metrics.insert(query.id.clone(), vec![Some(1.0)])),
-            Watched::Expression(text) => {
-                let parsed = metric_math::parse(text).map_err(|why| invalid(why.to_string()))?;
-                expressions.insert(query.id.clone(), parsed);
-            }
-        }
-    }
-    let scope = metric_math::Scope { metrics: &metrics, expressions: &expressions, periods: 1 };
-    for (id, expression) in &expressions {
-        let is_returned = queries.iter().any(|query| query.id == *id && query.is_returned);
-        let value = scope.value(expression).map_err(|why| invalid(why.to_string()))?;
-        if is_returned && !matches!(value, metric_math::Value::Series(_)) {
-            return Err(invalid(format!("The expression {id} must come to one time series.")));
-        }
-    }
+    check_watched(&queries, LOW_PERIODS + RANGE_BEYOND)
+        .map_err(|why| invalid(format!("{why}.")))?;
     Ok(queries)
 }
 
@@ -357,10 +346,17 @@ fn read_query(given: api::TargetTrackingMetricDataQuery) -> Result<WatchedQuery,
                 .ok_or_else(|| unavailable(&format!("The statistic {name}")))?;
             let pairs = metric.dimensions.unwrap_or_default().into_iter();
             let pairs = pairs.map(|it| (it.name.unwrap_or_default(), it.value.unwrap_or_default()));
+            let required = |given: Option<String>, name: &str| {
+                given.ok_or_else(|| {
+                    invalid(format!("Each MetricStat has a Metric with its {name}."))
+                })
+            };
+            let dimensions = dimensions_of(pairs);
             Watched::Metric(WatchedMetric {
-                namespace: metric.namespace.unwrap_or_default(),
-                name: metric.metric_name.unwrap_or_default(),
-                dimensions: pairs.collect(),
+                namespace: required(metric.namespace, "Namespace")?,
+                name: required(metric.metric_name, "MetricName")?,
+                dimensions: dimensions
+                    .map_err(|why| invalid(format!("A Metric is invalid: {why}.")))?,
                 statistic,
                 period_s: PERIOD_S,
                 unit: stat.unit,
@@ -626,13 +622,13 @@ pub(crate) async fn delete_scaling_policy(
         resource,
     )?;
     let name = input.policy_name.unwrap_or_default();
-    let decided = it.control.change(caller, &permission, |view, _| {
+    let decided = it.control.change(caller, &permission, |view, now| {
         let missing = || no_policy(&resource_id(&service), &name);
         let row = target(view, caller, &service).ok_or_else(missing)?;
         let mut next = ScalableTarget::clone(row);
         let policy = next.policies.remove(&name).ok_or_else(missing)?;
         let mut batch = Batch::on(view);
-        forget_alarms(view, &mut batch, row.scope.account, &policy.kind);
+        forget_alarms(view, &mut batch, row.scope.account, &policy.kind, now);
         batch.put(next);
         Ok((batch, ()))
     });

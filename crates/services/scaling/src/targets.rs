@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use control::alarms::{Configured, tell_configured};
 use control::iam::linked::{self, Linked};
-use longshore_types::Timestamp;
+use longshore_types::{AccountId, Timestamp};
 use model::scaling::{DIMENSION, NAMESPACE, PolicyKind, Suspended, resource_id};
 use model::service::{Scheduling, ServiceStatus};
-use model::{Key, NameKey, ScalableTarget, Service, ServiceId, Tags, View};
+use model::{Key, NameKey, ScalableTarget, ScalingActivities, Service, ServiceId, Tags, View};
 use scaling_api as api;
-use store::Batch;
+use store::{BATCH_ROWS_MAX, Batch};
 
 use crate::activities::{Told, set_count};
 use crate::errors::{invalid, limit, no_target};
-use crate::limits::TARGETS_MAX;
+use crate::limits::{ACTIVITIES_ROWS_MAX, TARGETS_MAX};
 use crate::pages::page;
 use crate::{Scaling, is_asked, is_ecs, read_service, tags, target};
 
@@ -34,9 +35,30 @@ struct Asked {
     tags: Tags,
 }
 
-fn capacity(given: Option<i32>, name: &str) -> Result<Option<u32>, ApiError> {
-    let bad = || invalid(format!("{name} capacity must be greater than or equal to 0"));
-    given.map(|count| u32::try_from(count).map_err(|_| bad())).transpose()
+/// A bound of a count, which is of no more tasks than a service may desire in this region.
+pub(crate) fn capacity(
+    it: &Scaling,
+    given: Option<i32>,
+    name: &str,
+) -> Result<Option<u32>, ApiError> {
+    let most = most(it);
+    let read = |count: i32| {
+        u32::try_from(count).ok().filter(|count| *count <= most).ok_or_else(|| {
+            invalid(format!(
+                "{name} capacity must be between 0 and {most}, which is what a service has at most in this region"
+            ))
+        })
+    };
+    given.map(read).transpose()
+}
+
+fn most(it: &Scaling) -> u32 {
+    it.control.config.limits.tasks_per_service_max
+}
+
+/// The bounds of a target, also where the region had a higher limit as they were set.
+pub(crate) fn bounds(it: &Scaling, target: &ScalableTarget) -> (u32, u32) {
+    (target.min.min(most(it)), target.max.min(most(it)))
 }
 
 pub(crate) async fn register_scalable_target(
@@ -59,8 +81,8 @@ pub(crate) async fn register_scalable_target(
         resource,
     )?;
     let asked = Asked {
-        min: capacity(input.min_capacity, "Minimum")?,
-        max: capacity(input.max_capacity, "Maximum")?,
+        min: capacity(it, input.min_capacity, "Minimum")?,
+        max: capacity(it, input.max_capacity, "Maximum")?,
         suspended: input.suspended_state,
         service,
         tags,
@@ -139,6 +161,7 @@ fn register(
                     "An account can have up to {TARGETS_MAX} scalable targets."
                 )));
             }
+            make_room(view, batch, &asked.service, caller.account);
             ScalableTarget {
                 scope: it.control.scope(caller),
                 service: asked.service.clone(),
@@ -182,6 +205,24 @@ fn register(
     Ok(arn)
 }
 
+/// Forgets the activities of the services that were scaled longest ago and are no more, where they are as many as an account
+/// may have.
+fn make_room(view: &View, batch: &mut Batch, new: &ServiceId, account: AccountId) {
+    let all = || view.scaling_activities.of(account);
+    let over = (all().count() + 1).saturating_sub(ACTIVITIES_ROWS_MAX).min(BATCH_ROWS_MAX / 2);
+    if over == 0 {
+        return;
+    }
+    let is_gone = |row: &&Arc<ScalingActivities>| {
+        row.service != *new && view.scalable_targets.get(account, &row.service).is_none()
+    };
+    let mut gone: Vec<_> = all().filter(is_gone).collect();
+    gone.sort_by_key(|row| row.items.last().map(|item| item.started_at));
+    for row in gone.into_iter().take(over) {
+        batch.delete(Key::ScalingActivities(account, row.service.clone()));
+    }
+}
+
 /// Brings a count within its bounds.
 pub(crate) fn clamp(
     it: &Scaling,
@@ -192,10 +233,11 @@ pub(crate) fn clamp(
     now: Timestamp,
 ) -> Option<u32> {
     let count = service.desired_count;
-    let (to, cause) = if count < target.min {
-        (target.min, format!("minimum capacity was set to {}", target.min))
-    } else if target.max < count {
-        (target.max, format!("maximum capacity was set to {}", target.max))
+    let (min, max) = bounds(it, target);
+    let (to, cause) = if count < min {
+        (min, format!("minimum capacity was set to {min}"))
+    } else if max < count {
+        (max, format!("maximum capacity was set to {max}"))
     } else {
         return None;
     };
@@ -258,11 +300,11 @@ pub(crate) async fn deregister_scalable_target(
         input.scalable_dimension.as_ref(),
         resource,
     )?;
-    let decided = it.control.change(caller, &permission, |view, _| {
+    let decided = it.control.change(caller, &permission, |view, now| {
         let row =
             target(view, caller, &service).ok_or_else(|| no_target(&resource_id(&service)))?;
         let mut batch = Batch::on(view);
-        forget(view, &mut batch, row);
+        forget(view, &mut batch, row, now);
         Ok((batch, ()))
     });
     decided.await?;
@@ -270,10 +312,10 @@ pub(crate) async fn deregister_scalable_target(
 }
 
 /// Deletes a target with its policies' alarms.
-pub(crate) fn forget(view: &View, batch: &mut Batch, row: &ScalableTarget) {
+pub(crate) fn forget(view: &View, batch: &mut Batch, row: &ScalableTarget, now: Timestamp) {
     let account = row.scope.account;
     for policy in row.policies.values() {
-        forget_alarms(view, batch, account, &policy.kind);
+        forget_alarms(view, batch, account, &policy.kind, now);
     }
     batch.delete(Key::ScalableTarget(account, row.service.clone()));
 }
@@ -282,13 +324,26 @@ pub(crate) fn forget(view: &View, batch: &mut Batch, row: &ScalableTarget) {
 pub(crate) fn forget_alarms(
     view: &View,
     batch: &mut Batch,
-    account: longshore_types::AccountId,
+    account: AccountId,
     kind: &PolicyKind,
+    now: Timestamp,
 ) {
     let PolicyKind::Tracking(tracking) = kind else { return };
     for name in std::iter::once(&tracking.high).chain(&tracking.low) {
-        if view.metric_alarms.get(account, name).is_some() {
-            batch.delete(Key::MetricAlarm(account, Arc::clone(name)));
-        }
+        forget_alarm(view, batch, account, name, now);
+    }
+}
+
+/// Deletes an alarm, if nobody did so before.
+pub(crate) fn forget_alarm(
+    view: &View,
+    batch: &mut Batch,
+    account: AccountId,
+    name: &Arc<str>,
+    now: Timestamp,
+) {
+    if let Some(row) = view.metric_alarms.get(account, name) {
+        tell_configured(view, batch, row, Configured::Deleted, now);
+        batch.delete(Key::MetricAlarm(account, Arc::clone(name)));
     }
 }

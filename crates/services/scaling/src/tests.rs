@@ -237,6 +237,43 @@ async fn a_target_is_registered_step_by_step_and_its_service_brought_within_its_
 }
 
 #[tokio::test]
+async fn bounds_are_within_what_a_service_may_desire() {
+    let mut world = World::new().await;
+    let most = "must be between 0 and 5000";
+    for (min, max) in [(Some(5_001), Some(5_001)), (Some(1), Some(i32::MAX)), (Some(-1), Some(1))] {
+        let refused = error(world.register(min, max).await);
+        assert_eq!(refused.0, "ValidationException");
+        assert!(refused.1.contains(most), "{}", refused.1);
+    }
+    world.register(Some(1), Some(5_000)).await.unwrap();
+    let mut input = api::PutScheduledActionRequest {
+        service_namespace: Some("ecs".into()),
+        resource_id: text(RESOURCE),
+        scalable_dimension: Some(DIMENSION.into()),
+        scheduled_action_name: text("up"),
+        schedule: text("rate(1 minute)"),
+        ..Default::default()
+    };
+    for (min, max) in [(Some(5_001), None), (None, Some(i32::MAX)), (Some(-1), None)] {
+        input.scalable_target_action =
+            Some(api::ScalableTargetAction { min_capacity: min, max_capacity: max });
+        let put = world.it.put_scheduled_action(&world.test.root(), input.clone()).await;
+        let refused = error(put);
+        assert!(refused.1.contains(most), "{}", refused.1);
+    }
+    // Of a time with a higher limit.
+    let mut row = ScalableTarget::clone(&world.row().unwrap());
+    (row.min, row.max) = (7_000, 9_000);
+    world.put(row).await;
+    world.register(None, None).await.unwrap();
+    assert_eq!(world.count(), 5_000);
+    world.track("cpu", "ECSServiceAverageCPUUtilization", 50.0, None).await.unwrap();
+    world.alarm("AlarmHigh", AlarmState::Alarm, 100.0).await;
+    world.pass_s(20).await;
+    assert_eq!(world.count(), 5_000);
+}
+
+#[tokio::test]
 async fn what_is_not_there_or_cannot_be_scaled_is_refused_in_amazons_words() {
     let world = World::new().await;
     let no_target = "No scalable target registered for service namespace: ecs, resource ID: service/demo/web, scalable \
@@ -264,6 +301,65 @@ async fn what_is_not_there_or_cannot_be_scaled_is_refused_in_amazons_words() {
     };
     let other = error(world.it.register_scalable_target(&world.test.root(), input).await);
     assert!(other.1.starts_with("Unsupported service namespace"), "{}", other.1);
+}
+
+#[tokio::test]
+async fn queries_of_a_policy_are_checked_as_those_of_alarms() {
+    let world = World::new().await;
+    world.register(Some(1), Some(9)).await.unwrap();
+    let metric = |id: &str, name: Option<String>| api::TargetTrackingMetricDataQuery {
+        id: text(id),
+        return_data: Some(false),
+        metric_stat: Some(api::TargetTrackingMetricStat {
+            metric: Some(api::TargetTrackingMetric {
+                namespace: text("App"),
+                metric_name: name,
+                dimensions: None,
+            }),
+            stat: text("Sum"),
+            unit: None,
+        }),
+        ..Default::default()
+    };
+    let computed = |expression: &str| api::TargetTrackingMetricDataQuery {
+        id: text("e"),
+        expression: text(expression),
+        ..Default::default()
+    };
+    let put = async |queries: Vec<api::TargetTrackingMetricDataQuery>| {
+        let input = api::PutScalingPolicyRequest {
+            policy_name: text("mine"),
+            service_namespace: Some("ecs".into()),
+            resource_id: text(RESOURCE),
+            scalable_dimension: Some(DIMENSION.into()),
+            policy_type: Some("TargetTrackingScaling".into()),
+            target_tracking_scaling_policy_configuration: Some(
+                api::TargetTrackingScalingPolicyConfiguration {
+                    target_value: Some(5.0),
+                    customized_metric_specification: Some(api::CustomizedMetricSpecification {
+                        metrics: Some(queries),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                },
+            ),
+            ..Default::default()
+        };
+        world.it.put_scaling_policy(&world.test.root(), input).await
+    };
+    for (queries, why) in [
+        (vec![metric("a", text("x")), metric("a", text("y")), computed("a")], "more than once"),
+        (vec![metric("e", text("x")), computed("1 + e")], "more than once"),
+        (vec![metric("A", text("x")), computed("1")], "expected pattern"),
+        (vec![metric("a", None), computed("a")], "MetricName"),
+        (vec![computed("IF(1, 1)")], "must be a metric"),
+        (vec![metric("a", text("x")), computed("[a, a]")], "exactly one time series"),
+    ] {
+        let refused = error(put(queries).await);
+        assert_eq!(refused.0, "ValidationException");
+        assert!(refused.1.contains(why), "{}", refused.1);
+    }
+    put(vec![metric("a", text("x")), metric("b", text("y")), computed("a / b")]).await.unwrap();
 }
 
 #[tokio::test]
@@ -298,9 +394,43 @@ async fn a_tracking_policy_has_its_alarms_and_they_go_with_it() {
     };
     world.it.delete_scaling_policy(&world.test.root(), input.clone()).await.unwrap();
     assert!(world.test.control.view().metric_alarms.is_empty());
+    let view = world.test.control.view();
+    let told = view.alarm_histories.get(world.test.root().account, &names[1].as_str().into());
+    let told: Vec<&str> = told.unwrap().items.iter().map(|item| item.summary.as_str()).collect();
+    let said = |verb: &str| format!("Alarm \"{}\" {verb}", names[1]);
+    assert_eq!(told, [said("created"), said("deleted")]);
     let gone = error(world.it.delete_scaling_policy(&world.test.root(), input).await);
     assert_eq!(gone.0, "ObjectNotFoundException");
     assert!(gone.1.starts_with("No scaling policy found"), "{}", gone.1);
+}
+
+#[tokio::test]
+async fn alarms_of_tracking_policies_count_as_all_others() {
+    let world = World::new().await;
+    world.register(Some(1), Some(9)).await.unwrap();
+    world.track("cpu", "ECSServiceAverageCPUUtilization", 70.0, Some(true)).await.unwrap();
+    let view = world.test.control.view();
+    let alarm = MetricAlarm::clone(view.metric_alarms.iter().next().unwrap());
+    let numbers: Vec<usize> = (0..control::alarms::ALARMS_MAX - 2).collect();
+    for part in numbers.chunks(500) {
+        let put = |view: &View, _| {
+            let mut batch = Batch::on(view);
+            for number in part {
+                batch.put(MetricAlarm { name: format!("a{number}").into(), ..alarm.clone() });
+            }
+            Ok((batch, ()))
+        };
+        world.test.control.decide(put).await.unwrap();
+    }
+    let memory = "ECSServiceAverageMemoryUtilization";
+    let refused = error(world.track("memory", memory, 70.0, None).await);
+    assert_eq!(refused.0, "LimitExceededException");
+    assert!(refused.1.contains("up to 5000 alarms"), "{}", refused.1);
+    world.track("memory", memory, 70.0, Some(true)).await.unwrap();
+    // What has its alarms is put again as before, and has no more.
+    world.track("cpu", "ECSServiceAverageCPUUtilization", 60.0, Some(true)).await.unwrap();
+    let more = world.track("cpu", "ECSServiceAverageCPUUtilization", 60.0, None).await;
+    assert_eq!(error(more).0, "LimitExceededException");
 }
 
 #[tokio::test]
@@ -438,6 +568,15 @@ async fn scheduled_actions_set_bounds_at_their_time_in_their_zone() {
     assert_eq!((row.min, row.max), (5, 8));
     world.pass_s(120).await;
     assert_eq!(world.activities(false).await.len(), 2, "once a day");
+    // A clock that was years ahead has them done again in their time.
+    let mut row = ScalableTarget::clone(&world.row().unwrap());
+    let ahead = world.test.control.clock.now().plus_ms(4 * 365 * 86_400_000);
+    row.actions.values_mut().for_each(|action| action.done_until = ahead);
+    world.put(row).await;
+    world.work().await;
+    world.test.env.advance_ms(86_400_000);
+    world.work().await;
+    assert_eq!(world.activities(false).await.len(), 3);
 }
 
 #[tokio::test]
@@ -452,6 +591,32 @@ async fn a_target_goes_with_its_service_and_leaves_no_alarm() {
     let view = world.test.control.view();
     assert!(view.metric_alarms.is_empty());
     assert!(view.row(&Key::ScalableTarget(world.test.root().account, web())).is_none());
+}
+
+#[tokio::test]
+async fn activities_of_services_that_are_gone_make_room_for_those_of_new_ones() {
+    let world = World::new().await;
+    let account = world.test.root().account;
+    let numbers: Vec<usize> = (0..limits::ACTIVITIES_ROWS_MAX).collect();
+    for part in numbers.chunks(500) {
+        let put = |view: &View, _| {
+            let mut batch = Batch::on(view);
+            for number in part {
+                let name = format!("gone-{number}").parse().unwrap();
+                batch.put(model::ScalingActivities {
+                    account,
+                    service: ServiceId { name, ..web() },
+                    items: vec![],
+                });
+            }
+            Ok((batch, ()))
+        };
+        world.test.control.decide(put).await.unwrap();
+    }
+    world.register(Some(3), Some(4)).await.unwrap();
+    let view = world.test.control.view();
+    assert_eq!(view.scaling_activities.of(account).count(), limits::ACTIVITIES_ROWS_MAX);
+    assert_eq!(view.scaling_activities.get(account, &web()).unwrap().items.len(), 1);
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! How metrics are kept on disk: a snapshot of all, and a journal of what came after it.
 //!
-//! The snapshot names its generation, and the journal of that generation goes on from it. A checkpoint writes the next
-//! snapshot whole and begins its journal; whatever journal is of another generation is of no use any more. A torn tail of a
-//! journal belongs to a put that nobody was answered about, and is cut off.
+//! The snapshot names its generation, and the journal of that generation goes on from it. A checkpoint begins the next
+//! journal, and then writes its snapshot whole; whatever journal is of another generation is of no use any more. While it is
+//! not known which snapshot is there, as its write failed half way, nothing is written to either journal. Without a snapshot all
+//! journals go on from nothing, in their order; one that is not whole is set aside, since metrics are not worth that all else
+//! stands still. A torn tail of a
+//! journal, which is short or not as its checksum says, belongs to a put that nobody was answered about, and is cut off.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -17,7 +20,11 @@ use crate::series::{Point, Ring, Series};
 use crate::{Datum, SeriesId};
 
 const SNAPSHOT: &str = "snapshot";
-const MAGIC: &[u8; 8] = b"lsmetr01";
+/// One that was not whole.
+const BAD_SNAPSHOT: &str = "snapshot.bad";
+/// The disk cannot read it.
+const EIO: i32 = 5;
+const MAGIC: &[u8; 8] = b"lsmetr02";
 /// Bytes of a point: its time and four numbers.
 const POINT_BYTES: usize = 40;
 
@@ -27,7 +34,11 @@ pub(crate) struct Disk {
     dir: PathBuf,
     generation: u64,
     journal: File,
-    pub(crate) bytes: u64,
+    bytes: u64,
+    /// A failed write may have left something behind the journal's `bytes`.
+    is_torn: bool,
+    /// The snapshot may be of the next generation, as the last checkpoint failed.
+    is_in_doubt: bool,
 }
 
 fn journal_path(dir: &Path, generation: u64) -> PathBuf {
@@ -43,25 +54,50 @@ fn open_journal(dir: &Path, generation: u64) -> io::Result<File> {
     Ok(file)
 }
 
+/// The generations of the journals that are there, in order.
+fn journals(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("journal-"));
+        found.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn remove_journals_but(dir: &Path, generation: u64) -> io::Result<()> {
+    let mut others = journals(dir)?.into_iter().filter(|it| *it != generation);
+    others.try_for_each(|other| std::fs::remove_file(journal_path(dir, other)))
+}
+
 impl Disk {
+    /// Whether a checkpoint is due, for `bytes_max` of the journal.
+    pub(crate) fn is_due(&self, bytes_max: u64) -> bool {
+        self.is_in_doubt || bytes_max <= self.bytes
+    }
+
     /// Opens what is there, and hands out first all series of the snapshot, then each put after it.
     pub(crate) fn open(
         dir: &Path,
         mut series: impl FnMut(SeriesId, Series),
         mut put: impl FnMut(Vec<Datum>),
     ) -> io::Result<Self> {
-        let generation = match std::fs::read(dir.join(SNAPSHOT)) {
-            Ok(bytes) => read_snapshot(&bytes, &mut series)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(error),
-        };
-        for entry in std::fs::read_dir(dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("journal-")?.parse().ok());
-            if number.is_some_and(|number: u64| number != generation) {
-                std::fs::remove_file(entry.path())?;
+        let snapshot = load_snapshot(dir)?;
+        let (before, generation) = match &snapshot {
+            Some(snapshot) => {
+                remove_journals_but(dir, snapshot.generation)?;
+                (Vec::new(), snapshot.generation)
             }
+            None => {
+                let mut all = journals(dir)?;
+                let last = all.pop().unwrap_or_default();
+                (all, last)
+            }
+        };
+        snapshot.into_iter().flat_map(|it| it.series).for_each(|(id, its)| series(id, its));
+        for generation in before {
+            replay(&std::fs::read(journal_path(dir, generation))?, &mut put);
         }
         let mut journal = open_journal(dir, generation)?;
         let mut bytes = Vec::new();
@@ -73,65 +109,107 @@ impl Disk {
         let bytes = u64::try_from(good).unwrap_or(u64::MAX);
         journal.set_len(bytes)?;
         journal.seek(SeekFrom::Start(bytes))?;
-        Ok(Self { dir: dir.to_owned(), generation, journal, bytes })
+        let dir = dir.to_owned();
+        Ok(Self { dir, generation, journal, bytes, is_torn: false, is_in_doubt: false })
     }
 
-    /// Writes a put down; it is durable once this returns, where `is_durable`.
+    /// Writes a put down; it is durable once this returns, where `is_durable`. What could not be read again is not written.
     pub(crate) fn write(&mut self, data: &[Datum], is_durable: bool) -> io::Result<()> {
         let body = serde_json::to_vec(data)?;
+        if RECORD_BYTES_MAX < body.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         let length = u32::try_from(body.len()).map_err(io::Error::other)?;
         let mut record = Vec::with_capacity(body.len() + 8);
         record.extend_from_slice(&length.to_le_bytes());
         record.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
         record.extend_from_slice(&body);
+        if self.is_in_doubt {
+            return Err(io::Error::other(
+                "the last checkpoint failed, and is to be repeated first",
+            ));
+        }
+        self.mend()?;
+        // What is half written is taken back, so that what follows is read.
+        self.is_torn = true;
         let written = self.journal.write_all(&record).and_then(|()| match is_durable {
             true => self.journal.sync_data(),
             false => Ok(()),
         });
         match written {
             Ok(()) => {
+                self.is_torn = false;
                 self.bytes += u64::from(length) + 8;
                 Ok(())
             }
             Err(error) => {
-                // What is half written is taken back, so that what follows is read.
-                self.journal.set_len(self.bytes)?;
-                self.journal.seek(SeekFrom::Start(self.bytes))?;
+                // Where this fails too, it is done before the next write.
+                if let Err(error) = self.mend() {
+                    tracing::warn!(%error, "failed to take back what was half written to the journal of metrics");
+                }
                 Err(error)
             }
         }
     }
 
-    /// Writes all down anew, and begins another journal.
-    pub(crate) fn checkpoint<'a>(
+    /// Cuts off what a failed write left.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.is_torn {
+            self.journal.set_len(self.bytes)?;
+            self.journal.seek(SeekFrom::Start(self.bytes))?;
+            self.is_torn = false;
+        }
+        Ok(())
+    }
+
+    /// Writes all down anew, and begins another journal. `encode` puts each series to the bytes, by [`put_series`].
+    pub(crate) fn checkpoint(
         &mut self,
-        all: impl Iterator<Item = (&'a SeriesId, &'a Series)>,
+        encode: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
     ) -> io::Result<()> {
         let next = self.generation + 1;
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&next.to_le_bytes());
-        for (id, series) in all {
-            let name = serde_json::to_vec(id)?;
-            out.extend_from_slice(
-                &u32::try_from(name.len()).map_err(io::Error::other)?.to_le_bytes(),
-            );
-            out.extend_from_slice(&name);
-            for ring in &series.rings {
-                let count = u32::try_from(ring.points.len()).map_err(io::Error::other)?;
-                out.extend_from_slice(&count.to_le_bytes());
-                ring.points.iter().for_each(|point| put_point(&mut out, point));
-            }
-        }
+        encode(&mut out)?;
         let crc = crc32fast::hash(&out);
         out.extend_from_slice(&crc.to_le_bytes());
-        whole::write(&self.dir.join(SNAPSHOT), &out, Durability::Synced)?;
-        let before = journal_path(&self.dir, self.generation);
-        self.journal = open_journal(&self.dir, next)?;
-        self.journal.set_len(0)?;
-        (self.generation, self.bytes) = (next, 0);
-        std::fs::remove_file(before)
+        // The journal comes first: without its snapshot it is of no use, and a snapshot without it would end the one before.
+        let journal = open_journal(&self.dir, next)?;
+        journal.set_len(0)?;
+        let path = self.dir.join(SNAPSHOT);
+        if let Err(error) = whole::write(&path, &out, Durability::Synced) {
+            self.is_in_doubt = self.is_in_doubt || !is_before(&path, next);
+            return Err(error);
+        }
+        (self.journal, self.generation, self.bytes) = (journal, next, 0);
+        (self.is_torn, self.is_in_doubt) = (false, false);
+        remove_journals_but(&self.dir, next)
     }
+}
+
+/// Whether the snapshot is surely one of before a generation, or none.
+fn is_before(path: &Path, generation: u64) -> bool {
+    let mut head = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    match read {
+        Ok(()) => head[8..] != generation.to_le_bytes(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// Puts a series to the bytes of a snapshot.
+pub(crate) fn put_series(out: &mut Vec<u8>, id: &SeriesId, series: &Series) -> io::Result<()> {
+    let name = serde_json::to_vec(id)?;
+    out.extend_from_slice(&u32::try_from(name.len()).map_err(io::Error::other)?.to_le_bytes());
+    out.extend_from_slice(&name);
+    for ring in &series.rings {
+        out.extend_from_slice(&ring.from_s.to_le_bytes());
+        let count = u32::try_from(ring.points.len()).map_err(io::Error::other)?;
+        out.extend_from_slice(&count.to_le_bytes());
+        ring.points.iter().for_each(|point| put_point(out, point));
+    }
+    Ok(())
 }
 
 fn put_point(out: &mut Vec<u8>, (slot, set): &Point) {
@@ -165,7 +243,37 @@ fn torn() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the snapshot of metrics is not whole")
 }
 
-fn read_snapshot(bytes: &[u8], series: &mut impl FnMut(SeriesId, Series)) -> io::Result<u64> {
+/// What a snapshot says.
+struct Snapshot {
+    generation: u64,
+    series: Vec<(SeriesId, Series)>,
+}
+
+/// The snapshot that is there. One that is not whole is set aside.
+fn load_snapshot(dir: &Path) -> io::Result<Option<Snapshot>> {
+    let path = dir.join(SNAPSHOT);
+    let read = std::fs::read(&path).and_then(|bytes| read_snapshot(&bytes));
+    let error = match read {
+        Ok(snapshot) => return Ok(Some(snapshot)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => error,
+    };
+    let is_bad = error.kind() == io::ErrorKind::InvalidData || error.raw_os_error() == Some(EIO);
+    if !is_bad {
+        return Err(error);
+    }
+    let aside = dir.join(BAD_SNAPSHOT);
+    std::fs::rename(&path, &aside)?;
+    whole::sync_parent(&aside)?;
+    tracing::error!(
+        %error, kept_as = %aside.display(),
+        "the snapshot of metrics cannot be read and is set aside: metrics begin anew, but for those of the journal; alarms \
+         have insufficient data until there are new ones"
+    );
+    Ok(None)
+}
+
+fn read_snapshot(bytes: &[u8]) -> io::Result<Snapshot> {
     let at = bytes.len().checked_sub(4).ok_or_else(torn)?;
     let (body, crc) = bytes.split_at(at);
     if crc32fast::hash(body).to_le_bytes() != crc {
@@ -176,22 +284,24 @@ fn read_snapshot(bytes: &[u8], series: &mut impl FnMut(SeriesId, Series)) -> io:
         return Err(torn());
     }
     let generation = u64::from_le_bytes(bytes.eight()?);
+    let mut series = Vec::new();
     while !bytes.0.is_empty() {
         let length = bytes.length()?;
-        let id: SeriesId = serde_json::from_slice(bytes.take(length)?)?;
+        let id = serde_json::from_slice(bytes.take(length)?).map_err(|_| torn())?;
         let mut read = Series::default();
         for ring in &mut read.rings {
             *ring = read_ring(&mut bytes)?;
         }
-        series(id, read);
+        series.push((id, read));
     }
-    Ok(generation)
+    Ok(Snapshot { generation, series })
 }
 
 fn read_ring(bytes: &mut Bytes<'_>) -> io::Result<Ring> {
+    let from_s = u64::from_le_bytes(bytes.eight()?);
     let count = bytes.length()?;
     let mut points = Bytes(bytes.take(count.checked_mul(POINT_BYTES).ok_or_else(torn)?)?);
-    let mut ring = Ring::default();
+    let mut ring = Ring { from_s, ..Ring::default() };
     for _ in 0..count {
         let slot = u64::from_le_bytes(points.eight()?);
         let mut number = || points.eight().map(f64::from_le_bytes);
@@ -201,22 +311,24 @@ fn read_ring(bytes: &mut Bytes<'_>) -> io::Result<Ring> {
     Ok(ring)
 }
 
-/// Hands out whole records; says how many bytes they are.
+/// Hands out whole records; says how many bytes they are. A record is whole by its checksum: one that is and yet cannot be read
+/// was answered, and is never a reason to cut off what came after it.
 fn replay(bytes: &[u8], put: &mut impl FnMut(Vec<Datum>)) -> usize {
     let mut good = 0;
     loop {
         let mut rest = Bytes(&bytes[good..]);
         let Ok(length) = rest.length() else { return good };
         let Ok(crc) = rest.take(4) else { return good };
-        if RECORD_BYTES_MAX < length {
-            return good;
-        }
         let Ok(body) = rest.take(length) else { return good };
         if crc32fast::hash(body).to_le_bytes() != crc {
             return good;
         }
-        let Ok(data) = serde_json::from_slice::<Vec<Datum>>(body) else { return good };
-        put(data);
+        match serde_json::from_slice::<Vec<Datum>>(body) {
+            Ok(data) => put(data),
+            Err(error) => {
+                tracing::error!(%error, at = good, length, "a record of metrics cannot be read and is passed over");
+            }
+        }
         good += length + 8;
     }
 }

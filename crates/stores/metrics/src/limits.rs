@@ -1,9 +1,13 @@
 //! What the store holds at most, and for how long.
 
-/// Metrics of an account that are remembered, each unit for itself.
+/// Metrics that an account puts and that are remembered, each unit for itself.
 pub const SERIES_MAX: usize = 10_000;
-/// Points of all metrics together. Where there are more, each is kept for a shorter time.
+/// Bytes of what an account calls those that it puts: names, dimensions and units.
+pub const NAME_BYTES_MAX: usize = 32 << 20;
+/// Points of all metrics together. Where there are more, accounts that have more than their share keep fewer.
 pub const POINTS_MAX: usize = 2_000_000;
+/// How often that which a series keeps is halved at most, until an account has no more than its share.
+pub(crate) const SHARE_STEPS: u32 = 13;
 /// Samples of single seconds are kept for so long.
 pub const SECONDS_KEPT_S: u64 = 3 * 3_600;
 /// Those of minutes.
@@ -16,5 +20,7 @@ pub const HOURS_KEPT_S: u64 = 63 * 86_400;
 pub const LISTED_S: u64 = 14 * 86_400;
 /// A journal of so many bytes is put together with what was before it.
 pub const JOURNAL_BYTES_MAX: u64 = 16 << 20;
-/// One record of the journal.
+/// So many series are put to a snapshot while who reads waits.
+pub(crate) const ENCODED_AT_ONCE: usize = 64;
+/// One record of the journal: a put of more is refused.
 pub(crate) const RECORD_BYTES_MAX: usize = 8 << 20;

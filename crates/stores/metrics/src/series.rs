@@ -1,6 +1,7 @@
 //! A metric's samples: by seconds, minutes, five minutes and hours, each for its own time.
 //!
 //! **Invariant:** each ring is in order of time and has one point a slot; a sample is in all rings that still hold its time.
+//! What came before a ring's `from_s` was dropped there, and is in coarser ones alone.
 
 use std::collections::VecDeque;
 
@@ -15,6 +16,8 @@ pub(crate) type Point = (u64, StatisticSet);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Ring {
     pub(crate) points: VecDeque<Point>,
+    /// What is older is not held any more.
+    pub(crate) from_s: u64,
 }
 
 /// The lengths of slots in seconds, and for how long points of them are kept.
@@ -49,6 +52,20 @@ impl Ring {
         false
     }
 
+    /// `from_s`, but for what a clock wrote that was ahead.
+    fn held_from_s(&self, now_s: u64) -> u64 {
+        if self.from_s <= now_s { self.from_s } else { 0 }
+    }
+
+    /// Drops so many of the oldest points, and says how many.
+    fn drop_first(&mut self, count: usize) -> usize {
+        self.points.drain(..count);
+        if self.points.capacity() > 64 && self.points.len() < self.points.capacity() / 4 {
+            self.points.shrink_to_fit();
+        }
+        count
+    }
+
     /// The points from one time up to another.
     fn between(&self, from_s: u64, to_s: u64) -> impl Iterator<Item = &Point> {
         let first = self.points.partition_point(|(slot, _)| *slot < from_s);
@@ -70,25 +87,35 @@ impl Series {
             if (position == 0 && !is_fine) || at_s.saturating_add(kept) < now_s {
                 continue;
             }
-            new += usize::from(self.rings[position].add(at_s / grain * grain, set));
+            let (ring, slot) = (&mut self.rings[position], at_s / grain * grain);
+            if ring.held_from_s(now_s) <= slot {
+                new += usize::from(ring.add(slot, set));
+            }
         }
         new
     }
 
-    /// Forgets what is older than it is kept, where all is kept for a `share`th of its time; says how many points went.
-    pub(crate) fn forget(&mut self, now_s: u64, share: u64) -> usize {
-        let mut gone = 0;
-        for (ring, (_, kept)) in self.rings.iter_mut().zip(GRAINS) {
-            let oldest = now_s.saturating_sub(kept / share.max(1));
-            while ring.points.front().is_some_and(|(slot, _)| *slot < oldest) {
-                ring.points.pop_front();
-                gone += 1;
+    /// Forgets what is older than it is kept; says how many points went.
+    pub(crate) fn forget(&mut self, now_s: u64) -> usize {
+        let drop = |(ring, (_, kept)): (&mut Ring, (u64, u64))| {
+            let oldest = now_s.saturating_sub(kept);
+            ring.drop_first(ring.points.partition_point(|(slot, _)| *slot < oldest))
+        };
+        self.rings.iter_mut().zip(GRAINS).map(drop).sum()
+    }
+
+    /// Keeps of each ring the newest points alone, half of all that it may have, of which half, and so on by so many `steps`;
+    /// says how many points went.
+    pub(crate) fn cut(&mut self, steps: u32, now_s: u64) -> usize {
+        let drop = |(ring, (grain, kept)): (&mut Ring, (u64, u64))| {
+            let most = usize::try_from((kept / grain) >> steps).unwrap_or(usize::MAX).max(1);
+            let over = ring.points.len().saturating_sub(most);
+            if let Some((slot, _)) = over.checked_sub(1).and_then(|last| ring.points.get(last)) {
+                ring.from_s = (slot + grain).min(now_s / grain * grain);
             }
-            if ring.points.capacity() > 64 && ring.points.len() < ring.points.capacity() / 4 {
-                ring.points.shrink_to_fit();
-            }
-        }
-        gone
+            ring.drop_first(over)
+        };
+        self.rings.iter_mut().zip(GRAINS).map(drop).sum()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -114,12 +141,17 @@ impl Series {
         let end_s = start_s.saturating_add(length);
         let mut upper = end_s;
         let first = if period_s < 60 { 0 } else { 1 };
-        for (ring, (grain, kept)) in self.rings.iter().zip(GRAINS).skip(first) {
+        let rings = self.rings.iter().zip(GRAINS).enumerate().skip(first);
+        for (position, (ring, (grain, kept))) in rings {
             if !period_s.is_multiple_of(grain) && grain != 1 {
                 break;
             }
-            // Coarser slots begin where finer ones are kept no more.
-            let oldest = now_s.saturating_sub(kept).div_ceil(3_600) * 3_600;
+            // Coarser slots, where the period is one of them, begin where finer ones are held no more.
+            let coarser = GRAINS.get(position + 1).map(|(grain, _)| *grain);
+            let coarser = coarser.filter(|coarser| period_s.is_multiple_of(*coarser));
+            let step_s = coarser.unwrap_or(grain);
+            let held_s = now_s.saturating_sub(kept).max(ring.held_from_s(now_s));
+            let oldest = held_s.div_ceil(step_s).saturating_mul(step_s);
             let from = oldest.max(start_s).min(upper);
             for (slot, set) in ring.between(from, upper) {
                 let position = usize::try_from((slot - start_s) / period_s).unwrap_or(usize::MAX);

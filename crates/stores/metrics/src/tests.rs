@@ -26,6 +26,19 @@ impl World {
         self.metrics = Metrics::open(self.dir.path(), self.env.clone()).unwrap();
     }
 
+    fn checkpoint(&self) -> io::Result<()> {
+        self.metrics.checkpoint(&mut self.metrics.disk())
+    }
+
+    /// The one journal.
+    fn journal(&self) -> std::path::PathBuf {
+        let paths = std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut found: Vec<_> =
+            paths.filter(|path| path.to_string_lossy().contains("journal-")).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
     fn put(&self, name: &str, at_s: u64, value: f64) {
         self.metrics.put(vec![datum(name, at_s, value)]).unwrap();
     }
@@ -106,24 +119,149 @@ fn a_killed_store_has_what_was_put_once_from_journal_and_snapshot_alike() {
     world.put("a", NOW - 120, 1.0);
     world.reopen();
     world.put("a", NOW - 120, 2.0);
-    world.metrics.checkpoint().unwrap();
+    world.checkpoint().unwrap();
     world.put("a", NOW - 60, 4.0);
     world.reopen();
     world.reopen();
     assert_eq!(world.sums("a", NOW - 120, 60, 2), [Some(3.0), Some(4.0)]);
     // A record that was being written as the machine went down.
-    let journal = std::fs::read_dir(world.dir.path()).unwrap();
-    let journal = journal.map(|entry| entry.unwrap().path());
-    let journal = journal.filter(|path| path.to_string_lossy().contains("journal-"));
-    let journal: Vec<_> = journal.collect();
-    assert_eq!(journal.len(), 1, "{journal:?}");
-    let mut bytes = std::fs::read(&journal[0]).unwrap();
+    let journal = world.journal();
+    let mut bytes = std::fs::read(&journal).unwrap();
     bytes.extend_from_slice(&[200, 0, 0, 0, 1, 2, 3]);
-    files::whole::write(&journal[0], &bytes, files::whole::Durability::Synced).unwrap();
+    files::whole::write(&journal, &bytes, files::whole::Durability::Synced).unwrap();
     world.reopen();
     world.put("a", NOW - 60, 8.0);
     world.reopen();
     assert_eq!(world.sums("a", NOW - 120, 60, 2), [Some(3.0), Some(12.0)]);
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_written_and_cuts_nothing_off() {
+    let mut world = World::new();
+    world.put("a", NOW - 60, 1.0);
+    let endless = |name: &str| {
+        let mut datum = datum(name, NOW - 60, 1.0);
+        datum.set.sum = f64::INFINITY;
+        datum
+    };
+    assert!(matches!(world.metrics.put(vec![endless("b")]), Err(PutError::NotANumber)));
+    // Of what comes by itself the rest is taken.
+    world.metrics.note(vec![endless("b"), datum("c", NOW - 60, 4.0)]).unwrap();
+    // Each byte of it is six in the journal.
+    let mut long = datum("d", NOW - 60, 1.0);
+    long.metric.dimensions.insert("d".to_owned(), "\u{1}".repeat(2 << 20));
+    assert!(matches!(world.metrics.put(vec![long]), Err(PutError::TooLong)));
+    world.put("a", NOW - 60, 8.0);
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(9.0)]);
+    assert_eq!(world.sums("b", NOW - 60, 60, 1), [None]);
+    assert_eq!(world.sums("c", NOW - 60, 60, 1), [Some(4.0)]);
+}
+
+#[test]
+fn a_whole_record_that_cannot_be_read_is_passed_over() {
+    let mut world = World::new();
+    world.put("a", NOW - 60, 1.0);
+    let path = world.journal();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let body = br#"[{"set":null}]"#;
+    bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
+    bytes.extend_from_slice(body);
+    let before = std::fs::read(&path).unwrap();
+    bytes.extend_from_slice(&before);
+    files::whole::write(&path, &bytes, files::whole::Durability::Synced).unwrap();
+    world.reopen();
+    world.put("a", NOW - 60, 4.0);
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(6.0)], "what came after it is there");
+}
+
+#[test]
+fn a_checkpoint_whose_journal_cannot_be_begun_loses_nothing() {
+    let mut world = World::new();
+    world.put("a", NOW - 60, 1.0);
+    let in_its_way = world.dir.path().join("journal-000000000001");
+    std::fs::create_dir(&in_its_way).unwrap();
+    world.checkpoint().unwrap_err();
+    world.put("a", NOW - 60, 2.0);
+    std::fs::remove_dir(&in_its_way).unwrap();
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(3.0)]);
+    world.checkpoint().unwrap();
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(3.0)]);
+}
+
+#[test]
+fn nothing_is_put_while_it_is_not_known_which_snapshot_is_there() {
+    let mut world = World::new();
+    world.put("a", NOW - 60, 1.0);
+    let in_its_way = world.dir.path().join("snapshot");
+    std::fs::create_dir(&in_its_way).unwrap();
+    world.checkpoint().unwrap_err();
+    let refused = world.metrics.put(vec![datum("a", NOW - 60, 2.0)]);
+    assert!(matches!(refused, Err(PutError::Disk(_))), "{refused:?}");
+    std::fs::remove_dir(&in_its_way).unwrap();
+    // It is repeated however short the journal is.
+    world.metrics.tidy().unwrap();
+    world.put("a", NOW - 60, 4.0);
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(5.0)]);
+}
+
+#[test]
+fn who_reads_does_not_wait_for_who_waits_for_the_disk() {
+    let world = World::new();
+    world.put("a", NOW - 60, 1.0);
+    let disk = world.metrics.disk();
+    assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(1.0)]);
+    assert_eq!(world.metrics.units(&metric("a")), ["None"]);
+    assert_eq!(world.metrics.list(metric("a").account, None, 9, |_| true, None).len(), 1);
+    drop(disk);
+}
+
+#[test]
+fn a_checkpoint_has_every_series_however_many_it_takes_at_once() {
+    let mut world = World::new();
+    let count = limits::ENCODED_AT_ONCE * 2 + 1;
+    let data = (0..count).map(|number| datum(&format!("m{number}"), NOW, 1.0));
+    world.metrics.put(data.collect()).unwrap();
+    world.checkpoint().unwrap();
+    world.reopen();
+    let account = metric("a").account;
+    assert_eq!(world.metrics.list(account, None, usize::MAX, |_| true, None).len(), count);
+    assert_eq!(std::fs::metadata(world.journal()).unwrap().len(), 0);
+}
+
+#[test]
+fn a_snapshot_that_is_not_whole_is_set_aside_and_what_came_after_it_is_there() {
+    let mut world = World::new();
+    world.put("a", NOW - 120, 1.0);
+    world.checkpoint().unwrap();
+    world.put("a", NOW - 60, 2.0);
+    let path = world.dir.path().join("snapshot");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    files::whole::write(&path, &bytes, files::whole::Durability::Synced).unwrap();
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 120, 60, 2), [None, Some(2.0)]);
+    assert!(world.dir.path().join("snapshot.bad").exists());
+    // It goes on as any other.
+    world.put("a", NOW - 60, 4.0);
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 120, 60, 2), [None, Some(6.0)]);
+    world.checkpoint().unwrap();
+    world.put("a", NOW - 60, 8.0);
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 120, 60, 2), [None, Some(14.0)]);
+    // A journal that was begun and whose snapshot was not written is nobody's.
+    let next = world.dir.path().join("journal-000000000003");
+    files::whole::write(&next, b"", files::whole::Durability::Synced).unwrap();
+    world.reopen();
+    assert_eq!(world.sums("a", NOW - 120, 60, 2), [None, Some(14.0)]);
+    world.journal();
 }
 
 #[test]
@@ -176,4 +314,121 @@ fn an_account_with_all_metrics_that_it_may_have_is_refused_more_and_may_go_on_wi
     assert!(matches!(world.metrics.put(vec![datum("more", NOW, 1.0)]), Err(PutError::TooMany)));
     world.put("m7", NOW, 1.0);
     assert_eq!(world.sums("m7", NOW, 60, 1), [Some(2.0)]);
+}
+
+#[test]
+fn what_comes_by_itself_is_noted_whatever_an_account_has_put() {
+    let world = World::new();
+    let names: Vec<String> = (0..SERIES_MAX).map(|number| format!("m{number}")).collect();
+    for part in names.chunks(1_000) {
+        world.metrics.put(part.iter().map(|name| datum(name, NOW, 1.0)).collect()).unwrap();
+    }
+    let usage = |account: &str| {
+        let mut datum = datum("CPUUtilization", NOW, 7.0);
+        datum.metric.namespace = "AWS/ECS".to_owned();
+        datum.metric.account = account.parse().unwrap();
+        datum
+    };
+    let (full, other) = (usage("000000000000"), usage("111111111111"));
+    world.metrics.note(vec![full.clone(), other.clone()]).unwrap();
+    for each in [full, other] {
+        let read = world.metrics.read(&each.metric, None, (Timestamp(NOW * 1_000), 60), 1);
+        assert_eq!(read[0].map(|set| set.sum), Some(7.0), "{:?}", each.metric.account);
+    }
+    // Nor does it take anything from what may be put.
+    assert!(matches!(world.metrics.put(vec![datum("more", NOW, 1.0)]), Err(PutError::TooMany)));
+}
+
+#[test]
+fn an_account_with_more_points_than_its_share_keeps_fewer_and_others_keep_theirs() {
+    let of = |account: &str, name: &str, at_s: u64| {
+        let mut datum = Datum { is_fine: true, ..datum(name, at_s, 1.0) };
+        datum.metric.account = account.parse().unwrap();
+        datum
+    };
+    let (greedy, modest) = ("000000000000", "111111111111");
+    let mut all = All::default();
+    // What lies ahead is no older tomorrow, and yet goes.
+    for at_s in (0..3_600).map(|second| NOW + 3_600 + second) {
+        all.take(of(greedy, "a", at_s), NOW);
+        all.take(of(greedy, "b", at_s), NOW);
+    }
+    for at_s in (0..200).map(|minute| NOW - minute * 60) {
+        all.take(of(modest, "a", at_s), NOW);
+    }
+    let count = |all: &All, account: &str| all.counts[&account.parse().unwrap()].points;
+    let its = count(&all, modest);
+    assert!(400 < its && its < 500, "{its}");
+    all.shorten(2_000, NOW);
+    assert_eq!(count(&all, modest), its);
+    assert!(count(&all, greedy) + its <= 1_500, "{}", count(&all, greedy));
+    assert_eq!(all.points, count(&all, greedy) + its);
+    let held: usize = all.series.values().map(Series::len).sum();
+    assert_eq!(all.points, held);
+    // Nor does it come back to more by what is older.
+    all.take(of(greedy, "a", NOW + 3_600), NOW);
+    assert!(all.points <= held + 1);
+    // As little as there is, the newest stay.
+    all.shorten(8, NOW);
+    let last = all.of(&of(greedy, "a", 0).metric, None).next().and_then(|(_, it)| it.last_s());
+    assert_eq!(last, Some(NOW + 7_199));
+}
+
+#[test]
+fn what_is_dropped_by_the_minute_is_read_by_longer_slots_also_after_a_restart() {
+    let mut world = World::new();
+    let start = NOW - 86_400;
+    let data = (0..1_440).map(|minute| datum("a", start + minute * 60, 1.0));
+    let data: Vec<Datum> = data.collect();
+    for part in data.chunks(500) {
+        world.metrics.put(part.to_vec()).unwrap();
+    }
+    {
+        let mut all = world.metrics.all();
+        let points = all.points;
+        all.shorten(points / 2, NOW);
+    }
+    for is_again in [false, true] {
+        assert_eq!(world.sums("a", start, 60, 1), [None], "{is_again}");
+        assert_eq!(world.sums("a", NOW - 60, 60, 1), [Some(1.0)]);
+        assert_eq!(world.sums("a", start, 86_400, 1), [Some(1_440.0)], "{is_again}");
+        let hours = world.sums("a", start, 3_600, 24);
+        assert_eq!(hours, vec![Some(60.0); 24], "{is_again}");
+        world.checkpoint().unwrap();
+        world.reopen();
+    }
+}
+
+#[test]
+fn what_a_clock_dropped_that_was_ahead_does_not_keep_samples_out() {
+    let mut series = Series::default();
+    let years = 4 * 365 * 86_400;
+    for minute in 0..10 {
+        series.add(NOW + years + minute * 60, &StatisticSet::one(1.0), false, NOW + years);
+    }
+    series.cut(limits::SHARE_STEPS, NOW + years + 600);
+    series.add(NOW, &StatisticSet::one(2.0), false, NOW);
+    let mut out = [None; 1];
+    series.read(NOW, 60, NOW, &mut out);
+    assert_eq!(out[0].map(|set| set.sum), Some(2.0));
+}
+
+#[test]
+fn names_of_an_account_have_so_many_bytes_together() {
+    let long = |number: usize| {
+        let mut datum = datum(&format!("m{number}"), NOW, 1.0);
+        datum.metric.dimensions.insert("d".to_owned(), "v".repeat(1 << 20));
+        datum
+    };
+    let mut all = All::default();
+    (0..31).for_each(|number| all.take(long(number), NOW));
+    all.check(&[long(0), long(0), long(3)]).unwrap();
+    assert!(matches!(all.check(&[long(31)]), Err(PutError::TooLongNames)));
+    let mut other = long(31);
+    other.metric.account = "111111111111".parse().unwrap();
+    all.check(&[other]).unwrap();
+    // What goes makes room.
+    all.forget(NOW + limits::HOURS_KEPT_S + 3_601);
+    assert_eq!((all.points, all.counts.len()), (0, 0));
+    all.check(&[long(31)]).unwrap();
 }

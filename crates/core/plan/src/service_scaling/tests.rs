@@ -133,6 +133,22 @@ fn lowering_waits_for_its_cooldown_and_raising_does_not() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_holds_nothing_up() {
+    let policy = tracking(50.0);
+    let mut it = target(1, 10);
+    it.last.in_until = Some(NOW.plus_ms(300_000));
+    let low = [tracked("cpu", &policy, 10.0)];
+    assert_eq!(decided(&it, has(4, 4), &low), None, "it may be so late");
+    it.last.in_until = Some(NOW.plus_ms(300_001));
+    assert_eq!(decided(&it, has(4, 4), &low), Some(1));
+    (it.last.out_until, it.last.added) = (Some(NOW.plus_ms(300_000)), 4);
+    let high = [tracked("cpu", &policy, 100.0)];
+    assert_eq!(decided(&it, has(4, 4), &high), None);
+    it.last.out_until = Some(NOW.plus_ms(300_001));
+    assert_eq!(decided(&it, has(4, 4), &high), Some(8));
+}
+
+#[test]
 fn a_count_is_raised_if_one_policy_asks_and_lowered_if_all_do() {
     let (cpu, memory) = (tracking(50.0), tracking(80.0));
     let bounds = target(1, 20);

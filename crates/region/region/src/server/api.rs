@@ -1,5 +1,6 @@
 //! One request of the API: read, verified, authorized, done, and answered in its own dialect.
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,17 +148,22 @@ impl<S: RegionApi> Server<S> {
 
     async fn answer(&self, asked: Asked<'_>, mut lease: Lease, trace: &mut Trace) -> Answer {
         let parts = asked.parts;
-        let body = body::inflated(&parts.headers, &asked.whole.bytes);
-        let inbound = Inbound {
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            headers: &parts.headers,
-            body: &body,
+        let query = parts.uri.query().unwrap_or_default();
+        let expected = route::expected_service(self.region.services(), &parts.headers, query);
+        let body = body::inflated(expected, &parts.headers, &asked.whole.bytes, &lease);
+        let (body, unread_as) = match body {
+            Ok(body) => (body, None),
+            Err(why) => (Cow::Borrowed(&asked.whole.bytes[..]), Some(why)),
         };
+        let (path, headers) = (parts.uri.path(), &parts.headers);
+        let inbound = Inbound { path, query, headers, body: &body };
         let target = route::target(self.region.services(), &parts.method, &inbound);
         let Target { service, protocol, foreign, .. } = target;
         let request_id = asked.request_id;
-        let done = self.perform(&asked, inbound, target, &mut lease, trace).await;
+        let done = match unread_as {
+            Some(why) => Err(unread(why, protocol)),
+            None => self.perform(&asked, inbound, target, &mut lease, trace).await,
+        };
         done.unwrap_or_else(|failed| {
             if let Some(fault) = &failed.fault {
                 let operation = trace.operation.as_str();
@@ -446,6 +452,10 @@ fn unread(why: BodyError, protocol: Protocol) -> ApiError {
         BodyError::TooSlow => {
             let message = "The request's body did not arrive in time.";
             ApiError::client("RequestTimeoutException", message).with_status(408)
+        }
+        BodyError::NotGzip => {
+            let message = "The request's body is not compressed with gzip, as its Content-Encoding says it is.";
+            ApiError::client("InvalidContentEncoding", message)
         }
         BodyError::Broken => ApiError::client("IncompleteBody", "The request's body broke off."),
     }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_wire::service::Service;
 use bytes::{Bytes, BytesMut};
 use flate2::read::GzDecoder;
 use http::HeaderMap;
@@ -37,6 +38,8 @@ pub(super) enum BodyError {
     TooLarge,
     TooSlow,
     NoRoom,
+    /// It is not compressed as its head says.
+    NotGzip,
     /// The connection broke off; nobody is there to hear.
     Broken,
 }
@@ -69,18 +72,34 @@ const PACE: Pace = Pace {
     idle_max: limits::BODY_IDLE_MAX,
 };
 
-/// A body as it was before its sender compressed it, which the signature is not over. One that is not what its header says,
-/// or that becomes too long, stays as it came.
-pub(super) fn inflated<'a>(headers: &HeaderMap, body: &'a Bytes) -> Cow<'a, [u8]> {
-    if headers.get(CONTENT_ENCODING).is_none_or(|value| value.as_bytes() != b"gzip") {
-        return Cow::Borrowed(body);
+/// The one service whose clients compress what they send.
+const COMPRESSED: &str = "monitoring";
+
+/// A body as it was before its sender compressed it, which the signature is not over. That is done for one service alone and
+/// for who names a key that there is; what it becomes is charged as it becomes more.
+pub(super) fn inflated<'a>(
+    service: Option<&Service>,
+    headers: &HeaderMap,
+    body: &'a Bytes,
+    lease: &Lease,
+) -> Result<Cow<'a, [u8]>, BodyError> {
+    let is_meant = service.is_some_and(|service| service.name == COMPRESSED)
+        && headers.get(CONTENT_ENCODING).is_some_and(|value| value.as_bytes() == b"gzip");
+    if !is_meant || lease.is_strangers() {
+        return Ok(Cow::Borrowed(body));
     }
-    let most = limits::INFLATED_BYTES_MAX;
-    let mut whole = Vec::new();
-    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    match GzDecoder::new(&body[..]).take(limit).read_to_end(&mut whole) {
-        Ok(length) if length <= most => Cow::Owned(whole),
-        Ok(_) | Err(_) => Cow::Borrowed(body),
+    let mut decoder = GzDecoder::new(&body[..]);
+    let (mut whole, mut piece) = (Vec::new(), [0; 16 << 10]);
+    loop {
+        let length = decoder.read(&mut piece).map_err(|_| BodyError::NotGzip)?;
+        if length == 0 {
+            return Ok(Cow::Owned(whole));
+        }
+        if limits::INFLATED_BYTES_MAX - whole.len() < length {
+            return Err(BodyError::TooLarge);
+        }
+        lease.charge(length).map_err(|NoRoom| BodyError::NoRoom)?;
+        whole.extend_from_slice(&piece[..length]);
     }
 }
 
@@ -274,19 +293,43 @@ mod tests {
     }
 
     #[test]
-    fn a_compressed_body_is_read_and_one_that_becomes_too_long_stays_as_it_came() {
+    fn a_compressed_body_is_read_for_who_may_send_one_and_is_charged_as_long_as_it_becomes() {
         let packed = |text: &[u8]| -> Bytes {
             let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
             std::io::Write::write_all(&mut out, text).unwrap();
             out.finish().unwrap().into()
         };
-        let (small, bomb) = (packed(b"{}"), packed(&vec![b'x'; limits::INFLATED_BYTES_MAX + 1]));
+        let budget = Arc::new(Budget::default());
+        let account: longshore_types::AccountId = "000000000001".parse().unwrap();
+        let lease = |share| budget.lease(share);
+        let known = lease(Share::Account(account));
+        let (small, long) = (packed(b"{}"), packed(&vec![b'x'; limits::INFLATED_BYTES_MAX]));
+        let bomb = packed(&vec![b'x'; limits::INFLATED_BYTES_MAX + 1]);
         let mut headers = HeaderMap::new();
-        assert_eq!(&*inflated(&headers, &small), &small[..], "nobody said so");
+        let clouds = Service { name: COMPRESSED, ..ecs_api::SERVICE };
+        let clouds = Some(&clouds);
+        assert_eq!(&*inflated(clouds, &headers, &small, &known).unwrap(), &small[..], "as said");
         headers.insert(CONTENT_ENCODING, "gzip".parse().unwrap());
-        assert_eq!(&*inflated(&headers, &small), b"{}");
-        assert_eq!(&*inflated(&headers, &bomb), &bomb[..]);
+        assert_eq!(&*inflated(clouds, &headers, &small, &known).unwrap(), b"{}");
+        let others = Some(&ecs_api::SERVICE);
+        assert_eq!(&*inflated(others, &headers, &small, &known).unwrap(), &small[..]);
+        assert_eq!(&*inflated(None, &headers, &small, &known).unwrap(), &small[..]);
+        let stranger = lease(Share::Stranger([10, 0, 0, 1].into()));
+        assert_eq!(&*inflated(clouds, &headers, &small, &stranger).unwrap(), &small[..]);
+        assert_eq!(inflated(clouds, &headers, &bomb, &known), Err(BodyError::TooLarge));
+        drop(known);
         let lie = Bytes::from_static(b"{}");
-        assert_eq!(&*inflated(&headers, &lie), b"{}");
+        let known = lease(Share::Account(account));
+        assert_eq!(inflated(clouds, &headers, &lie, &known), Err(BodyError::NotGzip));
+        // Long ones take the room of their account.
+        let mut all = Vec::new();
+        let fits = limits::VERIFIED_BYTES_OF_ACCOUNT_MAX / limits::INFLATED_BYTES_MAX;
+        for _ in 0..fits {
+            let each = lease(Share::Account(account));
+            inflated(clouds, &headers, &long, &each).unwrap();
+            all.push(each);
+        }
+        let one_more = inflated(clouds, &headers, &long, &known);
+        assert_eq!(one_more, Err(BodyError::NoRoom));
     }
 }

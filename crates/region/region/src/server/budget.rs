@@ -175,6 +175,11 @@ impl Lease {
         Ok(())
     }
 
+    /// Whether nothing is known of who sends it.
+    pub(super) fn is_strangers(&self) -> bool {
+        matches!(self.share, Share::Stranger(_))
+    }
+
     /// Completes when the room went to another.
     pub(super) async fn cut(&self) {
         self.cut.notified().await;
