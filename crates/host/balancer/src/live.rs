@@ -337,9 +337,8 @@ impl LiveGroup {
     }
 
     /// The targets that are used for somebody.
-    fn used<'g>(&'g self, zones: Zones<'g>) -> impl Iterator<Item = &'g Arc<LiveTarget>> {
-        let used = self.targets.iter().filter(move |it| zones.has(it.zone.as_deref()));
-        used.map(|it| &it.target)
+    fn used<'g>(&'g self, zones: Zones<'g>) -> impl Iterator<Item = &'g Member> {
+        self.targets.iter().filter(move |it| zones.has(it.zone.as_deref()))
     }
 
     /// Whether a target may be asked, among those of all zones or of its own alone.
@@ -349,21 +348,20 @@ impl LiveGroup {
             Some(zone) if !crosses => Zones::One(Some(zone)),
             Some(_) | None => Zones::All,
         };
-        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).collect();
+        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).map(|it| &it.target).collect();
         let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
         let mut eligible = choose::eligible(&self.group, &candidates).into_iter();
         eligible.any(|at| Arc::ptr_eq(targets[at], target))
     }
 
     /// The targets that are used for somebody, of a part or of all, but those in `tried`.
-    fn open(
-        &self,
-        zones: Zones<'_>,
+    fn open<'g>(
+        &'g self,
+        zones: Zones<'g>,
         part: Option<u8>,
         tried: &[Arc<LiveTarget>],
-    ) -> Vec<&Arc<LiveTarget>> {
-        let used = self.targets.iter().filter(|it| zones.has(it.zone.as_deref()));
-        let of_part = used.filter(|it| part.is_none_or(|part| part == it.part));
+    ) -> Vec<&'g Arc<LiveTarget>> {
+        let of_part = self.used(zones).filter(|it| part.is_none_or(|part| part == it.part));
         let targets = of_part.map(|it| &it.target);
         targets.filter(|target| !tried.iter().any(|it| Arc::ptr_eq(it, target))).collect()
     }
@@ -418,7 +416,7 @@ impl LiveGroup {
         is_it: impl Fn(&LiveTarget) -> bool,
         now: Timestamp,
     ) -> Option<Lease> {
-        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).collect();
+        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).map(|it| &it.target).collect();
         let at = targets.iter().position(|target| is_it(target))?;
         let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
         let is_eligible = choose::eligible(&self.group, &candidates).contains(&at);
