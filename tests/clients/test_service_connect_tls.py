@@ -131,8 +131,9 @@ def test_requests_are_counted_by_who_asked_and_how_they_were_answered(mesh, serv
     def row():
         shown = json.loads(region.run("connect", "--json").stdout)["endpoints"]
         rows = [each for each in shown if each["namespace"] == mesh.namespace and each["client"]]
-        return rows and rows[0]["counted"]["requests"] >= 50 and rows[0]
-    found = wait_for("figures", row, 30)
+        # What serves is in the namespace too, and never asks.
+        return rows and only(rows)["counted"]["requests"] >= 50 and rows[0]
+    found = wait_for("figures", row, 60)
     assert (found["discoveryName"], found["service"]) == ("shop", f"{services.name}/{server}")
     assert found["client"] == f"{services.name}/{client}"
     counted = found["counted"]

@@ -18,7 +18,7 @@ use routing::{
 use tokio::sync::Notify;
 use tracing::warn;
 
-use crate::figures::Figures;
+use crate::figures::{Figures, Tally};
 use crate::http::CookieKey;
 use crate::log::{CheckLogs, FileKey, check_logs};
 use crate::shared::{Counts, Shared};
@@ -50,7 +50,7 @@ pub(crate) struct LiveListener {
     /// None: the process's own.
     pub(crate) cookie_key: Option<CookieKey>,
     /// Where its requests are counted, if they are.
-    pub(crate) figures: Option<Arc<Figures>>,
+    tally: Option<Tally>,
     /// What `tls` was made of.
     pub(crate) certificates: BTreeMap<CertificateId, Certificate>,
 }
@@ -120,7 +120,7 @@ impl Snapshot {
                 let old = before.listeners.get(&listener.id);
                 let mut live = LiveListener::new(balancer, listener, table, old.map(Arc::as_ref));
                 let counted_as = balancer.attributes.figures.as_deref();
-                live.figures = counted_as.and_then(|name| shared.figures.named(name));
+                live.tally = counted_as.map(|name| Tally::new(&shared.figures, name));
                 listeners.insert(listener.id.clone(), Arc::new(live));
             }
         }
@@ -261,8 +261,13 @@ impl LiveListener {
         let certificates = tls::certificates(listener, table);
         let cookie_key = CookieKey::of(balancer);
         let balancer = Balancer { listeners: Vec::new(), ..balancer.clone() };
-        let (listener, figures) = (listener.clone(), None);
-        Self { balancer, listener, rules, tls, shown, cookie_key, certificates, figures }
+        let (listener, tally) = (listener.clone(), None);
+        Self { balancer, listener, rules, tls, shown, cookie_key, certificates, tally }
+    }
+
+    /// Where what comes to it is counted.
+    pub(crate) fn figures(&self) -> Option<&Arc<Figures>> {
+        self.tally.as_ref()?.figures()
     }
 
     /// As logs name the certificate that a client was shown.

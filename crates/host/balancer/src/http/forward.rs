@@ -266,7 +266,7 @@ async fn ask(
             Ok((response, sender)) => {
                 let code = response.status();
                 target.note(code.is_server_error());
-                if let Some(figures) = &turn.live.figures {
+                if let Some(figures) = turn.live.figures() {
                     figures.answered(code.as_u16(), turn.begun.elapsed());
                 }
                 if let Some(entry) = &mut turn.entry {
@@ -412,7 +412,7 @@ async fn attempt_h2(
 }
 
 fn unconnected(turn: &Turn<'_>, request: Request<RequestBody>, error: &ConnectError) -> Missed {
-    if let (true, Some(figures)) = (error.is_of_tls(), &turn.live.figures) {
+    if let (true, Some(figures)) = (error.is_of_tls(), turn.live.figures()) {
         figures.target_tls_failed();
     }
     let why = match error {
