@@ -341,19 +341,14 @@ impl LiveGroup {
         is_cut_at_the_end(&self.group)
     }
 
-    /// The targets that are used for somebody.
-    fn used<'g>(&'g self, zones: Zones<'g>) -> impl Iterator<Item = &'g Member> {
-        self.targets.iter().filter(move |it| zones.has(it.zone.as_deref()))
-    }
-
-    /// Whether a target may be asked, among those of all zones or of its own alone.
+    /// Whether a target may be asked, among those of its part, of all zones or of its own alone.
     fn would_ask(&self, target: &Arc<LiveTarget>, crosses: bool, now: Timestamp) -> bool {
         let own = self.targets.iter().find(|it| Arc::ptr_eq(&it.target, target));
         let zones = match own.and_then(|it| it.zone.as_deref()) {
             Some(zone) if !crosses => Zones::One(Some(zone)),
             Some(_) | None => Zones::All,
         };
-        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).map(|it| &it.target).collect();
+        let targets = self.open(zones, own.map(|it| it.part), &[]);
         let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
         let mut eligible = choose::eligible(&self.group, &candidates).into_iter();
         eligible.any(|at| Arc::ptr_eq(targets[at], target))
@@ -366,8 +361,9 @@ impl LiveGroup {
         part: Option<u8>,
         tried: &[Arc<LiveTarget>],
     ) -> Vec<&'g Arc<LiveTarget>> {
-        let of_part = self.used(zones).filter(|it| part.is_none_or(|part| part == it.part));
-        let targets = of_part.map(|it| &it.target);
+        let used = self.targets.iter().filter(|it| zones.has(it.zone.as_deref()));
+        let targets =
+            used.filter(|it| part.is_none_or(|part| part == it.part)).map(|it| &it.target);
         targets.filter(|target| !tried.iter().any(|it| Arc::ptr_eq(it, target))).collect()
     }
 
@@ -414,14 +410,15 @@ impl LiveGroup {
         from.iter().chain(before).find_map(|at| open[*at].lease())
     }
 
-    /// Takes hold of the very target that a cookie names, if it may be asked.
+    /// Takes hold of the very target of a part that a cookie names, if it may be asked.
     pub(crate) fn hold(
         &self,
         zones: Zones<'_>,
+        part: Option<u8>,
         is_it: impl Fn(&LiveTarget) -> bool,
         now: Timestamp,
     ) -> Option<Lease> {
-        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).map(|it| &it.target).collect();
+        let targets = self.open(zones, part, &[]);
         let at = targets.iter().position(|target| is_it(target))?;
         let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
         let is_eligible = choose::eligible(&self.group, &candidates).contains(&at);
