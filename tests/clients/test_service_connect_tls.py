@@ -85,6 +85,32 @@ def test_tasks_meet_each_other_with_tls_and_others_are_not_served_in_the_clear(m
     assert found["Attributes"]["AWS_INSTANCE_PORT"] == "80"
 
 
+def test_without_its_key_a_task_is_met_by_nobody_until_the_key_is_enabled_again(mesh, services, region):
+    kms = region.client("kms")
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    server = mesh.serve("closed", mesh.offer(tls={**TLS, "kmsKey": key}))
+    services.steady(server, 1)
+    first = only(services.tasks(server))
+    kms.disable_key(KeyId=key)
+    services.ecs.stop_task(cluster=services.name, task=first["taskArn"])
+
+    def another():
+        running = [task for task in services.tasks(server) if task["lastStatus"] == "RUNNING"]
+        return next((task for task in running if task["taskArn"] != first["taskArn"]), None)
+    task = wait_for("another task", another, 60)
+    assert answers_in_the_clear(services, task) is None
+
+    def shown():
+        try:
+            return certificate(region, services.address(task))
+        except OSError:
+            return None
+    assert not shown()
+    kms.enable_key(KeyId=key)
+    assert wait_for("its certificate", shown, 60)[1] == "TLSv1.3"
+    assert answers_in_the_clear(services, task) is None
+
+
 def test_flows_and_http2_are_carried_too(mesh, services, region):
     mesh.serve("bytes", mesh.offer("db", 5432, "db", tls=TLS), protocol=None, name="db")
     client = mesh.client("until get db 5432; do sleep 0.1; done")
@@ -131,8 +157,9 @@ def test_requests_are_counted_by_who_asked_and_how_they_were_answered(mesh, serv
     def row():
         shown = json.loads(region.run("connect", "--json").stdout)["endpoints"]
         rows = [each for each in shown if each["namespace"] == mesh.namespace and each["client"]]
-        return rows and rows[0]["counted"]["requests"] >= 50 and rows[0]
-    found = wait_for("figures", row, 30)
+        # What serves is in the namespace too, and never asks.
+        return rows and only(rows)["counted"]["requests"] >= 50 and rows[0]
+    found = wait_for("figures", row, 60)
     assert (found["discoveryName"], found["service"]) == ("shop", f"{services.name}/{server}")
     assert found["client"] == f"{services.name}/{client}"
     counted = found["counted"]

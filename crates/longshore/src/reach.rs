@@ -29,8 +29,8 @@ pub(crate) struct Reach {
     /// What others are told; nothing if that is the listener's address, without TLS.
     pub(crate) advertise: Option<Advertised>,
     pub(crate) plain: Plain,
-    /// What its certificate is for.
-    pub(crate) names: Vec<String>,
+    /// What its certificate is for, the services' own names among them.
+    pub(crate) certified: Vec<String>,
     pub(crate) tls: Arc<Tls>,
 }
 
@@ -54,13 +54,13 @@ impl Reach {
         // VPC endpoints are called by the services' own names.
         let services = EndpointService::all().iter();
         let of_endpoints = services.flat_map(|service| service.certificate_names(&args.region));
-        let certified = names.iter().cloned().chain(of_endpoints).collect();
-        let tls = Tls::open(data_dir, source(&args.address, acme, certified), clock);
+        let certified: Vec<String> = names.into_iter().chain(of_endpoints).collect();
+        let tls = Tls::open(data_dir, source(&args.address, acme, certified.clone()), clock);
         let tls = tls.map_err(Error::other("ready the certificate"))?;
         // As before there was TLS: on loopback, and where it was asked for by name.
         let is_open = address.ip().is_loopback() || args.insecure_listen;
         let plain = if is_open { Plain::Everybody } else { Plain::ThisMachine };
-        Ok(Self { advertise, plain, names, tls: Arc::new(tls) })
+        Ok(Self { advertise, plain, certified, tls: Arc::new(tls) })
     }
 }
 

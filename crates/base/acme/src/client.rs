@@ -11,13 +11,14 @@ use instant_acme::{
 };
 use longshore_types::Chain;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
-use tracing::{debug, info};
+use serde_json::Value;
+use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::http_client::Https;
 use crate::{Issued, Method, NotACertificate, Proof, Settings, Show, ShowError};
 
-/// The file of the account, within the directory that is given.
+/// The file of the accounts, by the URLs of their servers' directories, within the directory that is given.
 const ACCOUNT_FILE: &str = "account.json";
 /// How long the server may look for proofs, and how long it may take to sign.
 const LOOKING_MAX: Duration = Duration::from_secs(120);
@@ -40,9 +41,14 @@ pub enum AcmeError {
     Show { name: String, source: ShowError },
     #[error("failed to make a key and a request")]
     Request { source: rcgen::Error },
-    #[error("the ACME server {server} sent what is no certificate for {names}")]
+    #[error(
+        "the ACME server {server} sent what is no certificate for {names} with the key that was made"
+    )]
     Certificate { server: String, names: String },
 }
+
+/// By the URL of the server's directory.
+type Accounts = serde_json::Map<String, Value>;
 
 /// An account with a server, made when it is first needed.
 #[derive(Debug)]
@@ -52,7 +58,7 @@ pub struct Acme {
 }
 
 impl Acme {
-    /// With its account's file in `dir`, which is there.
+    /// With the file of accounts in `dir`, which is there.
     pub fn new(settings: Settings, dir: &Path) -> Self {
         Self { settings, dir: dir.to_owned() }
     }
@@ -98,7 +104,8 @@ impl Acme {
         let chain = chain.map_err(|why| self.failed("sign", &why))?;
         let issued =
             Issued::read(&chain, key_pem).map_err(|NotACertificate| self.no_good(names))?;
-        if issued.is_for(names) { Ok(issued) } else { Err(self.no_good(names)) }
+        let is_good = issued.is_for(names) && issued.is_pair();
+        if is_good { Ok(issued) } else { Err(self.no_good(names)) }
     }
 
     /// Shows what the server wants to see of each name, and tells it to look.
@@ -164,9 +171,8 @@ impl Acme {
     }
 
     async fn account(&self) -> Result<Account, AcmeError> {
-        let path = self.dir.join(ACCOUNT_FILE);
         let http = || Account::builder_with_http(Box::new(Https::trusting(&self.settings.trust)));
-        if let Some(known) = self.known(&path)? {
+        if let Some(known) = self.known()? {
             let account = http().from_credentials(known).await;
             return account.map_err(|why| self.failed("answer", &why));
         }
@@ -183,31 +189,57 @@ impl Acme {
         let directory = self.settings.directory.clone();
         let made = http().create(&wanted, directory, binding.as_ref()).await;
         let (account, credentials) = made.map_err(|why| self.failed("make an account", &why))?;
-        let text =
-            serde_json::json!({ "directory": self.settings.directory, "account": credentials });
-        let text = Zeroizing::new(text.to_string());
-        whole::write(&path, text.as_bytes(), Durability::Synced)
-            .map_err(|source| AcmeError::Io { doing: "write", path: path.clone(), source })?;
+        let credentials = serde_json::to_value(credentials);
+        let credentials =
+            credentials.map_err(|_| AcmeError::Account { path: self.account_file() })?;
+        self.change_accounts(|all| drop(all.insert(self.settings.directory.clone(), credentials)))?;
         info!(server = %self.settings.directory, account = account.id(), "ACME account made");
         Ok(account)
     }
 
-    /// The account of the file; none of another server.
-    fn known(&self, path: &Path) -> Result<Option<AccountCredentials>, AcmeError> {
-        let bad = || AcmeError::Account { path: path.to_owned() };
-        let text = match std::fs::read(path) {
-            Ok(text) => Zeroizing::new(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                return Err(AcmeError::Io { doing: "read", path: path.to_owned(), source });
-            }
-        };
-        let mut kept: serde_json::Value = serde_json::from_slice(&text).map_err(|_| bad())?;
-        if kept["directory"] != *self.settings.directory {
-            debug!(path = %path.display(), "the account is of another ACME server");
+    /// The account with this server.
+    fn known(&self) -> Result<Option<AccountCredentials>, AcmeError> {
+        let Some(known) = self.accounts()?.remove(&self.settings.directory) else {
             return Ok(None);
+        };
+        let bad = |_| AcmeError::Account { path: self.account_file() };
+        serde_json::from_value(known).map(Some).map_err(bad)
+    }
+
+    fn account_file(&self) -> PathBuf {
+        self.dir.join(ACCOUNT_FILE)
+    }
+
+    /// Those of the file, with all servers that were ever asked.
+    fn accounts(&self) -> Result<Accounts, AcmeError> {
+        let path = self.account_file();
+        let text = match std::fs::read(&path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Accounts::default());
+            }
+            Err(source) => return Err(AcmeError::Io { doing: "read", path, source }),
+        };
+        let mut kept: Accounts = serde_json::from_slice(&text).unwrap_or_default();
+        match (kept.remove("accounts"), kept.remove("directory"), kept.remove("account")) {
+            (Some(Value::Object(accounts)), ..) => Ok(accounts),
+            // As it was when there was room for one.
+            (None, Some(Value::String(directory)), Some(account)) => {
+                Ok(Accounts::from_iter([(directory, account)]))
+            }
+            _ => Err(AcmeError::Account { path }),
         }
-        serde_json::from_value(kept["account"].take()).map(Some).map_err(|_| bad())
+    }
+
+    fn change_accounts(&self, change: impl FnOnce(&mut Accounts)) -> Result<(), AcmeError> {
+        let (path, mut accounts) = (self.account_file(), self.accounts()?);
+        change(&mut accounts);
+        let text = Zeroizing::new(serde_json::json!({ "accounts": accounts }).to_string());
+        whole::write(&path, text.as_bytes(), Durability::Synced).map_err(|source| AcmeError::Io {
+            doing: "write",
+            path,
+            source,
+        })
     }
 
     /// A server that has forgotten the account is given another one the next time.
@@ -215,7 +247,10 @@ impl Acme {
         if let Error::Api(problem) = why
             && problem.r#type.as_deref() == Some(NO_ACCOUNT)
         {
-            drop(std::fs::remove_file(self.dir.join(ACCOUNT_FILE)));
+            let forgotten = self.change_accounts(|all| drop(all.remove(&self.settings.directory)));
+            if let Err(error) = forgotten {
+                warn!(error = %Chain(&error), "an ACME account that is no more stays in its file");
+            }
         }
         let (server, why) = (self.settings.directory.clone(), Chain(why).to_string());
         AcmeError::Server { server, doing, why }
@@ -243,5 +278,43 @@ fn request(names: &[String]) -> Result<(Vec<u8>, Zeroizing<String>), rcgen::Erro
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_server_has_an_account_of_its_own_and_the_only_one_of_before_is_still_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |directory: &str| {
+            let settings = Settings {
+                directory: directory.to_owned(),
+                contacts: vec![],
+                trust: trust::Trust::system(),
+                binding: None,
+            };
+            Acme::new(settings, dir.path())
+        };
+        let (one, two) = (of("https://one/dir"), of("https://two/dir"));
+        assert!(one.known().unwrap().is_none() && one.accounts().unwrap().is_empty());
+        let before = r#"{"directory":"https://one/dir","account":1}"#;
+        let write = |text: &str| {
+            whole::write(&one.account_file(), text.as_bytes(), Durability::Synced).unwrap();
+        };
+        write(before);
+        two.change_accounts(|all| drop(all.insert("https://two/dir".to_owned(), 2.into())))
+            .unwrap();
+        let kept = one.accounts().unwrap().into_iter().collect::<Vec<_>>();
+        let expected = [("one", 1), ("two", 2)];
+        let expected =
+            expected.map(|(name, account)| (format!("https://{name}/dir"), Value::from(account)));
+        assert_eq!(kept, expected);
+        assert!(of("https://three/dir").known().unwrap().is_none());
+        for bad in ["{}", "no JSON"] {
+            write(bad);
+            assert!(matches!(one.known(), Err(AcmeError::Account { .. })), "{bad}");
+        }
     }
 }

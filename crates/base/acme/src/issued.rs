@@ -5,6 +5,7 @@ use std::fmt;
 use longshore_types::Timestamp;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
@@ -70,6 +71,12 @@ impl Issued {
         PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(|_| NotACertificate)
     }
 
+    /// Whether the key is that of the first certificate.
+    pub fn is_pair(&self) -> bool {
+        let Ok(key) = self.key() else { return false };
+        CertifiedKey::from_der(self.chain.clone(), key, &trust::provider()).is_ok()
+    }
+
     /// Whether it is for all of these names.
     pub fn is_for(&self, names: &[String]) -> bool {
         let has = |name: &String| self.names.iter().any(|own| own.eq_ignore_ascii_case(name));
@@ -87,5 +94,27 @@ impl fmt::Debug for Issued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { names, not_after, .. } = self;
         f.debug_struct("Issued").field("names", names).field("not_after", not_after).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_that_of_the_first_certificate_or_the_two_are_of_no_use() {
+        let made = |name: &str| {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            (params.self_signed(&key).unwrap().pem(), Zeroizing::new(key.serialize_pem()))
+        };
+        let ((one, key), (other, _)) = (made("region.lan"), made("region.lan"));
+        let is_pair = |chain: &str| Issued::read(chain, key.clone()).unwrap().is_pair();
+        assert!(is_pair(&one) && is_pair(&format!("{one}{other}")));
+        assert!(!is_pair(&other) && !is_pair(&format!("{other}{one}")));
+        let no_key = Issued::read(&one, Zeroizing::new(String::new())).unwrap();
+        assert!(!no_key.is_pair());
     }
 }

@@ -164,12 +164,20 @@ pub struct ConnectServer {
     pub port: u16,
     /// As of the endpoint.
     pub idle_s: u32,
-    /// What is shown to whoever comes; none: the proxy is met in the clear.
+    /// It is met with TLS: while there is no certificate, by nobody.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub has_tls: bool,
+    /// What is shown to whoever comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<ConnectCertificate>,
 }
 
 impl ConnectServer {
+    /// Whether it is met with TLS. Who was told before there was [`Self::has_tls`] knows it by the certificate.
+    pub fn is_secure(&self) -> bool {
+        self.has_tls || self.certificate.is_some()
+    }
+
     /// What tells it from the others of a host.
     pub fn id(&self) -> String {
         format!("{}/{}", self.task, self.endpoint)
@@ -421,6 +429,7 @@ mod tests {
             container_port: 80,
             port: 80,
             idle_s: 300,
+            has_tls: true,
             certificate: Some(ConnectCertificate { chain: String::new(), key: key.to_owned() }),
         };
         for (table, servers) in [

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a private key is in no row but sealed, bound to its endpoint.
 
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 
 use aws_wire::ApiError;
@@ -46,6 +47,22 @@ fn bound_to(account: AccountId, row: &MapService) -> Vec<u8> {
     format!("service-connect-certificate|{account}|{}", row.id).into_bytes()
 }
 
+/// What an endpoint's certificate names: who it is, and what it is called where clients take that for a host's name. Nothing that
+/// would be another's: an address, or what `is_own` says of.
+fn names_of(identity: String, shown: Option<String>, is_own: impl Fn(&str) -> bool) -> Vec<String> {
+    let is_fit = |it: &String| is_host_name(it) && it.parse::<IpAddr>().is_err() && !is_own(it);
+    std::iter::once(identity).chain(shown.filter(is_fit)).collect()
+}
+
+/// Whether certificates for these two names have a host's name in common.
+fn meet(name: &str, own: &str) -> bool {
+    let covers = |wide: &str, other: &str| {
+        let above = other.split_once('.').map(|(_, above)| above);
+        wide.strip_prefix("*.").zip(above).is_some_and(|(of, above)| of.eq_ignore_ascii_case(above))
+    };
+    name.eq_ignore_ascii_case(own) || covers(name, own) || covers(own, name)
+}
+
 /// Whether clients take a text for a host's name.
 fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
@@ -71,7 +88,17 @@ impl Control {
         Ok(authority)
     }
 
-    /// Signs a certificate for those who serve at an endpoint, with its key sealed as the offer asks for.
+    /// Whether a name, or one that its wildcard stands for, is the region's own, or one by which those are known who serve at
+    /// endpoints: nobody else is certified for it.
+    pub fn is_own_name(&self, name: &str) -> bool {
+        let lower = name.to_ascii_lowercase();
+        let below = lower.strip_suffix(IDENTITY_DOMAIN);
+        below.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            || self.config.own_names.iter().any(|own| meet(&lower, own))
+    }
+
+    /// Signs a certificate for those who serve at an endpoint, with its key sealed as the offer asks for. It names what
+    /// the endpoint is called too, unless that is a name of somebody else's.
     ///
     /// # Errors
     /// The key that it is to be sealed by cannot be used.
@@ -96,9 +123,7 @@ impl Control {
         };
         let namespace = view.map_namespaces.get(account, &row.namespace);
         let shown = namespace.map(|namespace| format!("{}.{}", row.name, namespace.name));
-        let identity = identity_of(row);
-        let names = std::iter::once(identity.clone()).chain(shown.filter(|it| is_host_name(it)));
-        let names: Vec<String> = names.collect();
+        let names = names_of(identity_of(row), shown, |name| self.is_own_name(name));
         let not_after = now.plus_ms(ENDPOINT_MS);
         let ask = Ask {
             subject: names.last().map_or("", String::as_str),
@@ -144,6 +169,39 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::TestControl;
+
+    #[test]
+    fn nobody_is_certified_for_the_regions_names_an_address_or_anothers_endpoint() {
+        let world = TestControl::with_config(|config| {
+            let own = ["Region.example.com", "127.0.0.1", "*.ecs.us-east-1.vpce.amazonaws.com"];
+            config.own_names = own.map(str::to_owned).into();
+        });
+        let identity = format!("srv-1.000000000000.{IDENTITY_DOMAIN}");
+        let names = |shown: &str| {
+            let is_own = |name: &str| world.control.is_own_name(name);
+            names_of(identity.clone(), Some(shown.to_owned()), is_own)
+        };
+        let anothers = format!("srv-2.111111111111.{IDENTITY_DOMAIN}");
+        for shown in [
+            "region.EXAMPLE.com",
+            "10.0.0.5",
+            "127.0.0.1",
+            "vpce-1.ecs.us-east-1.vpce.amazonaws.com",
+            anothers.as_str(),
+            IDENTITY_DOMAIN,
+            "my_backend.mesh",
+        ] {
+            assert_eq!(names(shown), std::slice::from_ref(&identity), "{shown}");
+        }
+        for shown in ["backend.mesh", "other.example.com", "a.region.example.com"] {
+            assert_eq!(names(shown), [identity.clone(), shown.to_owned()], "{shown}");
+        }
+        for wide in ["*.example.com", "*.ECS.us-east-1.vpce.amazonaws.com"] {
+            assert!(world.control.is_own_name(wide), "{wide}");
+        }
+        assert!(!world.control.is_own_name("*.region.example.com"));
+    }
 
     #[test]
     fn a_certificate_names_what_clients_take_for_a_host() {

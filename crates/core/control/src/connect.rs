@@ -84,97 +84,15 @@ fn is_in(view: &View, instance: InstanceId, (account, namespace): &Namespace) ->
 
 #[cfg(test)]
 mod tests {
-    use longshore_types::{DeploymentId, RevisionId, Timestamp};
-    use model::service::{
-        Deployment, DeploymentSettings, Rank, RevisionCapacity, ServiceConnect, ServiceRevision,
-        Stage, Strategy,
-    };
-    use model::task::{LaunchType, Task, TaskService};
-    use model::{Document, Row};
+    use model::Row;
+    use model::task::Task;
 
     use super::*;
-    use crate::testing::rows::{instance, task};
-
-    const DEPLOYMENT: DeploymentId = DeploymentId(1);
-    const REVISION: RevisionId = RevisionId(1);
+    use crate::testing::rows::{connected_service, instance, task, task_of_service};
 
     /// A service whose tasks are in a namespace.
     fn service(of: &Task, namespace: &MapId) -> [Row; 2] {
-        let settings = DeploymentSettings {
-            healthy_percent_min: 100,
-            percent_max: 200,
-            breaker: None,
-            bake_minutes: None,
-            strategy: Strategy::default(),
-            hooks: vec![],
-        };
-        let deployment = Deployment {
-            scope: of.scope.clone(),
-            cluster: of.cluster.clone(),
-            service: "web".parse().unwrap(),
-            id: DEPLOYMENT,
-            record: None,
-            undoes: None,
-            revision: REVISION,
-            sources: vec![],
-            settings,
-            rank: Rank::Primary,
-            stage: Stage::Completed,
-            rollout_reason: None,
-            status_reason: None,
-            rollback: None,
-            is_tripped: false,
-            failures: 0,
-            last_failure_at: None,
-            last_failure: None,
-            streak: 0,
-            has_run: true,
-            shortage: None,
-            created_at: Timestamp(1),
-            started_at: None,
-            updated_at: Timestamp(1),
-            baking_since: None,
-            stopped_at: None,
-            finished_at: None,
-            groups: vec![],
-            shift: None,
-            version: 1,
-        };
-        let connect = ServiceConnect {
-            namespace: namespace.clone(),
-            document: Document::from_text("{}".to_owned()).unwrap(),
-            offers: vec![],
-        };
-        let revision = ServiceRevision {
-            scope: of.scope.clone(),
-            cluster: of.cluster.clone(),
-            service: "web".parse().unwrap(),
-            id: REVISION,
-            definition: of.definition.clone(),
-            capacity: RevisionCapacity::Launch(LaunchType::Fargate),
-            platform_version: None,
-            platform_family: None,
-            network: None,
-            images: vec![],
-            load_balancers: vec![],
-            registries: vec![],
-            connect: Some(connect),
-            created_at: Timestamp(1),
-        };
-        [deployment.into(), revision.into()]
-    }
-
-    fn task_of_service(number: u64) -> Task {
-        let mut task = task(number);
-        task.service = Some(TaskService {
-            name: "web".parse().unwrap(),
-            deployment: DEPLOYMENT,
-            is_ready: true,
-            is_accounted: false,
-            is_registered: false,
-            is_connected: false,
-        });
-        task
+        connected_service(of, namespace.clone(), vec![])
     }
 
     #[test]

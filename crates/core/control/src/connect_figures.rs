@@ -1,21 +1,25 @@
 //! What hosts' proxies counted of Service Connect, put together for the region: by endpoint, and by who asked there.
 //!
 //! Kept in memory alone. What a proxy counts only grows while it runs, so that a report that is lost costs nothing; of a proxy
-//! that another has followed, or of a host that is gone, the last that was heard is kept. [`metrics`] is how a store of metrics
-//! takes it over: it notes by how much each has grown since it looked last.
+//! that another has followed, or of a host that is gone, the last that was heard is kept.
 //!
 //! **Invariant:** a count never shrinks while the region runs, but for what is open at the moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use longshore_types::{AccountId, InstanceId, Timestamp};
-use model::View;
+use model::discovery::MapConnect;
+use model::{Instance, MapService, View};
 use traffic::connect::ConnectFigures as Told;
-use traffic::figures::{Counted, end_of};
+use traffic::figures::Counted;
 
-/// Endpoints and askers that are kept apart, of all hosts: a host says what it likes.
-const NAMES_MAX: usize = 20_000;
+/// Endpoints and askers that are kept apart of a host, which says what it likes: as many as a proxy counts.
+const HOST_NAMES_MAX: usize = 1_000;
+/// The same of an account, of proxies that are no more.
+const ACCOUNT_NAMES_MAX: usize = 1_000;
+/// Of the names of a cluster and a service.
+const CLIENT_BYTES_MAX: usize = 512;
 
 /// Of what something is counted: an account, who asks (`cluster/service`; none: whoever comes in), and an endpoint.
 type Name = (AccountId, Option<String>, String);
@@ -32,14 +36,20 @@ struct Figures {
 }
 
 impl Figures {
+    /// Keeps what a proxy counted that is no more.
     fn keep(&mut self, counted: BTreeMap<Name, Counted>) {
         for (name, mut counted) in counted {
             // Nothing of it is open any more.
             counted.open = 0;
-            if self.past.contains_key(&name) || self.past.len() < NAMES_MAX {
+            if self.past.contains_key(&name) || self.names_of(name.0) < ACCOUNT_NAMES_MAX {
                 self.past.entry(name).or_default().add(&counted);
             }
         }
+    }
+
+    fn names_of(&self, account: AccountId) -> usize {
+        let first = (account, None, String::new());
+        self.past.range(first..).take_while(|(name, _)| name.0 == account).count()
     }
 }
 
@@ -56,44 +66,55 @@ pub struct EndpointFigures {
     pub counted: Counted,
 }
 
-/// What has been measured of something as CloudWatch names it, since the region began.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Metric {
-    pub name: &'static str,
-    pub unit: &'static str,
-    /// In Amazon's order.
-    pub dimensions: Vec<(&'static str, String)>,
-    pub value: MetricValue,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum MetricValue {
-    /// Only grows.
-    Sum(u64),
-    /// As it is now.
-    Now(u64),
-    /// How often there was a value, all of them together, and how many were at most how large: in milliseconds. All grow.
-    Distribution { count: u64, sum: f64, up_to: Vec<(f64, u64)> },
-}
-
 impl ConnectFigures {
     fn held(&self) -> MutexGuard<'_, Figures> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a host's proxy has counted since it began; nothing new if there is nothing.
-    pub fn heard(&self, instance: InstanceId, since: Timestamp, told: Vec<Told>) {
+    /// What a host's proxy has counted since it began, of what it may speak of; nothing new if there is nothing.
+    pub fn heard(&self, view: &View, host: &Instance, since: Timestamp, told: Vec<Told>) {
+        let accounts = accounts_on(view, host);
+        let is_its = |it: &Told| {
+            let client = it.client.as_ref();
+            let is_named = client.is_none_or(|it| it.len() <= CLIENT_BYTES_MAX && it.contains('/'));
+            is_named && accounts.contains(&it.account)
+        };
+        let told = told.into_iter().filter(is_its).collect();
+        let is_there = |(account, _, id): &Name| endpoint(view, *account, id).is_some();
+        self.took(host.id, since, told, is_there);
+    }
+
+    /// Of endpoints that are not there nobody is told, and nothing is kept.
+    fn took(
+        &self,
+        instance: InstanceId,
+        since: Timestamp,
+        told: Vec<Told>,
+        is_there: impl Fn(&Name) -> bool,
+    ) {
         if told.is_empty() {
             return;
         }
+        let told = told.into_iter().map(|it| ((it.account, it.client, it.endpoint), it.counted));
+        let told = told.filter(|(name, _)| is_there(name)).take(HOST_NAMES_MAX);
+        let mut counted: BTreeMap<Name, Counted> = told.collect();
         let mut held = self.held();
-        if let Some((before, counted)) = held.hosts.remove(&instance)
-            && before != since
-        {
-            held.keep(counted);
+        match held.hosts.remove(&instance) {
+            Some((before, old)) if before == since => {
+                // What is not said any more was counted all the same.
+                for (name, mut old) in old.into_iter().filter(|(name, _)| is_there(name)) {
+                    old.open = 0;
+                    if counted.len() < HOST_NAMES_MAX {
+                        counted.entry(name).or_insert(old);
+                    }
+                }
+            }
+            Some((_, old)) => {
+                held.past.retain(|name, _| is_there(name));
+                held.keep(old);
+            }
+            None => {}
         }
-        let names = told.into_iter().take(NAMES_MAX);
-        let counted = names.map(|it| ((it.account, it.client, it.endpoint), it.counted)).collect();
         held.hosts.insert(instance, (since, counted));
     }
 
@@ -116,8 +137,8 @@ impl ConnectFigures {
             }
         }
         let figures = sums.into_iter().filter_map(|((account, client, endpoint), counted)| {
-            let row = view.map_services.get(account, &endpoint.as_str().into())?;
-            let owner = &row.connect.as_ref()?.owner;
+            let (row, made) = self::endpoint(view, account, &endpoint)?;
+            let owner = &made.owner;
             let namespace = view.map_namespaces.get(account, &row.namespace)?;
             Some(EndpointFigures {
                 account,
@@ -134,82 +155,35 @@ impl ConnectFigures {
     }
 }
 
+fn endpoint<'v>(
+    view: &'v View,
+    account: AccountId,
+    id: &str,
+) -> Option<(&'v MapService, &'v MapConnect)> {
+    let row = view.map_services.get(account, &id.into())?;
+    Some((row, row.connect.as_ref()?))
+}
+
+/// For whom a host speaks: for its own account, and for those that have tasks on it.
+fn accounts_on(view: &View, host: &Instance) -> BTreeSet<AccountId> {
+    let tasks = view.tasks_on_instance(host.id).map(|task| task.scope.account);
+    tasks.chain([host.scope.account]).collect()
+}
+
 fn key(it: &EndpointFigures) -> (&str, &str, Option<&str>) {
     (&it.namespace, &it.discovery_name, it.client.as_deref())
 }
 
-/// Dimensions of what a service's endpoint is, by itself and with the service.
-fn dimensions(of: (&'static str, &str), service: &str) -> [Vec<(&'static str, String)>; 2] {
-    let (cluster, name) = service.split_once('/').unwrap_or_default();
-    let alone = vec![(of.0, of.1.to_owned())];
-    let of_service = [
-        alone.clone(),
-        vec![("ServiceName", name.to_owned()), ("ClusterName", cluster.to_owned())],
-    ];
-    [alone, of_service.concat()]
-}
-
-/// An account's figures as CloudWatch has them in `AWS/ECS`: of each endpoint, by itself and with a service. What comes to
-/// A metric's name and its dimensions.
-type Named = (&'static str, Vec<(&'static str, String)>);
-
-/// an endpoint is its service's; what its targets answer is of the services that asked.
-pub fn metrics(all: &[EndpointFigures]) -> Vec<Metric> {
-    let mut sums: BTreeMap<Named, Counted> = BTreeMap::new();
-    for it in all {
-        let endpoint = it.discovery_name.as_str();
-        // What came in by the server's proxy was counted by the client's already, but for what clients did not agree on.
-        let mut incoming = it.counted.clone();
-        if it.client.is_none() {
-            incoming =
-                Counted { client_tls_errors: it.counted.client_tls_errors, ..Counted::default() };
-        }
-        for dimensions in dimensions(("DiscoveryName", endpoint), &it.service) {
-            sums.entry(("in", dimensions)).or_default().add(&incoming);
-        }
-        let Some(client) = &it.client else { continue };
-        for dimensions in dimensions(("TargetDiscoveryName", endpoint), client) {
-            sums.entry(("out", dimensions)).or_default().add(&it.counted);
-        }
-    }
-    sums.into_iter().flat_map(|((way, of), counted)| named(way == "in", &of, &counted)).collect()
-}
-
-fn named(is_in: bool, of: &[(&'static str, String)], it: &Counted) -> Vec<Metric> {
-    let metric = |name, unit, value| Metric { name, unit, dimensions: of.to_vec(), value };
-    let sum = |name, unit, value| metric(name, unit, MetricValue::Sum(value));
-    if is_in {
-        return vec![
-            metric("ActiveConnectionCount", "Count", MetricValue::Now(it.open)),
-            sum("NewConnectionCount", "Count", it.connections),
-            sum("ProcessedBytes", "Bytes", it.bytes_in),
-            sum("RequestCount", "Count", it.requests),
-            sum("GrpcRequestCount", "Count", it.grpc_requests),
-            sum("ClientTLSNegotiationErrorCount", "Count", it.client_tls_errors),
-        ];
-    }
-    let up_to = it.times.iter().enumerate().filter(|(_, count)| **count > 0);
-    let ms = |us: u64| us as f64 / 1_000.0;
-    let times = MetricValue::Distribution {
-        count: it.answered(),
-        sum: ms(it.times_us),
-        up_to: up_to.map(|(bucket, count)| (ms(end_of(bucket)), *count)).collect(),
-    };
-    vec![
-        sum("HTTPCode_Target_2XX_Count", "Count", it.answers[0]),
-        sum("HTTPCode_Target_3XX_Count", "Count", it.answers[1]),
-        sum("HTTPCode_Target_4XX_Count", "Count", it.answers[2]),
-        sum("HTTPCode_Target_5XX_Count", "Count", it.answers[3]),
-        sum("RequestCountPerTarget", "Count", it.requests),
-        sum("TargetProcessedBytes", "Bytes", it.bytes_in.saturating_add(it.bytes_out)),
-        metric("TargetResponseTime", "Milliseconds", times),
-        sum("TargetTLSNegotiationErrorCount", "Count", it.target_tls_errors),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use model::service::{ConnectEndpoint, ServiceId};
+    use model::{Key, Seq, Tags};
+    use traffic::connect::ConnectProtocol;
+
     use super::*;
+    use crate::testing::rows::{instance, task};
 
     fn account() -> AccountId {
         "000000000000".parse().unwrap()
@@ -220,6 +194,35 @@ mod tests {
             Counted { requests, open, answers: [requests, 0, 0, 0], ..Counted::default() };
         let client = Some(client.to_owned());
         vec![Told { account: account(), client, endpoint: "srv-1".to_owned(), counted }]
+    }
+
+    /// `srv-1` of an account.
+    fn endpoint_of(account: AccountId) -> MapService {
+        let task = task(1);
+        let owner = ServiceId { cluster: task.cluster.clone(), name: "web".parse().unwrap() };
+        let endpoint = ConnectEndpoint {
+            name: "web".to_owned(),
+            port: 80,
+            number: 1,
+            protocol: ConnectProtocol::Http,
+            idle_s: 0,
+            request_s: 15,
+        };
+        MapService {
+            scope: longshore_types::Scope { account, ..task.scope.clone() },
+            id: "srv-1".into(),
+            namespace: "ns-1".into(),
+            name: "web".to_owned(),
+            description: None,
+            dns: None,
+            has_custom_health: false,
+            created_at: Timestamp(1),
+            request: None,
+            revision: 0,
+            attributes: BTreeMap::new(),
+            tags: Tags::new(),
+            connect: Some(MapConnect { owner, endpoint, certificate: None, split: None }),
+        }
     }
 
     fn requests(figures: &ConnectFigures) -> (u64, u64) {
@@ -234,56 +237,62 @@ mod tests {
     fn counts_of_proxies_that_are_no_more_are_kept_and_what_they_had_open_is_not() {
         let figures = ConnectFigures::default();
         let [one, two] = [1, 2].map(|it| InstanceId::from_bytes([it; 16]));
-        figures.heard(one, Timestamp(1), told("c/a", 5, 1));
-        figures.heard(two, Timestamp(1), told("c/a", 7, 2));
-        figures.heard(one, Timestamp(1), told("c/a", 6, 1));
-        figures.heard(one, Timestamp(1), vec![]);
+        let heard = |host, since, told| figures.took(host, Timestamp(since), told, |_| true);
+        heard(one, 1, told("c/a", 5, 1));
+        heard(two, 1, told("c/a", 7, 2));
+        heard(one, 1, told("c/a", 6, 1));
+        heard(one, 1, vec![]);
         assert_eq!(requests(&figures), (13, 3), "a report says all since its proxy began");
-        figures.heard(one, Timestamp(9), told("c/a", 2, 0));
+        heard(one, 9, told("c/a", 2, 0));
         assert_eq!(requests(&figures), (15, 2));
         figures.forget(two);
         assert_eq!(requests(&figures), (15, 0));
     }
 
     #[test]
-    fn metrics_have_amazons_names_and_dimensions() {
-        let of = |client: Option<&str>, requests: u64| EndpointFigures {
-            account: account(),
-            namespace: "mesh".to_owned(),
-            discovery_name: "shop".to_owned(),
-            service: "c/shop".to_owned(),
-            client: client.map(str::to_owned),
-            counted: Counted {
-                requests,
-                client_tls_errors: 1,
-                answers: [requests, 0, 0, 0],
-                times: vec![requests],
-                ..Counted::default()
-            },
-        };
-        let all = metrics(&[of(Some("c/web"), 3), of(Some("d/job"), 4), of(None, 7)]);
-        let find = |name: &str, wanted: &[(&str, &str)]| {
-            let is_it = |it: &&Metric| {
-                let its = it.dimensions.iter().map(|(name, value)| (*name, value.as_str()));
-                it.name == name && its.collect::<Vec<_>>() == wanted
-            };
-            all.iter().find(is_it).map(|it| it.value.clone())
-        };
-        let shop = ("DiscoveryName", "shop");
-        let of_shop = [shop, ("ServiceName", "shop"), ("ClusterName", "c")];
-        for dimensions in [&[shop][..], &of_shop] {
-            assert_eq!(find("RequestCount", dimensions), Some(MetricValue::Sum(7)));
-            assert_eq!(
-                find("ClientTLSNegotiationErrorCount", dimensions),
-                Some(MetricValue::Sum(3))
-            );
+    fn what_a_host_may_not_speak_of_any_more_was_counted_all_the_same() {
+        let mut view = View::default();
+        let host = instance(InstanceId::from_bytes([1; 16]));
+        let [own, guest]: [AccountId; 2] =
+            ["000000000000", "111111111111"].map(|it| it.parse().unwrap());
+        let mut task = task(1);
+        Arc::make_mut(&mut task.asked).scope.account = guest;
+        view.put(Seq(1), &task.clone().into());
+        for account in [own, guest] {
+            view.put(Seq(2), &endpoint_of(account).into());
         }
-        let target = ("TargetDiscoveryName", "shop");
-        assert_eq!(find("HTTPCode_Target_2XX_Count", &[target]), Some(MetricValue::Sum(7)));
-        let of_job = [target, ("ServiceName", "job"), ("ClusterName", "d")];
-        assert_eq!(find("RequestCountPerTarget", &of_job), Some(MetricValue::Sum(4)));
-        let times = find("TargetResponseTime", &of_job).unwrap();
-        let MetricValue::Distribution { count, up_to, .. } = times else { panic!("{times:?}") };
-        assert_eq!((count, up_to), (4, vec![(0.1, 4)]));
+        let figures = ConnectFigures::default();
+        let said = |account, requests| Told { account, ..told("c/a", requests, 1).remove(0) };
+        figures.heard(&view, &host, Timestamp(1), vec![said(own, 5), said(guest, 7)]);
+        assert_eq!(requests(&figures), (12, 2));
+        view.remove(Seq(3), &Key::Task(guest, task.id));
+        figures.heard(&view, &host, Timestamp(1), vec![said(own, 6), said(guest, 90)]);
+        assert_eq!(requests(&figures), (13, 1), "the guest's last task has gone");
+        let unnamed = Told { client: Some("a".to_owned()), ..said(own, 100) };
+        let nowhere = Told { endpoint: "srv-2".to_owned(), ..said(own, 100) };
+        figures.heard(&view, &host, Timestamp(1), vec![said(own, 6), unnamed, nowhere]);
+        assert_eq!(requests(&figures), (13, 1));
+    }
+
+    #[test]
+    fn a_host_that_says_much_takes_no_place_of_anothers() {
+        let figures = ConnectFigures::default();
+        let [liar, honest] = [1, 2].map(|it| InstanceId::from_bytes([it; 16]));
+        let heard = |host, since, told| figures.took(host, Timestamp(since), told, |_| true);
+        let other: AccountId = "111111111111".parse().unwrap();
+        let many = |from: u64| {
+            let names = (from..from + 2_000).map(|number| format!("c/{number}"));
+            names.flat_map(|name| told(&name, 1, 0)).collect::<Vec<_>>()
+        };
+        for since in 1..5 {
+            heard(liar, since, many(since * 10_000));
+            heard(liar, since, many(since * 10_000 + 5_000));
+        }
+        assert_eq!(figures.held().past.len(), ACCOUNT_NAMES_MAX);
+        assert_eq!(figures.held().hosts[&liar].1.len(), HOST_NAMES_MAX);
+        let theirs = |requests| vec![Told { account: other, ..told("d/b", requests, 0).remove(0) }];
+        heard(honest, 1, theirs(7));
+        heard(honest, 2, theirs(1));
+        assert!(figures.held().past.keys().any(|name| name.0 == other));
     }
 }

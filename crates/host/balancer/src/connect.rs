@@ -241,7 +241,8 @@ fn balancer_before(server: &ConnectServer, group: &GroupId) -> Balancer {
     let id = format!("connect/in/{}", server.id());
     let is_tcp = server.protocol == ConnectProtocol::Tcp;
     let idle_s = if server.idle_s == 0 { FOREVER_S } else { server.idle_s };
-    let tls = server.certificate.as_ref().map(|_| TlsSettings {
+    // Without its certificate nothing is agreed there: whoever comes is sent away.
+    let tls = server.is_secure().then(|| TlsSettings {
         policy: NEWEST_TLS.to_owned(),
         default_certificate: certificate_of(server),
         certificates: vec![],
@@ -526,7 +527,7 @@ mod tests {
             (instance.has_tls, instance.port) = (true, 9_443);
             instance.container_port = Some(8080);
         }
-        let server = |port: u16, is_secure: bool| ConnectServer {
+        let server = |port: u16, has_tls: bool, is_certified: bool| ConnectServer {
             task: task(1),
             account: "000000000000".parse().unwrap(),
             endpoint: format!("srv-{port}"),
@@ -536,12 +537,19 @@ mod tests {
             container_port: 8080,
             port,
             idle_s: 300,
-            certificate: is_secure
+            has_tls,
+            certificate: is_certified
                 .then(|| ConnectCertificate { chain: "chain".to_owned(), key: "key".to_owned() }),
         };
         let mut connect = ConnectTable::default();
         let clients = vec![client(1, "ns-1", None)];
-        let servers = vec![server(8080, true), server(9_443, false)];
+        // Of the first of them it was said before there was another way to say it.
+        let servers = vec![
+            server(8080, false, true),
+            server(8081, true, true),
+            server(8082, true, false),
+            server(9_443, false, false),
+        ];
         let told =
             HostConnect { clients, endpoints: vec![endpoint], servers, ..HostConnect::default() };
         connect.learn(3, told, true);
@@ -555,9 +563,13 @@ mod tests {
             let listener = &table.balancers[&id].listeners[0];
             (listener.protocol, listener.attributes.front, listener.tls.is_some())
         };
-        assert_eq!(before(8080), (ListenerProtocol::Https, Some(Front::InPlace), true));
+        for (port, front) in [(8080, Front::InPlace), (8081, Front::Beside), (8082, Front::Beside)]
+        {
+            let secure = (ListenerProtocol::Https, Some(front), true);
+            assert_eq!(before(port), secure, "{port}: never in the clear");
+        }
         assert_eq!(before(9_443), (ListenerProtocol::Http, Some(Front::Beside), false));
-        assert_eq!(table.certificates.len(), 1);
+        assert_eq!(table.certificates.len(), 2);
         let behind = &table.groups[&GroupId(format!("connect/in/{}/srv-9443", task(1)))];
         assert_eq!(behind.targets[0].address.to_string(), "127.0.0.1");
     }

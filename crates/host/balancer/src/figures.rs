@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ pub(crate) struct FiguresBook(Mutex<BTreeMap<String, Arc<Figures>>>);
 
 impl FiguresBook {
     /// Those of a name; none once there are too many names.
-    pub(crate) fn named(&self, name: &str) -> Option<Arc<Figures>> {
+    fn named(&self, name: &str) -> Option<Arc<Figures>> {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = book.get(name) {
             return Some(Arc::clone(known));
@@ -118,6 +118,31 @@ impl FiguresBook {
     pub(crate) fn counted(&self) -> BTreeMap<String, Counted> {
         let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         book.iter().map(|(name, figures)| (name.clone(), figures.counted())).collect()
+    }
+}
+
+/// A name under which is counted. It takes one of the book's places with the first that there is to count: of most there
+/// never is anything.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    book: Arc<FiguresBook>,
+    name: String,
+    figures: OnceLock<Arc<Figures>>,
+}
+
+impl Tally {
+    pub(crate) fn new(book: &Arc<FiguresBook>, name: &str) -> Self {
+        Self { book: Arc::clone(book), name: name.to_owned(), figures: OnceLock::new() }
+    }
+
+    /// Where it is counted; none once there are too many names.
+    pub(crate) fn figures(&self) -> Option<&Arc<Figures>> {
+        if self.figures.get().is_none() {
+            let found = self.book.named(&self.name)?;
+            // Whoever was quicker had the same.
+            let _ = self.figures.set(found);
+        }
+        self.figures.get()
     }
 }
 

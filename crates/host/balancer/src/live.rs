@@ -18,7 +18,7 @@ use routing::{
 use tokio::sync::Notify;
 use tracing::warn;
 
-use crate::figures::Figures;
+use crate::figures::{Figures, Tally};
 use crate::http::CookieKey;
 use crate::log::{CheckLogs, FileKey, check_logs};
 use crate::shared::{Counts, Shared};
@@ -50,7 +50,7 @@ pub(crate) struct LiveListener {
     /// None: the process's own.
     pub(crate) cookie_key: Option<CookieKey>,
     /// Where its requests are counted, if they are.
-    pub(crate) figures: Option<Arc<Figures>>,
+    tally: Option<Tally>,
     /// What `tls` was made of.
     pub(crate) certificates: BTreeMap<CertificateId, Certificate>,
 }
@@ -120,7 +120,7 @@ impl Snapshot {
                 let old = before.listeners.get(&listener.id);
                 let mut live = LiveListener::new(balancer, listener, table, old.map(Arc::as_ref));
                 let counted_as = balancer.attributes.figures.as_deref();
-                live.figures = counted_as.and_then(|name| shared.figures.named(name));
+                live.tally = counted_as.map(|name| Tally::new(&shared.figures, name));
                 listeners.insert(listener.id.clone(), Arc::new(live));
             }
         }
@@ -261,8 +261,13 @@ impl LiveListener {
         let certificates = tls::certificates(listener, table);
         let cookie_key = CookieKey::of(balancer);
         let balancer = Balancer { listeners: Vec::new(), ..balancer.clone() };
-        let (listener, figures) = (listener.clone(), None);
-        Self { balancer, listener, rules, tls, shown, cookie_key, certificates, figures }
+        let (listener, tally) = (listener.clone(), None);
+        Self { balancer, listener, rules, tls, shown, cookie_key, certificates, tally }
+    }
+
+    /// Where what comes to it is counted.
+    pub(crate) fn figures(&self) -> Option<&Arc<Figures>> {
+        self.tally.as_ref()?.figures()
     }
 
     /// As logs name the certificate that a client was shown.
@@ -336,19 +341,14 @@ impl LiveGroup {
         is_cut_at_the_end(&self.group)
     }
 
-    /// The targets that are used for somebody.
-    fn used<'g>(&'g self, zones: Zones<'g>) -> impl Iterator<Item = &'g Member> {
-        self.targets.iter().filter(move |it| zones.has(it.zone.as_deref()))
-    }
-
-    /// Whether a target may be asked, among those of all zones or of its own alone.
+    /// Whether a target may be asked, among those of its part, of all zones or of its own alone.
     fn would_ask(&self, target: &Arc<LiveTarget>, crosses: bool, now: Timestamp) -> bool {
         let own = self.targets.iter().find(|it| Arc::ptr_eq(&it.target, target));
         let zones = match own.and_then(|it| it.zone.as_deref()) {
             Some(zone) if !crosses => Zones::One(Some(zone)),
             Some(_) | None => Zones::All,
         };
-        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).map(|it| &it.target).collect();
+        let targets = self.open(zones, own.map(|it| it.part), &[]);
         let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
         let mut eligible = choose::eligible(&self.group, &candidates).into_iter();
         eligible.any(|at| Arc::ptr_eq(targets[at], target))
@@ -361,8 +361,9 @@ impl LiveGroup {
         part: Option<u8>,
         tried: &[Arc<LiveTarget>],
     ) -> Vec<&'g Arc<LiveTarget>> {
-        let of_part = self.used(zones).filter(|it| part.is_none_or(|part| part == it.part));
-        let targets = of_part.map(|it| &it.target);
+        let used = self.targets.iter().filter(|it| zones.has(it.zone.as_deref()));
+        let targets =
+            used.filter(|it| part.is_none_or(|part| part == it.part)).map(|it| &it.target);
         targets.filter(|target| !tried.iter().any(|it| Arc::ptr_eq(it, target))).collect()
     }
 
@@ -409,14 +410,15 @@ impl LiveGroup {
         from.iter().chain(before).find_map(|at| open[*at].lease())
     }
 
-    /// Takes hold of the very target that a cookie names, if it may be asked.
+    /// Takes hold of the very target of a part that a cookie names, if it may be asked.
     pub(crate) fn hold(
         &self,
         zones: Zones<'_>,
+        part: Option<u8>,
         is_it: impl Fn(&LiveTarget) -> bool,
         now: Timestamp,
     ) -> Option<Lease> {
-        let targets: Vec<&Arc<LiveTarget>> = self.used(zones).map(|it| &it.target).collect();
+        let targets = self.open(zones, part, &[]);
         let at = targets.iter().position(|target| is_it(target))?;
         let candidates: Vec<_> = targets.iter().map(|target| target.candidate(now)).collect();
         let is_eligible = choose::eligible(&self.group, &candidates).contains(&at);

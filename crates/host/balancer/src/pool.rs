@@ -94,10 +94,15 @@ pub(crate) enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether the target was there, and no TLS was agreed with it.
+    /// Whether the target was there, and no TLS was agreed with it. Who hangs up is not there: so does whoever stands in front
+    /// of nobody.
     pub(crate) fn is_of_tls(&self) -> bool {
         match self {
-            Self::Tls(_) | Self::TlsTimedOut => true,
+            Self::Tls(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+            ),
+            Self::TlsTimedOut => true,
             Self::Refused(_) | Self::TimedOut | Self::Http(_) => false,
         }
     }

@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     /// Flows of datagrams.
     pub(crate) flows: Arc<Counts>,
     /// What is counted of requests, and since when.
-    pub(crate) figures: FiguresBook,
+    pub(crate) figures: Arc<FiguresBook>,
     pub(crate) counting_since: Timestamp,
     seeds: AtomicU64,
 }
@@ -73,7 +73,7 @@ impl Shared {
         ids.fill(&mut first);
         let counting_since = clock.now();
         Self {
-            figures: FiguresBook::default(),
+            figures: Arc::default(),
             counting_since,
             snapshot: watch::Sender::new(Arc::default()),
             clock,

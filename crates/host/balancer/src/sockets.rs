@@ -196,11 +196,20 @@ fn make_egress(interfaces: &dyn Interfaces) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn make_ingress(interfaces: &dyn Interfaces, address: SocketAddr) -> io::Result<Socket> {
+/// At a port that nobody there has, which the kernel chooses.
+fn bound_anywhere(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
     let socket = make(Domain::for_address(address), Transport::Stream)?;
-    // The kernel chooses a port that nobody there has.
     socket.bind(&SocketAddr::new(address.ip(), 0).into())?;
     let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+    Ok((socket, bound))
+}
+
+fn make_ingress(interfaces: &dyn Interfaces, address: SocketAddr) -> io::Result<Socket> {
+    let (mut socket, mut bound) = bound_anywhere(address)?;
+    if bound.port() == address.port() {
+        // The container is about to listen there. While this one has it, another gets another.
+        (socket, bound) = bound_anywhere(address)?;
+    }
     interfaces.lead_ingress(address, bound)?;
     Ok(socket)
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use files::whole::{self, Durability};
 use longshore_types::{Cidr, TaskId, VpcId};
@@ -17,6 +18,7 @@ use tracing::warn;
 use traffic::connect::{CONNECT_PORT, CONNECT_RANGE, ConnectReport, ConnectTable};
 
 use crate::error::NetworkError;
+use crate::limits::{PROXY_FRONT_WAIT_MAX, PROXY_WAIT_MAX};
 use crate::names::EndpointId;
 use crate::netlink::Socket;
 use crate::nft::expr::Rule;
@@ -62,7 +64,8 @@ pub fn lead_egress() -> Result<SocketAddr, NetworkError> {
 }
 
 /// Has whatever comes from elsewhere to `from`, an address and port of the network of the calling thread, go to `to` there
-/// instead. Asking again for the same port replaces what was.
+/// instead. Asking again for the same port replaces what was; nothing takes it away, so that what was led to a proxy that is
+/// gone reaches nobody.
 pub fn lead_ingress(from: SocketAddrV4, to: SocketAddrV4) -> Result<(), NetworkError> {
     let here = Cidr::new(*from.ip(), 32).expect("32 bits are a prefix");
     let mut batch = Batch::new(format!("{TABLE}_{}", from.port()));
@@ -97,6 +100,20 @@ pub(crate) fn save(run_dir: &Path, table: &ConnectTable) -> Result<(), NetworkEr
 pub(crate) fn report(run_dir: &Path) -> Option<ConnectReport> {
     let read = whole::read_json::<ConnectReport>(&report_file(run_dir));
     read.and_then(whole::Found::value).ok().flatten()
+}
+
+/// How long a task waits for its host's proxy, and whether it may start only once that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProxyWait {
+    pub(crate) most: Duration,
+    pub(crate) is_needed: bool,
+}
+
+/// None: the task is in no namespace.
+pub(crate) fn proxy_wait(table: &ConnectTable, task: TaskId) -> Option<ProxyWait> {
+    let is_needed = table.servers.values().any(|it| it.task == task && it.is_secure());
+    let most = if is_needed { PROXY_FRONT_WAIT_MAX } else { PROXY_WAIT_MAX };
+    table.clients.contains_key(&task).then_some(ProxyWait { most, is_needed })
 }
 
 type Meanings = Arc<BTreeMap<String, Vec<Ipv4Addr>>>;
@@ -175,7 +192,9 @@ impl ConnectNames {
 
 #[cfg(test)]
 mod tests {
-    use traffic::connect::{ConnectClient, ConnectEndpoint, ConnectProtocol, HostConnect};
+    use traffic::connect::{
+        ConnectClient, ConnectEndpoint, ConnectProtocol, ConnectServer, HostConnect,
+    };
 
     use super::*;
     use crate::zones::tests::question;
@@ -205,6 +224,32 @@ mod tests {
             address: Ipv4Addr::new(172, 31, 0, number),
             vpc: vpc.map(|id| id.parse().unwrap()),
         }
+    }
+
+    #[test]
+    fn a_task_that_is_met_with_tls_starts_only_once_the_proxy_stands_before_it() {
+        let clients: Vec<_> = [1, 2, 3].map(|number| client(number, "ns-1", None)).into();
+        let server = |at: usize, has_tls: bool| ConnectServer {
+            task: clients[at].task,
+            account: clients[at].account,
+            endpoint: "srv-1".to_owned(),
+            address: clients[at].address,
+            vpc: None,
+            protocol: ConnectProtocol::Http,
+            container_port: 80,
+            port: 8080,
+            idle_s: 0,
+            has_tls,
+            certificate: None,
+        };
+        let servers = vec![server(1, false), server(2, true)];
+        let mut table = ConnectTable::default();
+        let told = HostConnect { clients: clients.clone(), servers, ..HostConnect::default() };
+        table.learn(1, told, true);
+        let is_needed = |task| proxy_wait(&table, task).map(|it| it.is_needed);
+        let needed = clients.iter().map(|it| is_needed(it.task)).collect::<Vec<_>>();
+        assert_eq!(needed, [Some(false), Some(false), Some(true)]);
+        assert_eq!(is_needed(client(4, "ns-1", None).task), None, "it is in no namespace");
     }
 
     #[test]

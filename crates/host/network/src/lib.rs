@@ -44,13 +44,13 @@ mod worker;
 mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::{fs, io};
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -80,7 +80,7 @@ pub use crate::ranges::{claim_ranges, ranges_in_use};
 pub use crate::ruleset::{ControlGroup, LocalService};
 pub use crate::tunnels::Encryption;
 
-use crate::connect::ConnectNames;
+use crate::connect::{ConnectNames, ProxyWait};
 use crate::flows::FlowCounts;
 use crate::forgetter::Forgetter;
 use crate::netlink::Socket;
@@ -262,27 +262,33 @@ impl Network {
         spec: EniSpec,
     ) -> Result<Attached, NetworkError> {
         let attached = self.ask(|reply| Command::AttachEni { id: id.clone(), spec, reply }).await?;
-        self.await_proxy(id).await;
+        self.await_proxy(id).await?;
         Ok(attached)
     }
 
     /// Waits until the host's proxy takes what a task sends to endpoints of Service Connect, if it is in a namespace: its
-    /// containers may ask at once. A proxy that does not come keeps nobody from starting.
-    async fn await_proxy(&self, id: &EndpointId) {
+    /// containers may ask at once. A proxy that does not come keeps nobody from starting, but those that others are to meet
+    /// with TLS alone: where nobody stands before them, they would be met in the clear.
+    async fn await_proxy(&self, id: &EndpointId) -> Result<(), NetworkError> {
+        const DOING: &str = "wait for the proxy that meets others with TLS";
         let shared = Arc::clone(&self.shared);
-        let Ok(task) = id.as_str().parse::<TaskId>() else { return };
-        let is_client = move || connect::load(shared.records.run_dir()).clients.contains_key(&task);
-        if !tokio::task::spawn_blocking(is_client).await.unwrap_or(false) {
-            return;
-        }
-        let end = Instant::now() + limits::PROXY_WAIT_MAX;
+        let Ok(task) = id.as_str().parse::<TaskId>() else { return Ok(()) };
+        let wait = move || connect::proxy_wait(&connect::load(shared.records.run_dir()), task);
+        let waits = tokio::task::spawn_blocking(wait).await;
+        let waits = waits.map_err(|error| NetworkError::io(DOING, io::Error::other(error)))?;
+        let Some(ProxyWait { most, is_needed }) = waits else { return Ok(()) };
+        let end = Instant::now() + most;
         while Instant::now() < end {
             if self.connect_report().await.is_some_and(|report| report.ready.contains(&task)) {
-                return;
+                return Ok(());
             }
             tokio::time::sleep(limits::PROXY_LOOK).await;
         }
+        if is_needed {
+            return Err(NetworkError::io(DOING, io::ErrorKind::TimedOut.into()));
+        }
         warn!(%task, "the proxy of Service Connect is not there yet");
+        Ok(())
     }
 
     /// Makes a namespace with an address of this host's own range. Asking again gives the same namespace.

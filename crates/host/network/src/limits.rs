@@ -51,6 +51,8 @@ pub(crate) const DNS_UDP_LEN: u16 = 512;
 pub(crate) const DNS_MESSAGE_MAX: usize = 65_535;
 /// How long a task in a namespace of Service Connect waits for the host's proxy.
 pub const PROXY_WAIT_MAX: Duration = Duration::from_secs(2);
+/// The same of one that others are to meet with TLS, which does not start without it.
+pub const PROXY_FRONT_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How often it is looked whether the proxy is there.
 pub const PROXY_LOOK: Duration = Duration::from_millis(5);
 /// Flows that are counted at once in a VPC's network on a host; those beyond are not, which is said.

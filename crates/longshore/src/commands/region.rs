@@ -37,7 +37,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionAlone) -> Result<(), Error>
     let reach = Reach::of(address, args, data.root(), Arc::new(SystemClock))?;
     let mut config = Config::new(args.region.clone(), address, data.root().to_owned());
     config.advertise.clone_from(&reach.advertise);
-    config.own_names.clone_from(&reach.names);
+    config.own_names.clone_from(&reach.certified);
     config.account_keys = args.account_keys.clone().map(Token::from_text);
     config.introduction_token = Some(Token::mint(&OsIds, TOKEN_LEN));
     config.oidc_keys.clone_from(&args.oidc_keys);

@@ -201,7 +201,7 @@ fn instances_of_group(
     instances.collect()
 }
 
-fn known(view: &View, id: InstanceId) -> Option<&Arc<Instance>> {
+pub(crate) fn known(view: &View, id: InstanceId) -> Option<&Arc<Instance>> {
     view.instance_of_any(id).filter(|row| row.status < InstanceStatus::Inactive)
 }
 

@@ -29,6 +29,7 @@ use super::handshake::Socket;
 use super::outbox::{Order, Outbox};
 use crate::Sessions;
 use crate::network::{Part, Told};
+use crate::orders::known;
 use crate::payload::{self, Acting, Environment, Given, Roles, Unassumable};
 use crate::pre_pull::PrePullsTold;
 use crate::presence::{Agent, Opened, connected, disconnected};
@@ -590,13 +591,11 @@ impl Session<'_> {
                     report;
                 let control = &self.sessions.control;
                 control.connect_hosts.heard(self.instance.id, Seq(version), in_flight);
-                // A host speaks for the tasks that are on it, and for no other account.
                 let view = control.store.latest();
-                let figures = figures
-                    .into_iter()
-                    .filter(|it| is_on(&view, self.instance, it.account))
-                    .collect();
-                control.connect_figures.heard(self.instance.id, counting_since, figures);
+                // Of a host that is gone what it had counted is kept already.
+                if known(&view, self.instance.id).is_some() {
+                    control.connect_figures.heard(&view, self.instance, counting_since, figures);
+                }
             }
             Ok(FromAgent::Layers(report)) => self.hear_of_layers(socket, report).await?,
             Ok(FromAgent::Other { kind }) => debug!(%kind, "message passed over"),
@@ -658,12 +657,6 @@ impl Session<'_> {
         };
         self.send(socket, &ToAgent::StopVerificationAck(answer)).await
     }
-}
-
-/// Whether an instance may say something of an account's.
-fn is_on(view: &View, instance: &Instance, account: AccountId) -> bool {
-    instance.scope.account == account
-        || view.tasks_on_instance(instance.id).any(|task| task.scope.account == account)
 }
 
 /// What a task had before and is given anew. Who may not have it any more keeps the last until they end; with a task

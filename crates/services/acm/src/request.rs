@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use acm_api as api;
 use aws_wire::{ApiError, Caller};
 use control::Permission;
-use control::authority::IDENTITY_DOMAIN;
 use longshore_types::{Timestamp, Uuid};
 use model::acm::{self, CertificateOrigin, IssuedKey};
 use model::{AcmCertificate, View};
@@ -154,21 +153,9 @@ fn check(input: &api::RequestCertificateRequest, names: &[String]) -> Result<(),
     options::check(input.options.as_ref())
 }
 
-/// By these names those are known who serve at endpoints of Service Connect.
-fn is_of_endpoint(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.strip_suffix(IDENTITY_DOMAIN).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
 /// Whoever shows a certificate for the region's own name could pretend to be the region.
 fn check_not_own(it: &Acm, names: &[String]) -> Result<(), ApiError> {
-    let covers = |name: &String, own: &String| match name.strip_prefix("*.") {
-        Some(rest) => own.split_once('.').is_some_and(|(_, of)| of.eq_ignore_ascii_case(rest)),
-        None => own.eq_ignore_ascii_case(name),
-    };
-    let own = &it.control.config.own_names;
-    let is_own = |name: &&String| is_of_endpoint(name) || own.iter().any(|each| covers(name, each));
-    match names.iter().find(is_own) {
+    match names.iter().find(|name| it.control.is_own_name(name)) {
         None => Ok(()),
         Some(name) => Err(parameter(format!(
             "{name} is a name of this region itself, for which nobody else gets a certificate."

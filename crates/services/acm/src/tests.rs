@@ -34,7 +34,8 @@ struct Pair {
 impl World {
     fn new() -> Self {
         let test = TestControl::with_config(|config| {
-            config.own_names = vec!["Region.Example.net".to_owned(), "127.0.0.1".to_owned()];
+            config.own_names =
+                ["Region.Example.net", "127.0.0.1", "*.api.example.org"].map(str::to_owned).into();
         });
         let acm = Arc::new(Acm::new(Arc::clone(&test.control)));
         Self { test, acm }
@@ -187,7 +188,7 @@ async fn what_is_not_to_be_had_is_refused_by_its_name() {
     ] {
         assert_eq!(world.request(bad, |_| {}).await.unwrap_err().code, "InvalidParameterException");
     }
-    for own in ["region.example.net", "*.example.net"] {
+    for own in ["region.example.net", "*.example.net", "a.api.example.org", "*.api.example.org"] {
         let refusal = world.request(own, |_| {}).await.unwrap_err();
         assert!(refusal.message.contains("of this region itself"), "{}", refusal.message);
     }

@@ -4,16 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_types::{
-    AccountId, CpuUnits, EniId, InstanceId, MemoryMib, Resources, Scope, SeededEnv, TaskId,
-    Timestamp, Uuid, VpcId,
+    AccountId, CpuUnits, DeploymentId, EniId, InstanceId, MemoryMib, Resources, RevisionId, Scope,
+    SeededEnv, TaskId, Timestamp, Uuid, VpcId,
 };
+use model::discovery::MapId;
 use model::instance::{AgentState, Instance, InstanceStatus};
 use model::network::{NetworkAcl, SubnetAcl, SubnetRow, VpcBlock, VpcRow};
+use model::service::{
+    ConnectOffer, Deployment, DeploymentSettings, Rank, RevisionCapacity, ServiceConnect,
+    ServiceRevision, Stage, Strategy,
+};
 use model::task::{
     Asked, AskedContainer, AttachmentPhase, Container, Desired, LaunchType, Need, Overrides, Phase,
-    SeenContainer, Task, TaskInterface, Times,
+    SeenContainer, Task, TaskInterface, TaskService, Times,
 };
-use model::{Grants, IamRole, Row, SecurityGroup, TrustText};
+use model::{Document, Grants, IamRole, Row, SecurityGroup, TrustText};
 
 use crate::access::TASK_EXECUTION_ROLE;
 
@@ -81,6 +86,85 @@ pub fn task(seed: u64) -> Task {
         times: Times { created: Timestamp(1), ..Times::default() },
         version: 1,
     }
+}
+
+const DEPLOYMENT: DeploymentId = DeploymentId(1);
+const REVISION: RevisionId = RevisionId(1);
+
+/// The same task of the service `web`.
+pub fn task_of_service(seed: u64) -> Task {
+    let service = TaskService {
+        name: "web".parse().expect("well formed"),
+        deployment: DEPLOYMENT,
+        is_ready: true,
+        is_accounted: false,
+        is_registered: false,
+        is_connected: false,
+    };
+    Task { service: Some(service), ..task(seed) }
+}
+
+/// The deployment and the revision of [`task_of_service`], whose tasks are in a namespace.
+pub fn connected_service(of: &Task, namespace: MapId, offers: Vec<ConnectOffer>) -> [Row; 2] {
+    let settings = DeploymentSettings {
+        healthy_percent_min: 100,
+        percent_max: 200,
+        breaker: None,
+        bake_minutes: None,
+        strategy: Strategy::default(),
+        hooks: vec![],
+    };
+    let deployment = Deployment {
+        scope: of.scope.clone(),
+        cluster: of.cluster.clone(),
+        service: "web".parse().expect("well formed"),
+        id: DEPLOYMENT,
+        record: None,
+        undoes: None,
+        revision: REVISION,
+        sources: vec![],
+        settings,
+        rank: Rank::Primary,
+        stage: Stage::Completed,
+        rollout_reason: None,
+        status_reason: None,
+        rollback: None,
+        is_tripped: false,
+        failures: 0,
+        last_failure_at: None,
+        last_failure: None,
+        streak: 0,
+        has_run: true,
+        shortage: None,
+        created_at: Timestamp(1),
+        started_at: None,
+        updated_at: Timestamp(1),
+        baking_since: None,
+        stopped_at: None,
+        finished_at: None,
+        groups: vec![],
+        shift: None,
+        version: 1,
+    };
+    let document = Document::from_text("{}".to_owned()).expect("well formed");
+    let connect = ServiceConnect { namespace, document, offers };
+    let revision = ServiceRevision {
+        scope: of.scope.clone(),
+        cluster: of.cluster.clone(),
+        service: "web".parse().expect("well formed"),
+        id: REVISION,
+        definition: of.definition.clone(),
+        capacity: RevisionCapacity::Launch(LaunchType::Fargate),
+        platform_version: None,
+        platform_family: None,
+        network: None,
+        images: vec![],
+        load_balancers: vec![],
+        registries: vec![],
+        connect: Some(connect),
+        created_at: Timestamp(1),
+    };
+    [deployment.into(), revision.into()]
 }
 
 /// A machine of the cluster `demo` with nothing on it.

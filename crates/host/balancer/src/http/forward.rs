@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use longshore_types::Timestamp;
 use routing::{
-    CompiledRule, ProtocolVersion, Stickiness, TargetProtocol, WeightedGroup, choose, forwarded,
-    without_port,
+    Action, CompiledRule, GroupId, ProtocolVersion, RuleId, Rules, Stickiness, TargetProtocol,
+    WeightedGroup, choose, forwarded, without_port,
 };
 use tracing::debug;
 
@@ -67,8 +67,8 @@ pub(super) async fn forward(
     }
     fits(group.group.version, &request)?;
     let zones = turn.zones(group);
-    let held = sticky(turn, group, request.headers(), now);
     let part = chosen.part;
+    let held = sticky(turn, (group, part), request.headers(), now);
     let Some(held) = held.or_else(|| group.choose(zones, part, &[], shared.seed(), now)) else {
         return Err(Unanswered::Unheld(Box::new(request)));
     };
@@ -82,7 +82,7 @@ pub(super) async fn forward(
         RequestBody::new(body, &turn.exchange),
         upgrade.is_some(),
     )?;
-    let answered = ask(turn, (group, part), request, held, now).await?;
+    let answered = ask(turn, (&rule.rule.id, group, part), request, held, now).await?;
     let mut set = group_cookies(turn, rule_id, group, sticky_s, now);
     set.extend(target_cookies(turn, group, &answered, now));
     let mut answer = finish(turn, answered, upgrade).await?;
@@ -231,7 +231,7 @@ fn describe_tls(turn: &Turn<'_>, map: &mut HeaderMap) {
 /// Offers the request to targets, first to the one that is held, until one answers or may have begun.
 async fn ask(
     turn: &mut Turn<'_>,
-    (group, part): (&LiveGroup, Option<u8>),
+    (rule, group, mut part): (&RuleId, &LiveGroup, Option<u8>),
     mut request: Request<RequestBody>,
     first: Lease,
     now: Timestamp,
@@ -253,7 +253,11 @@ async fn ask(
             }
             // One that has just begun may listen in a moment, and others may come.
             tokio::time::sleep(PATIENCE_PAUSE).await;
-            newest = shared.snapshot.borrow().groups.get(&group.group.id).map(Arc::clone);
+            let snapshot = Arc::clone(&shared.snapshot.borrow());
+            if let Some(live) = snapshot.listeners.get(&turn.client.listener) {
+                part = part_now(&live.rules, rule, (&group.group.id, part), shared.seed());
+            }
+            newest = snapshot.groups.get(&group.group.id).map(Arc::clone);
             (tries, tried) = (0, Vec::new());
             continue;
         };
@@ -266,7 +270,7 @@ async fn ask(
             Ok((response, sender)) => {
                 let code = response.status();
                 target.note(code.is_server_error());
-                if let Some(figures) = &turn.live.figures {
+                if let Some(figures) = turn.live.figures() {
                     figures.answered(code.as_u16(), turn.begun.elapsed());
                 }
                 if let Some(entry) = &mut turn.entry {
@@ -289,8 +293,33 @@ async fn ask(
     }
 }
 
+/// To which part of its group a request is led now that was led to one by a rule: to the same, while its rule leads there, or
+/// the default one if that rule is no more.
+fn part_now(
+    rules: &Rules,
+    rule: &RuleId,
+    (group, part): (&GroupId, Option<u8>),
+    seed: u64,
+) -> Option<u8> {
+    let same = rules.all().iter().find(|it| it.rule.id == *rule);
+    let groups = match same.or_else(|| rules.default_rule()).map(|it| &it.rule.action) {
+        Some(Action::Forward { groups, .. }) => groups.iter().filter(|it| it.group == *group),
+        Some(Action::Redirect { .. } | Action::FixedResponse { .. }) | None => return part,
+    };
+    let parts: Vec<WeightedGroup> = groups.cloned().collect();
+    if parts.iter().any(|it| it.part == part && it.weight > 0) {
+        return part;
+    }
+    choose::group(&parts, seed).map_or(part, |chosen| chosen.part)
+}
+
 /// The target that the client's cookie names.
-fn sticky(turn: &Turn<'_>, group: &LiveGroup, came: &HeaderMap, now: Timestamp) -> Option<Lease> {
+fn sticky(
+    turn: &Turn<'_>,
+    (group, part): (&LiveGroup, Option<u8>),
+    came: &HeaderMap,
+    now: Timestamp,
+) -> Option<Lease> {
     let (seconds, names): (u32, &[&str]) = match &group.group.stickiness {
         Stickiness::LbCookie { seconds } => (*seconds, &[cookies::TARGET_CORS, cookies::TARGET]),
         Stickiness::AppCookie { name, seconds } => {
@@ -301,7 +330,7 @@ fn sticky(turn: &Turn<'_>, group: &LiveGroup, came: &HeaderMap, now: Timestamp) 
     };
     let cookie = names.iter().find_map(|name| cookies::value(came, name))?;
     let key = turn.opened(|key| key.open_target(&group.group.id.0, cookie, seconds, now))?;
-    group.hold(turn.zones(group), |target| target.key == key, now)
+    group.hold(turn.zones(group), part, |target| target.key == key, now)
 }
 
 /// One request to one target.
@@ -412,7 +441,7 @@ async fn attempt_h2(
 }
 
 fn unconnected(turn: &Turn<'_>, request: Request<RequestBody>, error: &ConnectError) -> Missed {
-    if let (true, Some(figures)) = (error.is_of_tls(), &turn.live.figures) {
+    if let (true, Some(figures)) = (error.is_of_tls(), turn.live.figures()) {
         figures.target_tls_failed();
     }
     let why = match error {

@@ -42,8 +42,7 @@ pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Respo
     let mut snapshot = Arc::clone(&client.shared.snapshot.borrow());
     let mut request = request;
     let begun = Instant::now();
-    let figures = snapshot.listeners.get(&client.listener).and_then(|live| live.figures.clone());
-    if let Some(figures) = figures {
+    if let Some(figures) = snapshot.listeners.get(&client.listener).and_then(|it| it.figures()) {
         let kind = request.headers().get(CONTENT_TYPE);
         figures.requested(kind.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc")));
     }

@@ -227,7 +227,7 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
         }
     }
     let times = times(&live);
-    let figures = live.figures.clone();
+    let figures = live.figures().cloned();
     // What serves is large, and made once the client says something; a table that is replaced is not kept for it.
     match live.listener.protocol {
         ListenerProtocol::Http => {
@@ -274,7 +274,8 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
             Box::pin(serve(client, Metered::new(stream, figures))).await;
         }
         ListenerProtocol::Tcp | ListenerProtocol::TcpUdp => {
-            let opened = ready(Some(Metered::new(stream, figures)));
+            // One that nobody takes is none.
+            let opened = async move { Some(Metered::new(stream, figures)) };
             Box::pin(tcp::pass(&shared, (snapshot, live), &door, opened, ends, None)).await;
         }
         // Whoever is refused by the one behind it is refused before anything was agreed.
@@ -321,7 +322,7 @@ async fn shaken(
     let config = live.tls.clone()?;
     let shaken = TlsAcceptor::from(config).accept(stream);
     let shaken = timeout(HANDSHAKE_WAIT_MAX, shaken).await.ok().and_then(Result::ok);
-    if let (None, Some(figures)) = (&shaken, &live.figures) {
+    if let (None, Some(figures)) = (&shaken, live.figures()) {
         figures.client_tls_failed();
     }
     shaken

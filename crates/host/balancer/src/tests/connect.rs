@@ -5,7 +5,7 @@ use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use longshore_types::Timestamp;
-use routing::{CheckProtocol, ProtocolVersion, TargetState};
+use routing::{Action, CheckProtocol, ProtocolVersion, TargetProtocol, TargetState, WeightedGroup};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::world::*;
@@ -54,6 +54,42 @@ async fn a_patient_balancer_waits_for_a_group_that_has_nobody_yet() {
         })
         .await;
     assert_eq!(asked.await.unwrap().unwrap().status, 200);
+}
+
+/// Leads to parts of the group by these weights.
+fn part(table: &mut routing::Table, weights: &[(u8, u32)]) {
+    let group = group_id();
+    let weighted = |(part, weight): &(u8, u32)| WeightedGroup {
+        group: group.clone(),
+        weight: *weight,
+        part: Some(*part),
+    };
+    let groups = weights.iter().map(weighted).collect();
+    balancer(table).listeners[0].rules[0].action = Action::Forward { groups, sticky_s: None };
+}
+
+#[tokio::test]
+async fn a_request_goes_where_its_part_went_while_it_waited() {
+    let leaving = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let production = backend(Does::Answers("production")).await;
+    let mut table = unchecked(&[production.address, leaving.local_addr().unwrap()]);
+    balancer(&mut table).attributes.patience_ms = 20_000;
+    group_of(&mut table).targets[1].part = 1;
+    // Whoever ends the handshake has got nothing of the request.
+    group_of(&mut table).protocol = TargetProtocol::Https;
+    part(&mut table, &[(0, 0), (1, 100)]);
+    let world = World::new(table).await;
+    let asked = tokio::spawn(get(world.address().await));
+    drop(leaving.accept().await.unwrap());
+    drop(leaving);
+    world
+        .change(|table| {
+            group_of(table).protocol = TargetProtocol::Http;
+            part(table, &[(0, 100), (1, 0)]);
+        })
+        .await;
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (200, "production"));
 }
 
 #[tokio::test]

@@ -24,6 +24,9 @@ async fn requests_are_counted_with_what_came_of_them() {
     let mut table = table(&[good.address]);
     named(&mut table);
     let world = World::new(table).await;
+    world.change(|table| group_of(table).targets[0].registered_at.0 += 1).await;
+    let report = world.reported("that nobody came", |_| true).await;
+    assert!(report.figures.is_empty(), "there is nothing to count");
     let mut caller = Caller::new(world.address().await).await;
     for _ in 0..3 {
         assert_eq!(caller.ask(GET).await.unwrap().status, 200);

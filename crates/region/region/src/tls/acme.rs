@@ -40,9 +40,10 @@ const FILE: &str = "listener.pem";
 const MINUTE_MS: u64 = 60_000;
 /// After so many failures in a row it is so long until the next try; servers count those of an hour.
 const WAITS_MS: [u64; 4] = [MINUTE_MS, 10 * MINUTE_MS, 60 * MINUTE_MS, 240 * MINUTE_MS];
-/// Connections that look for a proof by HTTP at once, and how long each may take.
-const SEEKERS_MAX: usize = 64;
-const SEEKER_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Connections that look for a proof by HTTP at once, and how long each may take: a proof is one small request. Who says
+/// nothing has a place for as long.
+const SEEKERS_MAX: usize = 512;
+const SEEKER_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// Of which ACME server the listener's certificate is, and for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +82,16 @@ impl Tries {
     /// When the server is to be asked.
     fn due(&self, now: Timestamp) -> Timestamp {
         self.renew_at.unwrap_or(now).max(self.next_at)
+    }
+
+    /// There is a certificate. Where it could not be kept, or is due at once to be asked for anew, the next order would end
+    /// the same way: servers count those too.
+    fn ended(&mut self, is_kept: bool, renew_at: Timestamp, now: Timestamp) {
+        if is_kept && now < renew_at {
+            (self.failures, self.next_at) = (0, Timestamp(0));
+        } else {
+            self.failed(now);
+        }
     }
 
     fn failed(&mut self, now: Timestamp) {
@@ -169,12 +180,17 @@ impl Origin {
     fn kept(&self) -> Option<Issued> {
         let text = std::fs::read_to_string(&self.file).ok()?;
         let issued = Issued::from_pem(&zeroize::Zeroizing::new(text));
-        let is_whole = issued.as_ref().is_ok_and(|it| it.key().is_ok());
+        let is_whole = issued.as_ref().is_ok_and(Issued::is_pair);
         if !is_whole {
-            warn!(file = %self.file.display(), "no certificate in PEM form: another one is asked for");
+            warn!(file = %self.file.display(), "no certificate with its key in PEM form: another one is asked for");
             return None;
         }
         issued.ok().filter(|issued| issued.is_for(&self.names))
+    }
+
+    fn keep(&self, issued: &Issued) -> Result<(), TlsError> {
+        let written = whole::write(&self.file, issued.to_pem().as_bytes(), Durability::Synced);
+        written.map_err(|source| TlsError::Io { doing: "write", path: self.file.clone(), source })
     }
 
     fn tries(&self) -> MutexGuard<'_, Tries> {
@@ -211,16 +227,13 @@ impl Tls {
                 return Err(TlsError::Acme { again_min, source });
             }
         };
-        let written = whole::write(&origin.file, issued.to_pem().as_bytes(), Durability::Synced);
-        written.map_err(|source| TlsError::Io {
-            doing: "write",
-            path: origin.file.clone(),
-            source,
-        })?;
-        *origin.tries() = Tries::default();
-        self.remake(now)?;
+        let kept = origin.keep(&issued).and_then(|()| self.remake(now));
+        let mut tries = origin.tries();
+        tries.ended(kept.is_ok(), issued.renew_at(), now);
+        let due = tries.due(now);
+        drop(tries);
+        kept?;
         info!(names = ?origin.names, until_ms = issued.not_after.0, "certificate of the ACME server");
-        let due = origin.tries().due(now);
         Ok(Some(due))
     }
 }
@@ -238,10 +251,11 @@ struct Pick {
 impl ResolvesServerCert for Pick {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name();
-        let mut asked = hello.alpn().into_iter().flatten();
-        if asked.any(|protocol| protocol == TLS_PROTOCOL) {
-            // Nothing else is shown there.
-            return self.proofs.certificate(name?);
+        let mut asked: Vec<&[u8]> = hello.alpn().into_iter().flatten().collect();
+        if asked.contains(&TLS_PROTOCOL) {
+            // Nothing else is shown there, and nobody who might speak another protocol: that is a test, and no request.
+            asked.retain(|protocol| *protocol != TLS_PROTOCOL);
+            return self.proofs.certificate(name?).filter(|_| asked.is_empty());
         }
         let is_named = |name: &str| self.names.iter().any(|own| own.eq_ignore_ascii_case(name));
         let shown = self.shown.as_ref().filter(|_| name.is_some_and(is_named));
@@ -264,6 +278,10 @@ struct Shown {
 impl Proofs {
     fn shown(&self) -> MutexGuard<'_, Shown> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.shown().answers.is_empty()
     }
 
     /// What is to be read at a token.
@@ -315,6 +333,10 @@ pub async fn serve_proofs(listener: TcpListener, proofs: Arc<Proofs>) {
                 continue;
             }
         };
+        if proofs.is_empty() {
+            // There is nothing to look for.
+            continue;
+        }
         let proofs = Arc::clone(&proofs);
         #[expect(clippy::disallowed_methods, reason = "bounded in number and in time")]
         tokio::spawn(async move {
@@ -389,8 +411,43 @@ mod tests {
             waits.push(tries.due(now).since_ms(now) / MINUTE_MS);
         }
         assert_eq!(waits, [1, 10, 60, 240, 240, 240]);
-        let tries = Tries { renew_at: Some(now.plus_ms(7)), ..Tries::default() };
+        let mut tries = Tries { renew_at: Some(now.plus_ms(7)), ..Tries::default() };
         assert_eq!(tries.due(now), now.plus_ms(7));
+        tries.ended(false, now.plus_ms(7), now);
+        assert_eq!(tries.due(now), now.plus_ms(MINUTE_MS), "it could not be written");
+        tries.ended(true, now, now);
+        assert_eq!(tries.due(now), now.plus_ms(10 * MINUTE_MS), "the next would end at once too");
+        tries.ended(true, now.plus_ms(7), now);
+        assert_eq!((tries.due(now), tries.failures), (now.plus_ms(7), 0));
+    }
+
+    #[test]
+    fn a_proof_by_tls_is_shown_to_nobody_who_might_make_a_request() {
+        let proofs = Arc::new(Proofs::default());
+        let digest = [7; 32];
+        let name = "region.lan".to_owned();
+        let answer = "abc.thumb".to_owned();
+        proofs.show(Proof { name, token: "abc".to_owned(), answer, digest }).unwrap();
+        let own = proofs.certificate("region.lan").unwrap();
+        let pick = Pick { own, shown: None, names: vec![], proofs };
+        let server = config(pick).unwrap();
+        let is_met = |protocols: &[&[u8]]| {
+            let client = rustls::ClientConfig::builder_with_provider(trust::provider())
+                .with_safe_default_protocol_versions()
+                .unwrap();
+            let mut client =
+                client.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+            client.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
+            let name = "region.lan".try_into().unwrap();
+            let mut client = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
+            let mut hello = Vec::new();
+            client.write_tls(&mut hello).unwrap();
+            let mut server = rustls::ServerConnection::new(Arc::clone(&server)).unwrap();
+            server.read_tls(&mut hello.as_slice()).unwrap();
+            server.process_new_packets().is_ok()
+        };
+        assert!(is_met(&[TLS_PROTOCOL]) && is_met(&[b"http/1.1"]));
+        assert!(!is_met(&[TLS_PROTOCOL, b"http/1.1"]) && !is_met(&[b"http/1.1", TLS_PROTOCOL]));
     }
 
     #[test]

@@ -180,8 +180,10 @@ impl Tls {
     }
 
     fn remake(&self, now: Timestamp) -> Result<(), TlsError> {
-        let next = self.origin.make(now)?;
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        // Held while it is made: what another makes of an older file does not come after it.
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = self.origin.make(now)?;
+        drop(current);
         info!("the listener has a new certificate");
         Ok(())
     }

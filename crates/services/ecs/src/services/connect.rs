@@ -234,7 +234,7 @@ fn certificate(
         }
         Err(error) => {
             warn!(endpoint = %row.id, error = %Chain(&error), "an endpoint's certificate cannot be signed");
-            (known.cloned(), Some(now.plus_ms(SIGN_PAUSE_MS)))
+            (known.filter(|it| now < it.not_after).cloned(), Some(now.plus_ms(SIGN_PAUSE_MS)))
         }
     }
 }
