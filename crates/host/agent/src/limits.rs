@@ -176,9 +176,9 @@ pub(crate) const FLOW_REPORTS_WAITING_MAX: usize = 16;
 
 /// Images that are fetched before a task asks for them: how long one may take, how long the credentials that came with them are
 /// good for, and how many messages of one account wait.
-pub const PRE_PULL_MS_MAX: u64 = 10 * 60_000;
-pub const PRE_PULL_STALE_MS: u64 = 50 * 60_000;
-pub const PRE_PULLS_OF_ACCOUNT_MAX: usize = 32;
+pub(crate) const PRE_PULL_MS_MAX: u64 = 10 * 60_000;
+pub(crate) const PRE_PULL_STALE_MS: u64 = 50 * 60_000;
+pub(crate) const PRE_PULLS_OF_ACCOUNT_MAX: usize = 32;
 /// Where less is left of the disk than the smaller of these, nothing is fetched that nobody needs yet.
-pub const PRE_PULL_DISK_PERCENT_FREE_MIN: u64 = 15;
-pub const PRE_PULL_DISK_BYTES_FREE_MIN: u64 = 8 << 30;
+pub(crate) const PRE_PULL_DISK_PERCENT_FREE_MIN: u64 = 15;
+pub(crate) const PRE_PULL_DISK_BYTES_FREE_MIN: u64 = 8 << 30;
