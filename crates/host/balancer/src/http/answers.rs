@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, SERVER};
 use http::{HeaderValue, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
 
 use super::body::AnswerBody;
 
@@ -53,8 +54,8 @@ impl Failure {
             Self::MethodNotAllowed => "405 Method Not Allowed",
             Self::ClientSilent => "408 Request Time-out",
             Self::UriTooLong => "414 Request-URI Too Large",
-            Self::TooManyForwarded => "463",
-            Self::WrongProtocol => "464",
+            // They have no page, and no words.
+            Self::TooManyForwarded | Self::WrongProtocol => "",
             Self::NotImplemented => "501 Not Implemented",
             Self::BadGateway => "502 Bad Gateway",
             Self::Unavailable => "503 Service Temporarily Unavailable",
@@ -86,7 +87,7 @@ pub(crate) fn failure(why: Failure, is_h2: bool) -> Response<AnswerBody> {
     let page = format!(
         "<html>\r\n<head><title>{text}</title></head>\r\n<body>\r\n<center><h1>{text}</h1></center>\r\n</body>\r\n</html>\r\n"
     );
-    let page = if why == Failure::WrongProtocol { String::new() } else { page };
+    let page = if text.is_empty() { String::new() } else { page };
     let mut answer = plain(why.code(), Some("text/html"), page.into());
     if why.ends_connection() && !is_h2 {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -99,6 +100,7 @@ pub(crate) fn plain(code: u16, content_type: Option<&str>, body: Bytes) -> Respo
     let length = body.len();
     let mut answer = Response::new(AnswerBody::full(body));
     *answer.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    set_reason(&mut answer);
     let headers = answer.headers_mut();
     headers.insert(SERVER, NAME);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -106,6 +108,15 @@ pub(crate) fn plain(code: u16, content_type: Option<&str>, body: Bytes) -> Respo
         headers.insert(CONTENT_TYPE, kind);
     }
     answer
+}
+
+/// A status of which no words are known is sent without any.
+pub(super) fn set_reason<B>(answer: &mut Response<B>) {
+    if answer.status().canonical_reason().is_none()
+        && answer.extensions().get::<ReasonPhrase>().is_none()
+    {
+        answer.extensions_mut().insert(ReasonPhrase::from_static(b""));
+    }
 }
 
 /// A redirect; one whose address is no header's value is a fault of the rule.

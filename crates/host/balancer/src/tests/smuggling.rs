@@ -98,3 +98,13 @@ async fn what_is_too_long_is_refused() {
         assert!(expected.contains(&status), "{} bytes: {all:?}", text.len());
     }
 }
+
+#[tokio::test]
+async fn a_status_without_words_is_sent_without_any() {
+    let many = ["1.1.1.1"; 31].join(", ");
+    let text = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {many}\r\n\r\n");
+    let world = World::new(table(&[])).await;
+    let answer = Caller::new(world.address().await).await.ask(text.as_bytes()).await.unwrap();
+    assert!(answer.head.starts_with("HTTP/1.1 463 \r\n"), "{}", answer.head);
+    assert_eq!(answer.body, "");
+}
