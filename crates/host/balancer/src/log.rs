@@ -158,6 +158,21 @@ impl Entry {
         Box::new(Self::new((client, live, logs), kind, exchange, (line, agent)))
     }
 
+    /// Of what could not be read as a request, and how much it was answered with.
+    pub(crate) fn unread(
+        client: &Client,
+        live: &LiveListener,
+        logs: &AccessLogs,
+        (status, sent): (u16, u64),
+    ) -> Self {
+        let scheme = if client.tls.is_some() { "https" } else { "http" };
+        let line = format!("- {scheme}://{}:{}- -", client.local.ip(), live.listener.port);
+        let exchange = Exchange::new(0);
+        let mut entry = Self::new((client, live, logs), scheme, &exchange, (line, "-".to_owned()));
+        (entry.status, entry.sent) = (status, sent);
+        entry
+    }
+
     fn new(
         (client, live, logs): (&Client, &LiveListener, &AccessLogs),
         kind: &'static str,

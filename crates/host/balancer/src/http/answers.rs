@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     /// The group's protocol version does not fit the request's.
     WrongProtocol,
     RedirectTooLong,
+    /// A version of HTTP that the connection does not speak.
+    WrongVersion,
     /// The target refused, cut off, or sent what is no HTTP.
     BadGateway,
     /// There is no target.
@@ -44,6 +46,7 @@ impl Failure {
             Self::BadGateway => 502,
             Self::Unavailable => 503,
             Self::GatewayTimeout => 504,
+            Self::WrongVersion => 505,
             Self::RedirectTooLong => 507,
         }
     }
@@ -60,6 +63,7 @@ impl Failure {
             Self::BadGateway => "502 Bad Gateway",
             Self::Unavailable => "503 Service Temporarily Unavailable",
             Self::GatewayTimeout => "504 Gateway Time-out",
+            Self::WrongVersion => "505 HTTP Version Not Supported",
             Self::RedirectTooLong => "507 Insufficient Storage",
         }
     }
@@ -67,7 +71,11 @@ impl Failure {
     /// Whether what else is on the connection can still be told apart.
     fn ends_connection(self) -> bool {
         match self {
-            Self::BadRequest | Self::ClientSilent | Self::NotImplemented | Self::UriTooLong => true,
+            Self::BadRequest
+            | Self::ClientSilent
+            | Self::NotImplemented
+            | Self::UriTooLong
+            | Self::WrongVersion => true,
             Self::MethodNotAllowed
             | Self::TooManyForwarded
             | Self::WrongProtocol
