@@ -12,6 +12,8 @@ use super::body::AnswerBody;
 pub(crate) enum Failure {
     /// Malformed, ambiguous, or beyond a limit.
     BadRequest,
+    /// In the clear, where TLS is spoken.
+    Plain,
     UriTooLong,
     MethodNotAllowed,
     /// A transfer encoding that is not `chunked`.
@@ -36,7 +38,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn code(self) -> u16 {
         match self {
-            Self::BadRequest => 400,
+            Self::BadRequest | Self::Plain => 400,
             Self::MethodNotAllowed => 405,
             Self::ClientSilent => 408,
             Self::UriTooLong => 414,
@@ -53,7 +55,7 @@ impl Failure {
 
     fn text(self) -> &'static str {
         match self {
-            Self::BadRequest => "400 Bad Request",
+            Self::BadRequest | Self::Plain => "400 Bad Request",
             Self::MethodNotAllowed => "405 Method Not Allowed",
             Self::ClientSilent => "408 Request Time-out",
             Self::UriTooLong => "414 Request-URI Too Large",
@@ -72,6 +74,7 @@ impl Failure {
     fn ends_connection(self) -> bool {
         match self {
             Self::BadRequest
+            | Self::Plain
             | Self::ClientSilent
             | Self::NotImplemented
             | Self::UriTooLong
@@ -89,11 +92,17 @@ impl Failure {
 
 const NAME: HeaderValue = HeaderValue::from_static("awselb/2.0");
 
+const PLAIN: &str = "400 The plain HTTP request was sent to HTTPS port";
+
 /// The page of a failure.
 pub(crate) fn failure(why: Failure, is_h2: bool) -> Response<AnswerBody> {
     let text = why.text();
+    let (title, more) = match why {
+        Failure::Plain => (PLAIN, format!("<center>{}</center>\r\n", &PLAIN[4..])),
+        _ => (text, String::new()),
+    };
     let page = format!(
-        "<html>\r\n<head><title>{text}</title></head>\r\n<body>\r\n<center><h1>{text}</h1></center>\r\n</body>\r\n</html>\r\n"
+        "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{text}</h1></center>\r\n{more}</body>\r\n</html>\r\n"
     );
     let page = if text.is_empty() { String::new() } else { page };
     let mut answer = plain(why.code(), Some("text/html"), page.into());

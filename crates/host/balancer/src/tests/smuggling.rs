@@ -108,10 +108,13 @@ async fn what_is_too_long_is_refused() {
     }
 }
 
-/// A world that logs requests.
-async fn logging() -> (World, Backend) {
+/// A world that logs requests, by TLS or not.
+async fn logging(is_secret: bool) -> (World, Backend) {
     let a = backend(Does::Answers("a")).await;
     let mut table = table(&[a.address]);
+    if is_secret {
+        super::protocols::with_tls(&mut table, routing::ListenerProtocol::Https);
+    }
     balancer(&mut table).attributes.access_logs =
         Some(routing::AccessLogs { bucket: "requests".to_owned(), prefix: String::new() });
     (World::new(table).await, a)
@@ -131,7 +134,7 @@ async fn what_cannot_be_read_is_answered_with_a_page_and_logged() {
         (b"GET / HTTP/1.2\r\n\r\n", 505, "505 HTTP Version Not Supported"),
         (b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400, "400 Bad Request"),
     ] {
-        let (world, _backend) = logging().await;
+        let (world, _backend) = logging(false).await;
         let mut caller = Caller::new(world.address().await).await;
         // An answer before it is whole, and told apart.
         assert_eq!(caller.ask(GET).await.unwrap().body, "a");
@@ -159,13 +162,26 @@ async fn what_cannot_be_read_is_answered_with_a_page_and_logged() {
 
 #[tokio::test]
 async fn requests_before_one_that_cannot_be_read_are_answered() {
-    let (world, _backend) = logging().await;
+    let (world, _backend) = logging(false).await;
     let mut caller = Caller::new(world.address().await).await;
     caller.write(&[GET, GET, b"hello\r\n\r\n"].concat()).await;
     for status in [200, 200, 400] {
         assert_eq!(caller.answer().await.unwrap().status, status);
     }
     assert!(caller.is_ended().await);
+}
+
+#[tokio::test]
+async fn http_in_the_clear_is_told_that_the_port_speaks_tls() {
+    let (world, _backend) = logging(true).await;
+    let mut caller = Caller::new(world.address().await).await;
+    let answer = caller.ask(GET).await.unwrap();
+    assert_eq!((answer.status, answer.header("server")), (400, Some("awselb/2.0")));
+    assert!(answer.body.contains("plain HTTP request was sent to HTTPS port"), "{}", answer.body);
+    assert!(caller.is_ended().await);
+    drop(caller);
+    let log = log_of(world).await;
+    assert_eq!(fields(log.lines().next().unwrap())[8], "400", "{log}");
 }
 
 #[tokio::test]
