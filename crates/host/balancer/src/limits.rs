@@ -8,8 +8,13 @@ pub const HEAD_BYTES_MAX: usize = 64 << 10;
 pub const HEADER_BYTES_MAX: usize = 16 << 10;
 /// Bytes of the path and query; a longer one answers 414.
 pub const URI_BYTES_MAX: usize = 16 << 10;
-/// Headers of a request.
-pub const HEADERS_MAX: usize = 200;
+/// Headers of a request: so many that it is their bytes that decide. For each there is room while a head is read.
+pub const HEADERS_MAX: usize = 1024;
+/// Bytes of the headers of a request by HTTP/2, each counted with the 32 that its protocol adds. Up to it a request is
+/// answered, if only to say that it is too large.
+pub const H2_HEAD_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
+/// How long somebody may take to read that a request was refused.
+pub const REFUSAL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Bytes of all headers of a target's answer; more answers 502.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 32 << 10;
 /// Streams that a client may have open on an HTTP/2 connection.

@@ -17,7 +17,7 @@ use files::whole::{self, Durability};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::USER_AGENT;
-use http::{Request, Version};
+use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use longshore_types::{Chain, Clock, Timestamp};
 use routing::{AccessLogs, Action, Balancer, GroupId, Rule};
@@ -142,36 +142,61 @@ impl Entry {
         request: &Request<Incoming>,
         exchange: &Arc<Exchange>,
     ) -> Box<Self> {
-        let balancer = &live.balancer;
         let is_tls = client.tls.is_some();
         let is_websocket = request.headers().contains_key(http::header::UPGRADE);
-        let agent = request.headers().get(USER_AGENT).map(|agent| agent.as_bytes());
-        let agent = agent.unwrap_or_default();
+        let agent = request.headers().get(USER_AGENT).map_or(&b"-"[..], HeaderValue::as_bytes);
         let agent = &agent[..agent.len().min(LOGGED_AGENT_BYTES_MAX)];
-        Box::new(Self {
+        let kind = match (is_websocket, client.is_h2, is_tls) {
+            (true, _, true) => "wss",
+            (true, _, false) => "ws",
+            (false, true, _) => "h2",
+            (false, false, true) => "https",
+            (false, false, false) => "http",
+        };
+        let line = request_line(request, is_tls, live.listener.port);
+        let agent = String::from_utf8_lossy(agent).into_owned();
+        Box::new(Self::new((client, live, logs), kind, exchange, (line, agent)))
+    }
+
+    /// Of what could not be read as a request, and how much it was answered with.
+    pub(crate) fn unread(
+        client: &Client,
+        live: &LiveListener,
+        logs: &AccessLogs,
+        (status, sent): (u16, u64),
+    ) -> Self {
+        let scheme = if client.tls.is_some() { "https" } else { "http" };
+        let line = format!("- {scheme}://{}:{}- -", client.local.ip(), live.listener.port);
+        let exchange = Exchange::new(0);
+        let mut entry = Self::new((client, live, logs), scheme, &exchange, (line, "-".to_owned()));
+        (entry.status, entry.sent) = (status, sent);
+        entry
+    }
+
+    fn new(
+        (client, live, logs): (&Client, &LiveListener, &AccessLogs),
+        kind: &'static str,
+        exchange: &Arc<Exchange>,
+        (request, agent): (String, String),
+    ) -> Self {
+        Self {
             sink: client.shared.logs.clone(),
             clock: Arc::clone(&client.shared.clock),
-            file: FileKey::new(Kind::Requests, logs, balancer, client.local.ip()),
+            file: FileKey::new(Kind::Requests, logs, &live.balancer, client.local.ip()),
             created: client.shared.clock.now(),
             begun: Instant::now(),
             dispatched: None,
             answered: None,
             exchange: Arc::clone(exchange),
-            kind: match (is_websocket, client.is_h2, is_tls) {
-                (true, _, true) => "wss",
-                (true, _, false) => "ws",
-                (false, true, _) => "h2",
-                (false, false, true) => "https",
-                (false, false, false) => "http",
-            },
+            kind,
             peer: client.peer,
             target: None,
             status: 0,
             is_moot: false,
             target_status: None,
             sent: 0,
-            request: request_line(request, is_tls, live.listener.port),
-            agent: String::from_utf8_lossy(agent).into_owned(),
+            request,
+            agent,
             tls: client.tls.clone(),
             group: None,
             trace: "-".to_owned(),
@@ -182,7 +207,7 @@ impl Entry {
             connection: client.trace.clone(),
             host: None,
             uri: None,
-        })
+        }
     }
 
     pub(crate) fn matched(&mut self, rule: &Rule) {
@@ -234,7 +259,7 @@ impl Entry {
         // Writing to a string cannot fail.
         let _ = write!(
             line,
-            "{} {} {} {} {target} {} {} {} {status} {target_status} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} - - {} {} {} {rewritten} {}",
+            "{} {} {} {} {target} {} {} {} {status} {target_status} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} \"-\" \"-\" {} {} {} \"{rewritten}\" {}",
             self.kind,
             time(self.clock.now()),
             self.file.balancer,
@@ -312,7 +337,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn time(at: Timestamp) -> String {
-    at.civil().strftime("%Y-%m-%dT%H:%M:%S.%fZ").to_string().replace(".0Z", ".000000Z")
+    at.civil().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
 /// Writes lines to files.

@@ -5,18 +5,26 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use routing::{InterfaceRef, ListenerId};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, timeout};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
+use super::body::{AnswerBody, BodyError};
 use super::handle;
+use super::refusal::{self, Muted};
 use crate::impatient::Impatient;
-use crate::limits::{H2_REQUESTS_MAX, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::limits::{
+    H2_HEAD_BYTES_MAX, H2_REQUESTS_MAX, H2_STREAMS_MAX, HEAD_BYTES_MAX, HEADERS_MAX,
+};
 use crate::listen::{Door, Users};
 use crate::shared::{Phase, Shared};
 use crate::tls::TlsFacts;
@@ -108,6 +116,11 @@ impl Client {
         live.is_some_and(|live| live.balancer.is_leaving(self.came_to.as_ref()))
     }
 
+    /// How many requests there were, if the answer of each is written.
+    pub(super) fn answered(&self) -> Option<u64> {
+        (self.open.load(Relaxed) == 0).then(|| self.requests.load(Relaxed))
+    }
+
     /// Counts a request as open until the value is dropped.
     fn opens(self: &Arc<Self>) -> Open {
         self.requests.fetch_add(1, Relaxed);
@@ -126,6 +139,32 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.last_end_ms.store(self.0.age_ms(), Relaxed);
         self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An answer's body, with which its request is open.
+struct Held {
+    body: AnswerBody,
+    _open: Open,
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -152,46 +191,46 @@ where
         .max_headers(HEADERS_MAX);
     let service = service_fn(|request| {
         let client = Arc::clone(&client);
+        let open = client.opens();
         async move {
-            let _open = client.opens();
-            Ok::<_, Infallible>(handle::handle(&client, request).await)
+            let answer = handle::handle(&client, request).await;
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                // From here on what is written is not the parser's.
+                client.open.fetch_add(1, Relaxed);
+            }
+            Ok::<_, Infallible>(answer.map(|body| Held { body, _open: open }))
         }
     });
+    let stream = Muted::new(stream, Arc::clone(&client));
     let mut connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let ended = tokio::select! {
+    let mut ended = tokio::select! {
         ended = &mut connection => Some(ended),
         () = client.shared.until(Phase::HandedOver) => None,
     };
-    match ended {
-        Some(Err(error)) if error.is_timeout() => {
-            // Half a request is answered; a connection that was only idle is just closed.
-            if let Some(parts) = connection.into_parts()
-                && !parts.read_buf.is_empty()
-            {
-                let mut stream = parts.io.into_inner();
-                let _ = timeout(Duration::from_secs(1), stream.write_all(TIMED_OUT)).await;
-            }
-        }
-        // What went wrong on it concerns the client alone, who knows.
-        Some(_) => {}
-        None => {
-            // A kept connection is closed with its next answer, which says so: closed while it is idle, it could
-            // cross with a request that is on its way.
-            tokio::select! {
-                _ = &mut connection => return,
-                () = client.shared.idle_grace() => {}
-            }
-            Pin::new(&mut connection).graceful_shutdown();
-            tokio::select! {
-                _ = connection => {}
-                () = client.shared.until(Phase::Over) => {}
-            }
-        }
+    if ended.is_none() {
+        // A kept connection is closed with its next answer, which says so: closed while it is idle, it could
+        // cross with a request that is on its way.
+        ended = tokio::select! {
+            ended = &mut connection => Some(ended),
+            () = client.shared.idle_grace() => None,
+        };
+    }
+    if ended.is_none() {
+        Pin::new(&mut connection).graceful_shutdown();
+        ended = tokio::select! {
+            ended = &mut connection => Some(ended),
+            () = client.shared.until(Phase::Over) => None,
+        };
+    }
+    // What else went wrong on it concerns the client alone, who knows.
+    let Some(Err(error)) = ended else { return };
+    if (error.is_parse() || error.is_timeout())
+        && let Some(parts) = connection.into_parts()
+        && let Some(why) = refusal::why(&error, &parts.read_buf)
+    {
+        Box::pin(refusal::refuse(&client, parts.io.into_inner().opened(), why)).await;
     }
 }
-
-const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Time-out\r\nserver: awselb/2.0\r\n\
-    content-length: 0\r\nconnection: close\r\n\r\n";
 
 async fn serve_h2<S>(client: Arc<Client>, stream: S)
 where
@@ -201,7 +240,7 @@ where
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS_MAX)
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
+        .max_header_list_size(u32::try_from(H2_HEAD_BYTES_MAX).unwrap_or(u32::MAX));
     let service = service_fn(|request| {
         let client = Arc::clone(&client);
         let open = client.opens();

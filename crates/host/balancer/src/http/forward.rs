@@ -18,7 +18,7 @@ use routing::{
 };
 use tracing::debug;
 
-use super::answers::Failure;
+use super::answers::{self, Failure};
 use super::body::{AnswerBody, Relay, RequestBody};
 use super::handle::{Turn, Unanswered};
 use super::{cookies, headers, tunnel};
@@ -544,5 +544,7 @@ async fn finish(
     headers::remove_hop_by_hop(&mut parts.headers);
     parts.version = if turn.client.is_h2 { Version::HTTP_2 } else { Version::HTTP_11 };
     let relay = Relay::new(incoming, Arc::clone(&turn.exchange), idle, lease, sender);
-    Ok(Response::from_parts(parts, AnswerBody::Relay(Box::new(relay))))
+    let mut answer = Response::from_parts(parts, AnswerBody::Relay(Box::new(relay)));
+    answers::set_reason(&mut answer);
+    Ok(answer)
 }

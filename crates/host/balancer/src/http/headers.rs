@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use routing::{BalancerAttributes, DesyncMode, ListenerAttributes, forwarded};
 
 use super::answers::Failure;
-use crate::limits::{HEADER_BYTES_MAX, URI_BYTES_MAX};
+use crate::limits::{HEAD_BYTES_MAX, HEADER_BYTES_MAX, URI_BYTES_MAX};
 
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -29,8 +29,12 @@ pub(crate) fn check(request: &Request<Incoming>, desync: DesyncMode) -> Result<(
     }
     let headers = request.headers();
     let bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
-    if headers.iter().map(bytes).any(|bytes| bytes > HEADER_BYTES_MAX) {
-        return Err(Failure::BadRequest);
+    let mut all_bytes = 0;
+    for bytes in headers.iter().map(bytes) {
+        all_bytes += bytes;
+        if bytes > HEADER_BYTES_MAX || all_bytes > HEAD_BYTES_MAX {
+            return Err(Failure::BadRequest);
+        }
     }
     check_encoding(headers)?;
     check_host(request)?;

@@ -7,6 +7,7 @@ mod cookies;
 mod forward;
 mod handle;
 mod headers;
+pub(crate) mod refusal;
 pub(crate) mod tunnel;
 
 pub(crate) use cookies::CookieKey;

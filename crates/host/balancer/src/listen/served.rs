@@ -18,7 +18,9 @@ use super::open::{Bound, Stop, Users};
 use super::places::Place;
 use crate::figures::Metered;
 use crate::front;
+use crate::http::answers::Failure;
 use crate::http::connection::{Client, Times, serve};
+use crate::http::refusal::refuse;
 use crate::introduced::{Introduced, introduced};
 use crate::limits::{EGRESS_WAIT_MAX, HANDSHAKE_WAIT_MAX};
 use crate::live::{LiveListener, Snapshot};
@@ -256,6 +258,20 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
             if !front::is_there(&shared, (&snapshot, &live), ends).await {
                 return;
             }
+            let first = timeout(HANDSHAKE_WAIT_MAX, first_byte(&stream)).await;
+            // TLS begins with a number, HTTP with a letter.
+            if matches!(first, Ok(Some(byte)) if byte.is_ascii_alphabetic()) {
+                let client = Client::new(Arc::clone(&shared), door, ends, None, times);
+                if let Some(came) = came {
+                    came.log(&shared, Began::Failed, &client.trace);
+                }
+                if let Some(figures) = &figures {
+                    figures.client_tls_failed();
+                }
+                drop((snapshot, live));
+                let stream = (Metered::new(stream, figures), true);
+                return Box::pin(refuse(&client, stream, Failure::Plain)).await;
+            }
             let shaken = Box::pin(shaken(&live, stream)).await;
             drop((snapshot, live));
             let trace = shared.trace();
@@ -302,17 +318,18 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
 async fn speaks(shared: &Shared, stream: &TcpStream, patience: Duration) -> bool {
     let something = async {
         tokio::select! {
-            () = first_byte(stream) => {}
+            _ = first_byte(stream) => {}
             () = shared.until(Phase::HandedOver) => {}
         }
     };
     timeout(patience, something).await.is_ok()
 }
 
-/// Waits for the first byte, or for the end of what the client sends. That a socket is readable says nothing before it was
-/// tried: one that was just taken counts as readable.
-async fn first_byte(stream: &TcpStream) {
-    let _ = stream.peek(&mut [0]).await;
+/// The first byte, which is left where it is; none: the client sends nothing any more. That a socket is readable says
+/// nothing before it was tried: one that was just taken counts as readable.
+async fn first_byte(stream: &TcpStream) -> Option<u8> {
+    let mut byte = [0];
+    stream.peek(&mut byte).await.ok().filter(|read| *read > 0).map(|_| byte[0])
 }
 
 async fn shaken(

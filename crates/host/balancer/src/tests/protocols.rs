@@ -224,6 +224,28 @@ async fn http2_comes_to_an_http1_target_as_http1() {
 }
 
 #[tokio::test]
+async fn heads_that_are_too_large_answer_400_by_http2_too() {
+    let a = backend(Does::Answers("a")).await;
+    let mut table = table(&[a.address]);
+    with_tls(&mut table, ListenerProtocol::Https);
+    let world = World::new(table).await;
+    let stream = tls(&world, "a.example", true).await;
+    let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = shaken.await.unwrap();
+    let driving = tokio::spawn(connection);
+    for (count, status) in [(4, 200), (5, 400)] {
+        let mut request = Request::get("https://a.example/");
+        for at in 0..count {
+            request = request.header(format!("x-{at}"), "y".repeat(15_000));
+        }
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status(), status, "{count}");
+    }
+    drop(sender);
+    let _ = driving.await;
+}
+
+#[tokio::test]
 async fn a_group_of_another_protocol_version_answers_464() {
     let a = backend(Does::Answers("a")).await;
     let mut table = table(&[a.address]);

@@ -282,6 +282,7 @@ async fn access_logs_have_a_line_of_34_fields_for_each_request() {
     let world = World::new(table).await;
     let text = b"GET /x HTTP/1.1\r\nHost: a.example\r\nUser-Agent: a \"quoted\" one\r\n\r\n";
     Caller::new(world.address().await).await.ask(text).await.unwrap();
+    get(world.address().await).await.unwrap();
     let dir = std::sync::Arc::clone(&world.dir);
     world.end().await;
     let mut files = logged(&dir.path().join("logs"));
@@ -299,6 +300,13 @@ async fn access_logs_have_a_line_of_34_fields_for_each_request() {
     assert_eq!(fields[12], "GET http://a.example:22/x HTTP/1.1");
     assert_eq!(fields[13], "a \\x22quoted\\x22 one");
     assert_eq!((fields[16], fields[20], fields[22]), ("group", "0", "forward"), "{line}");
+    let tail = format!(" \"-\" \"-\" {} \"-\" \"-\" \"-\" 127.0.0.1", fields[29]);
+    assert!(line.ends_with(&tail), "{line}");
+    for time in [fields[1], fields[21]] {
+        assert_eq!((time.len(), &time[23..]), (27, "000Z"), "six digits: {time}");
+    }
+    let other = log.lines().nth(1).unwrap();
+    assert!(other.contains(" HTTP/1.1\" \"-\" - - group "), "no agent: {other}");
 }
 
 #[tokio::test]
