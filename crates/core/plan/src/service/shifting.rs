@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use longshore_types::{DeploymentId, Timestamp};
 use model::elb::{ElbPath, WeightedGroup, arn};
 use model::service::{
-    CompletedDeployment, Deployment, HookAction, Lifecycle, Pause, PauseState, RollbackCause, ServiceBalancer, Share,
-    Shift, Stage, TrafficRule, WaitReason,
+    CompletedDeployment, Deployment, HookAction, Lifecycle, Pause, PauseState, RollbackCause,
+    ServiceBalancer, Share, Shift, Stage, TrafficRule, WaitReason,
 };
 
 use super::inventory::{Leave, Readiness, TaskView, count};
