@@ -2,11 +2,10 @@
 
 use aws_wire::{ApiError, Caller};
 use ecr_api::{DescribeRepositoriesRequest, DescribeRepositoriesResponse};
-use registry::Repository;
 
 use super::errors::{Refusal, of_catalog};
 use super::pages::page;
-use super::request::{not_own_registry, read_name};
+use super::request::{not_own_registry, repository};
 use crate::Ecr;
 use crate::catalog::need;
 
@@ -20,10 +19,13 @@ pub(super) async fn describe_repositories(
 ) -> Result<DescribeRepositoriesResponse, ApiError> {
     // Without names it is about all that there is, which policies write as `repository/*`.
     let all = ["*".to_owned()];
+    let registry_id = input.registry_id.as_ref();
     let names = input.repository_names.as_deref().filter(|names| !names.is_empty());
     let names = names.unwrap_or(&all);
     let permission = ecr.on(caller, "ecr:DescribeRepositories", &input.registry_id, names);
-    if input.registry_id.as_ref().is_some_and(|id| id != caller.account.as_str()) {
+    // Policies of repositories open them one by one to others, by name.
+    let is_others = registry_id.is_some_and(|id| id != caller.account.as_str());
+    if is_others && names == all {
         return Err(not_own_registry(caller));
     }
     let view = ecr.control.read(caller, &permission)?;
@@ -42,7 +44,7 @@ pub(super) async fn describe_repositories(
         return Err(Refusal::parameter("repositoryNames", rule).into());
     }
     let repositories = names.iter().map(|name| {
-        let repository = Repository { account: caller.account, name: read_name(name)? };
+        let repository = repository(caller, registry_id, Some(name))?;
         let row = need(&view, &repository).map_err(of_catalog)?;
         Ok(ecr.render_repository(row))
     });

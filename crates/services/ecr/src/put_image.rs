@@ -42,6 +42,10 @@ pub(super) async fn put_image(
         None => None,
     };
     let said = input.image_manifest_media_type.as_deref();
+    if said.is_none() && !says_media_type(&text) {
+        let rule = "image manifest mediatype not provided in manifest or parameter";
+        return Err(Refusal::parameter("imageManifestMediaType", rule).into());
+    }
     let manifest = describe(text.as_bytes(), said, digest).map_err(of_registry)?;
     let media_type = manifest.media_type.clone();
     {
@@ -72,4 +76,10 @@ pub(super) async fn put_image(
             image_manifest_media_type: Some(media_type),
         }),
     })
+}
+
+/// Whether a manifest says what it is. What is no manifest at all is refused as that.
+fn says_media_type(text: &str) -> bool {
+    let read: Result<serde_json::Value, _> = serde_json::from_str(text);
+    read.map_or(true, |manifest| manifest.get("mediaType").is_some())
 }

@@ -199,7 +199,8 @@ async fn a_repositorys_policy_opens_it_to_another_account_and_closes_it_to_its_o
     };
     let open = format!(
         r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"theirs","Effect":"Allow",
-        "Principal":{{"AWS":"{THEIRS}"}},"Action":["ecr:BatchGetImage","ecr:DescribeImages"]}},
+        "Principal":{{"AWS":"{THEIRS}"}},"Action":["ecr:BatchGetImage","ecr:DescribeImages",
+        "ecr:DescribeRepositories","ecr:ListTagsForResource"]}},
         {{"Effect":"Deny","Principal":"*","Action":"ecr:PutImage"}}]}}"#
     );
     let ecr = &world.ecr;
@@ -228,6 +229,22 @@ async fn a_repositorys_policy_opens_it_to_another_account_and_closes_it_to_its_o
         };
         let described = ecr.describe_images(caller, describe).await.unwrap();
         assert_eq!(described.image_details, Some(vec![]));
+        let named = |name: &str| DescribeRepositoriesRequest {
+            registry_id: Some(OURS.to_owned()),
+            repository_names: Some(vec![name.to_owned()]),
+            ..DescribeRepositoriesRequest::default()
+        };
+        let described = ecr.describe_repositories(caller, named("web")).await.unwrap();
+        let shown = described.repositories.unwrap().pop().unwrap();
+        assert_eq!(shown.registry_id.as_deref(), Some(OURS));
+        let closed = ecr.describe_repositories(caller, named("api")).await.unwrap_err();
+        assert_eq!(closed.code, "AccessDeniedException");
+        let tags = |resource_arn| ListTagsForResourceRequest { resource_arn };
+        let listed = ecr.list_tags_for_resource(caller, tags(shown.repository_arn.clone())).await;
+        assert_eq!(listed.unwrap().tags, Some(vec![]));
+        let other = shown.repository_arn.map(|arn| arn.replace("/web", "/api"));
+        let closed = ecr.list_tags_for_resource(caller, tags(other)).await.unwrap_err();
+        assert_eq!(closed.code, "AccessDeniedException");
     }
     let (status, message) = world.ask(&carl, Some(OURS), "GET", "/v2/web/manifests/1").await;
     assert_eq!(status, StatusCode::FORBIDDEN);

@@ -6,14 +6,14 @@ use ecr_api::{
     ListTagsForResourceRequest, ListTagsForResourceResponse, Tag, TagResourceRequest,
     TagResourceResponse, UntagResourceRequest, UntagResourceResponse,
 };
-use longshore_types::Arn;
+use longshore_types::{AccountId, Arn};
 use model::tags::{TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_MAX};
 use model::{EcrRepository, Tags};
 use registry::Repository;
 use store::Batch;
 
 use super::errors::{Refusal, of_catalog};
-use super::request::read_name;
+use super::request::{read_name, repository};
 use crate::Ecr;
 use crate::catalog::need;
 
@@ -55,7 +55,8 @@ pub(super) async fn list_tags_for_resource(
     input: ListTagsForResourceRequest,
 ) -> Result<ListTagsForResourceResponse, ApiError> {
     let permission = ecr.on(caller, "ecr:ListTagsForResource", &None, &input.resource_arn);
-    let repository = read_arn(ecr, caller, input.resource_arn.as_ref())?;
+    let (owner, name) = parse_arn(ecr, input.resource_arn.as_ref())?;
+    let repository = repository(caller, Some(&owner.to_string()), Some(&name))?;
     let view = ecr.control.read(caller, &permission)?;
     let row = need(&view, &repository).map_err(of_catalog)?;
     let render = |(key, value): (&String, &String)| Tag {
@@ -85,8 +86,19 @@ async fn change_tags(
         .await
 }
 
-/// The repository that an ARN names.
+/// The repository of the caller's own that an ARN names.
 fn read_arn(ecr: &Ecr, caller: &Caller, arn: Option<&String>) -> Result<Repository, ApiError> {
+    let (account, name) = parse_arn(ecr, arn)?;
+    let repository = Repository { account, name: read_name(&name)? };
+    if account == caller.account {
+        Ok(repository)
+    } else {
+        Err(Refusal::NoRepository(repository).into())
+    }
+}
+
+/// Whose repository an ARN names, and how it calls it.
+fn parse_arn(ecr: &Ecr, arn: Option<&String>) -> Result<(AccountId, String), ApiError> {
     let bad = || ApiError::from(Refusal::parameter("resourceArn", "Invalid ARN"));
     let arn = Arn::parse(arn.map(String::as_str).unwrap_or_default()).map_err(|_| bad())?;
     let name = arn.resource.strip_prefix("repository/").ok_or_else(bad)?;
@@ -94,12 +106,7 @@ fn read_arn(ecr: &Ecr, caller: &Caller, arn: Option<&String>) -> Result<Reposito
     if arn.service != "ecr" || arn.region != ecr.control.config.region.as_str() {
         return Err(bad());
     }
-    let repository = Repository { account, name: read_name(name)? };
-    if account == caller.account {
-        Ok(repository)
-    } else {
-        Err(Refusal::NoRepository(repository).into())
-    }
+    Ok((account, name.to_owned()))
 }
 
 /// Reads and checks the tags of a request.

@@ -307,7 +307,9 @@ fn stop(
         return Err(Refusal::conflict(message).into());
     }
     let events = view.service_events.get(row.scope.account, id);
-    let has_before = events.is_some_and(|events| events.notes.completed.is_some());
+    // Where traffic is shifted, what it is shifted from is there to go back to, completed or not.
+    let is_shifted = row.shift.as_ref().is_some_and(|shift| shift.from.is_some());
+    let has_before = is_shifted || events.is_some_and(|events| events.notes.completed.is_some());
     if requested == Stage::RollbackRequested && !has_before {
         let message = "The service deployment cannot be rolled back because the service has no \
                        completed deployment to go back to.";

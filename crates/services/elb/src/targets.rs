@@ -370,7 +370,17 @@ fn render(
     let port = group.check.port.unwrap_or(row.id.port);
     let is_ip = group.targets == GroupTargets::Ip;
     let zone = row.zone.clone().unwrap_or_else(|| "all".to_owned());
-    describe(&row.id, Some(zone).filter(|_| is_ip), Some(port), state, reason)
+    let shown = describe(&row.id, Some(zone).filter(|_| is_ip), Some(port), state, reason);
+    api::TargetHealthDescription { administrative_override: Some(no_override()), ..shown }
+}
+
+/// No zone is ever shifted away from here, by which alone a target's health is overridden.
+fn no_override() -> api::AdministrativeOverride {
+    api::AdministrativeOverride {
+        state: Some("no_override".into()),
+        reason: Some("AdministrativeOverride.NoOverride".into()),
+        description: Some("No override is currently active on target".to_owned()),
+    }
 }
 
 fn describe(

@@ -148,6 +148,8 @@ impl World {
         let all = shown.target_health_descriptions.unwrap().into_iter();
         all.map(|each| {
             let health = each.target_health.unwrap();
+            let state = each.administrative_override.unwrap().state.unwrap();
+            assert_eq!(state.to_string(), "no_override");
             let port = each.health_check_port;
             assert!(port.is_some(), "where a target is checked is said in every state: {health:?}");
             let reason = health.reason.map(|it| it.to_string()).unwrap_or_default();

@@ -143,7 +143,14 @@ fn put(
             put_alarm(view, batch, alarm, now);
         }
     }
-    let alarms = render_alarms(view, row, &arn, &policy);
+    // The alarms of one that was tracking go in this batch.
+    let was_tracking = known.is_some_and(|it| matches!(it.kind, PolicyKind::Tracking(_)));
+    let alarms = match &policy.kind {
+        PolicyKind::Stepping(_) if was_tracking => Vec::new(),
+        PolicyKind::Tracking(_) | PolicyKind::Stepping(_) => {
+            render_alarms(view, row, &arn, &policy)
+        }
+    };
     let mut next = row.clone();
     next.policies.insert(name.to_owned(), policy);
     batch.put(next);

@@ -484,7 +484,11 @@ async fn steps_follow_somebodys_alarm_and_say_when_they_have_no_value() {
     assert!(gap.1.contains("no gaps"), "{}", gap.1);
     let steps = input.step_scaling_policy_configuration.as_mut().unwrap();
     steps.step_adjustments = Some(vec![step(Some(10.0), None, 3), step(Some(0.0), Some(10.0), 1)]);
+    // One that was tracking loses its alarms as it turns into steps.
+    world.track("steps", "ECSServiceAverageMemoryUtilization", 50.0, Some(true)).await.unwrap();
     let made = world.it.put_scaling_policy(&world.test.root(), input).await.unwrap();
+    assert_eq!(made.alarms, Some(vec![]));
+    assert_eq!(world.test.control.view().metric_alarms.iter().count(), 0);
     // Somebody's own alarm is like one of a tracking policy, with another name and action.
     world.track("cpu", "ECSServiceAverageCPUUtilization", 50.0, Some(true)).await.unwrap();
     let view = world.test.control.view();

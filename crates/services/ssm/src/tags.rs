@@ -17,6 +17,9 @@ pub(crate) fn read(given: Option<Vec<api::Tag>>) -> Result<Tags, ApiError> {
             let message = format!("{key} is not a key that a tag may have: aws: is reserved.");
             return Err(crate::errors::invalid(message));
         }
+        if tags.contains_key(&key) {
+            return Err(crate::errors::invalid(format!("The tag key {key} is given twice.")));
+        }
         tags.insert(key, tag.value.unwrap_or_default());
     }
     check(&tags)?;

@@ -414,6 +414,16 @@ async fn tags_are_of_parameters_alone() {
     world.put("/a/b", "x", STRING).await;
     let tag = vec![api::Tag { key: Some("team".to_owned()), value: Some("a".to_owned()) }];
     let parameter = api::ResourceTypeForTagging::Parameter;
+    let twice = [tag.clone(), tag.clone()].concat();
+    let put = api::PutParameterRequest {
+        name: Some("/a/c".to_owned()),
+        value: Some("x".to_owned()),
+        r#type: Some(STRING),
+        tags: Some(twice),
+        ..Default::default()
+    };
+    let refused = world.service.put_parameter(&world.world.root(), put).await;
+    assert_eq!(code(refused), "ValidationException");
     ask!(
         world,
         add_tags_to_resource,

@@ -76,6 +76,22 @@ impl Stage {
         }
     }
 
+    /// Whether it was completed once, also where that is being restored.
+    pub const fn was_done(self) -> bool {
+        match self {
+            Self::Completed | Self::Restoring | Self::RestoreFailed => true,
+            Self::Pending
+            | Self::InProgress
+            | Self::StopRequested
+            | Self::RollbackRequested
+            | Self::RollingBack
+            | Self::Superseded
+            | Self::Stopped
+            | Self::RolledBack
+            | Self::RollbackFailed => false,
+        }
+    }
+
     /// What becomes of it when a newer deployment takes its place; final stages stay.
     #[must_use]
     pub const fn superseded(self) -> Self {

@@ -272,7 +272,9 @@ impl<'a> Pass<'_, 'a> {
             let undone = &mut self.deployments[undone].is;
             let reason = with_last(&format!("The rollback failed: {why}."), last.as_deref());
             end(undone, Stage::RollbackFailed, &reason, now);
-        } else if breaker.rolls_back && self.notes.completed.is_some() {
+        } else if breaker.rolls_back
+            && (self.notes.completed.is_some() || self.blue_of(at).is_some())
+        {
             self.roll_back(at, RollbackCause::Breaker, None);
         } else {
             let deployment = &mut self.deployments[at].is;
@@ -283,12 +285,21 @@ impl<'a> Pass<'_, 'a> {
         }
     }
 
-    /// Goes back to the last deployment that was completed: to itself if it is still there, so that
-    /// its tasks stay, and to its revision otherwise.
+    /// What there is to go back to: the last deployment that was completed, or else the one that serves
+    /// while this one shifts traffic, although it was superseded or stopped before it was completed.
+    fn before(&self, at: usize) -> Option<CompletedDeployment> {
+        let id = self.deployments[at].is.id;
+        let completed = self.notes.completed.filter(|each| each.deployment != id);
+        completed.or_else(|| self.blue_of(at))
+    }
+
+    /// Goes back to what was before: to the deployment itself if it is still there, so that its tasks
+    /// stay, and to its revision otherwise.
     fn roll_back(&mut self, at: usize, cause: RollbackCause, said: Option<String>) {
         let now = self.now();
+        let before = self.before(at);
         let bad = &mut self.deployments[at].is;
-        let Some(target) = self.notes.completed.filter(|each| each.deployment != bad.id) else {
+        let Some(target) = before else {
             let why = "There is no completed deployment to go back to.";
             end(bad, Stage::RollbackFailed, why, now);
             return;
@@ -312,7 +323,12 @@ impl<'a> Pass<'_, 'a> {
         let known = self.deployments.iter().position(|row| row.is.id == target.deployment);
         let mut next = match known {
             Some(known) => {
-                Deployment { stage: Stage::Restoring, ..self.deployments[known].is.clone() }
+                let mut next = self.deployments[known].is.clone();
+                if !next.stage.was_done() {
+                    // It is brought to its end now: what was said of how it ended is so no more.
+                    (next.status_reason, next.stopped_at) = (None, None);
+                }
+                Deployment { stage: Stage::Restoring, ..next }
             }
             None => self.undoing(&bad, target),
         };
@@ -340,8 +356,7 @@ impl<'a> Pass<'_, 'a> {
     pub(super) fn fail_shift(&mut self, at: usize, cause: RollbackCause, why: &str) {
         let now = self.now();
         let id = self.deployments[at].is.id;
-        let has_before = self.notes.completed.is_some_and(|it| it.deployment != id)
-            && self.deployments[at].is.undoes.is_none();
+        let has_before = self.before(at).is_some() && self.deployments[at].is.undoes.is_none();
         let became = if has_before { "rolled back" } else { "failed" };
         let reason = format!("Service deployment {became} because {why}");
         let said = reason.trim_end_matches('.').to_owned();

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use longshore_types::{DeploymentId, Timestamp};
 use model::elb::{ElbPath, WeightedGroup, arn};
 use model::service::{
-    Deployment, HookAction, Lifecycle, Pause, PauseState, RollbackCause, ServiceBalancer, Share,
-    Shift, Stage, TrafficRule, WaitReason,
+    CompletedDeployment, Deployment, HookAction, Lifecycle, Pause, PauseState, RollbackCause,
+    ServiceBalancer, Share, Shift, Stage, TrafficRule, WaitReason,
 };
 
 use super::inventory::{Leave, Readiness, TaskView, count};
@@ -61,6 +61,22 @@ impl Pass<'_, '_> {
         let live = known.filter(|id| runs(*id));
         let other = || running().find(serves).or_else(|| running().next()).map(|row| row.id);
         live.or_else(other).or(known)
+    }
+
+    /// The deployment that serves while the one there shifts traffic, to which traffic can be brought back.
+    pub(super) fn blue_of(&self, at: usize) -> Option<CompletedDeployment> {
+        let green = &self.deployments[at].is;
+        if green.settings.strategy.is_rolling() {
+            return None;
+        }
+        // One that failed before its first stage has not chosen yet.
+        let from = match &green.shift {
+            Some(shift) => shift.from,
+            None => self.base_of(green.id),
+        };
+        let blue = from.filter(|id| *id != green.id).and_then(|id| self.row(id))?;
+        let serves = blue.stage == Stage::Completed || !is_off(blue);
+        serves.then_some(CompletedDeployment { deployment: blue.id, revision: blue.revision })
     }
 
     /// Chooses the groups of a deployment whose revision names two for each of its balancers: a rolling one joins the
@@ -581,8 +597,7 @@ pub(super) fn is_given_up(row: &Deployment, primary: DeploymentId) -> bool {
     let has_traffic = |shift: &Shift| {
         shift.from.is_some() && (shift.production > Share::NONE || shift.test > Share::NONE)
     };
-    let was_done = matches!(row.stage, Stage::Completed | Stage::Restoring | Stage::RestoreFailed);
-    !was_done
+    !row.stage.was_done()
         && !is_cleaning_up(row)
         && !is_undone_by(row, primary)
         && row.shift.as_ref().is_some_and(has_traffic)

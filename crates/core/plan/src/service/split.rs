@@ -28,7 +28,8 @@ pub fn split(rows: &[&Deployment]) -> Option<Split> {
     let is_there = |id: DeploymentId| rows.iter().any(|row| row.id == id);
     let beside: Vec<(&Deployment, &Shift)> = rows
         .iter()
-        .filter(|row| !was_done(row))
+        // What they have is what they came to be for.
+        .filter(|row| !row.stage.was_done())
         .filter_map(|row| Some((*row, row.shift.as_ref()?)))
         // With nobody else to serve, green has all there is.
         .filter(|(_, shift)| shift.from.is_some_and(is_there))
@@ -49,9 +50,4 @@ pub fn split(rows: &[&Deployment]) -> Option<Split> {
     let off = beside.iter().map(|(row, _)| row.id).filter(|id| !is_green(*id)).collect();
     let split = Split { green, off };
     (split != Split::default()).then_some(split)
-}
-
-/// Whether what a deployment has of traffic is what it came to be for.
-fn was_done(row: &Deployment) -> bool {
-    matches!(row.stage, Stage::Completed | Stage::Restoring | Stage::RestoreFailed)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// Of a policy.
 const RULES_MAX: usize = 50;
@@ -66,6 +67,12 @@ pub(crate) enum Wrong {
     AnyNotLast,
 }
 
+impl Wrong {
+    fn unmapped() -> Self {
+        Self::Json("Could not map policyString into LifecyclePolicy.".to_owned())
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -108,8 +115,9 @@ pub(crate) fn read(text: &str) -> Result<Vec<Rule>, Wrong> {
     if TEXT_CHARS_MAX < text.chars().count() {
         return Err(Wrong::TooLong);
     }
-    let document: Document =
-        serde_json::from_str(text).map_err(|error| Wrong::Json(error.to_string()))?;
+    let document: Value = serde_json::from_str(text).map_err(|_| Wrong::unmapped())?;
+    check_shape(&document)?;
+    let document: Document = serde_json::from_value(document).map_err(|_| Wrong::unmapped())?;
     if document.rules.is_empty() || RULES_MAX < document.rules.len() {
         return Err(Wrong::RuleCount);
     }
@@ -118,6 +126,68 @@ pub(crate) fn read(text: &str) -> Result<Vec<Rule>, Wrong> {
     rules.sort_by_key(|rule| rule.priority);
     check_together(&rules)?;
     Ok(rules)
+}
+
+/// That everything is there that must be, and nothing else, in ECR's words.
+fn check_shape(document: &Value) -> Result<(), Wrong> {
+    let rules = &members(document, &["rules"], &[])?["rules"];
+    for rule in rules.as_array().ok_or_else(Wrong::unmapped)? {
+        let rule = members(rule, &["action", "rulePriority", "selection"], &["description"])?;
+        let optional = ["countUnit", "storageClass", "tagPatternList", "tagPrefixList"];
+        let needed = ["countNumber", "countType", "tagStatus"];
+        let selection = members(&rule["selection"], &needed, &optional)?;
+        one_of(selection.get("tagStatus"), &["any", "tagged", "untagged"])?;
+        one_of(selection.get("countUnit"), &["days"])?;
+        let counts = ["imageCountMoreThan", "sinceImagePushed", "sinceImagePulled"];
+        if selection["countType"].as_str().is_some_and(|kind| !counts.contains(&kind)) {
+            let why = "instance failed to match exactly one schema (matched 0 out of 2)";
+            return Err(Wrong::Json(why.to_owned()));
+        }
+        let count = &selection["countNumber"];
+        if count.as_f64().is_some_and(|number| number < 1.0) {
+            return Err(Wrong::Json(format!(
+                "numeric instance is lower than the required minimum (minimum: 1, found: {count})"
+            )));
+        }
+        let action = members(&rule["action"], &["type"], &["targetStorageClass"])?;
+        // What this registry does not do is said further on.
+        let is_known = action["type"] == "transition";
+        one_of(action.get("type").filter(|_| !is_known), &["expire"])?;
+    }
+    Ok(())
+}
+
+/// The members of an object that has all of the first, and of others the second alone.
+fn members<'v>(
+    value: &'v Value,
+    needed: &[&str],
+    optional: &[&str],
+) -> Result<&'v Map<String, Value>, Wrong> {
+    let all = value.as_object().ok_or_else(Wrong::unmapped)?;
+    let is_known = |name: &str| needed.contains(&name) || optional.contains(&name);
+    let mut strange: Vec<&str> =
+        all.keys().map(String::as_str).filter(|name| !is_known(name)).collect();
+    strange.sort_unstable();
+    let missing: Vec<&str> =
+        needed.iter().copied().filter(|name| !all.contains_key(*name)).collect();
+    match (strange.is_empty(), missing.is_empty()) {
+        (true, true) => Ok(all),
+        (false, _) => Err(Wrong::Json(format!(
+            "object instance has properties which are not allowed by the schema: ({strange:?})"
+        ))),
+        (true, false) => {
+            Err(Wrong::Json(format!("object has missing required properties ({missing:?})")))
+        }
+    }
+}
+
+fn one_of(value: Option<&Value>, known: &[&str]) -> Result<(), Wrong> {
+    match value.filter(|value| !known.iter().any(|each| *value == each)) {
+        None => Ok(()),
+        Some(value) => Err(Wrong::Json(format!(
+            "instance value ({value}) not found in enum :(possible values: {known:?})"
+        ))),
+    }
 }
 
 fn check_together(rules: &[Rule]) -> Result<(), Wrong> {
@@ -211,7 +281,7 @@ fn read_count(text: &SelectionText) -> Result<Count, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -274,21 +344,38 @@ mod tests {
             (vec![rule(1, any.clone()), rule(1, untagged.clone())], "used by more than one rule"),
             (vec![rule(1, any.clone()), rule(2, untagged.clone())], "the highest rulePriority"),
             (vec![rule(1, untagged.clone()), rule(2, untagged)], "one rule may select untagged"),
-            (vec![rule(1, with("countNumber", json!(0)))], "countNumber must be at least 1"),
+            (vec![rule(1, with("countNumber", json!(0)))], "(minimum: 1, found: 0)"),
             (vec![rule(1, with("countUnit", json!("days")))], "countUnit can not be given"),
             (vec![rule(1, with("countType", json!("sinceImagePushed")))], "needs the countUnit"),
-            (vec![rule(1, with("countType", json!("x")))], "countType must be"),
-            (vec![rule(1, with("tagStatus", json!("x")))], "tagStatus must be"),
+            (
+                vec![rule(1, with("countType", json!("x")))],
+                "match exactly one schema (matched 0 out of 2)",
+            ),
+            (
+                vec![rule(1, with("tagStatus", json!("x")))],
+                r#"instance value ("x") not found in enum :(possible values: ["any", "tagged", "untagged"])"#,
+            ),
             (vec![rule(1, with("tagStatus", json!("tagged")))], "needs a tagPrefixList or"),
             (vec![rule(1, with("tagPrefixList", json!(["a"])))], "only be given with"),
-            (vec![rule(1, with("nonsense", json!(1)))], "unknown field"),
+            (
+                vec![rule(1, with("nonsense", json!(1)))],
+                r#"not allowed by the schema: (["nonsense"])"#,
+            ),
+            (
+                vec![json!({"rulePriority": 1, "action": {"type": "expire"}})],
+                r#"object has missing required properties (["selection"])"#,
+            ),
+            (vec![json!(1)], "Could not map policyString into LifecyclePolicy."),
+            (vec![rule(1, with("countNumber", json!("1")))], "Could not map policyString"),
             (vec![archived], "does not archive images"),
         ] {
             let error = read(&policy(&rules)).unwrap_err().to_string();
             assert!(error.starts_with("Lifecycle policy validation failure: "), "{error}");
             assert!(error.contains(part), "{part}: {error}");
         }
-        assert!(read("{").is_err());
+        for text in ["{", "[]", r#"{"rules": {}}"#] {
+            assert_eq!(read(text), Err(Wrong::unmapped()));
+        }
         assert!(read(&"x".repeat(TEXT_CHARS_MAX + 1)).is_err());
     }
 }

@@ -141,7 +141,7 @@ pub(super) async fn put_image_scanning_configuration(
     })
 }
 
-/// Without a scanner the answer says that the scan failed, and why.
+/// Without a scanner the scan has failed at once, and says why.
 pub(super) async fn start_image_scan(
     ecr: &Ecr,
     caller: &Caller,
@@ -157,15 +157,17 @@ pub(super) async fn start_image_scan(
         let found = find(view, &repository, &id).map_err(|why| refuse(why, &repository, &id));
         let (image, tag) = found?;
         let mut batch = Batch::on(view);
-        let status = match ecr.has_scanner() {
-            false => failed(),
-            true => {
-                let scan = next_scan(image, now)?;
-                batch.put(EcrManifest { scan: Some(scan.clone()), ..image.clone() });
-                render_status(&scan)
-            }
+        let scan = match ecr.has_scanner() {
+            true => next_scan(image, now)?,
+            false => ImageScan {
+                state: ScanState::Failed,
+                why: Some(NOT_SCANNED.to_owned()),
+                ended_at: Some(now),
+                ..ImageScan::asked(now)
+            },
         };
-        Ok((batch, (row.account, row.name.clone(), identify(image, tag), status)))
+        batch.put(EcrManifest { scan: Some(scan.clone()), ..image.clone() });
+        Ok((batch, (row.account, row.name.clone(), identify(image, tag), render_status(&scan))))
     });
     let (account, name, image_id, status) = decided.await?;
     Ok(StartImageScanResponse {

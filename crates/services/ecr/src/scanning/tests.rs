@@ -155,6 +155,43 @@ async fn a_scan_that_fails_says_so_and_may_be_asked_for_again_at_once() {
 }
 
 #[tokio::test]
+async fn a_scan_without_a_scanner_has_failed_and_its_findings_say_so() {
+    let world = TestEcr::new();
+    let root = world.root();
+    let repository_name = Some("web".to_owned());
+    let create =
+        CreateRepositoryRequest { repository_name: repository_name.clone(), ..Default::default() };
+    world.ecr.create_repository(&root, create).await.unwrap();
+    let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let mut put = PutImageRequest {
+        repository_name: repository_name.clone(),
+        image_manifest: Some(r#"{"schemaVersion":2,"manifests":[]}"#.to_owned()),
+        image_tag: Some("1".to_owned()),
+        ..Default::default()
+    };
+    let refused = world.ecr.put_image(&root, put.clone()).await.unwrap_err();
+    assert_eq!(refused.code, "InvalidParameterException");
+    assert!(refused.message.contains("mediatype not provided"), "{}", refused.message);
+    put.image_manifest = Some(index.to_owned());
+    world.ecr.put_image(&root, put).await.unwrap();
+    let image_id = Some(ImageIdentifier { image_tag: Some("1".to_owned()), image_digest: None });
+    let ask = DescribeImageScanFindingsRequest {
+        repository_name: repository_name.clone(),
+        image_id: image_id.clone(),
+        ..Default::default()
+    };
+    let never = world.ecr.describe_image_scan_findings(&root, ask.clone()).await.unwrap_err();
+    assert_eq!(never.code, "ScanNotFoundException");
+    let start = StartImageScanRequest { repository_name, image_id, ..Default::default() };
+    let started = world.ecr.start_image_scan(&root, start).await.unwrap().image_scan_status;
+    let found = world.ecr.describe_image_scan_findings(&root, ask).await.unwrap();
+    let status = found.image_scan_status.clone().unwrap();
+    assert_eq!(status.status, Some(ScanStatus::Failed));
+    assert!(status.description.unwrap().contains("does not scan images"));
+    assert_eq!(found.image_scan_status, started);
+}
+
+#[tokio::test]
 async fn lists_of_images_are_not_scanned_and_what_was_never_scanned_has_no_scan() {
     let world = World::new(SCANNER).await;
     let none = DescribeImageScanFindingsRequest {

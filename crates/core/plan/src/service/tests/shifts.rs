@@ -180,6 +180,81 @@ fn a_request_to_go_back_is_heeded_at_every_stage_before_the_clean_up() {
     }
 }
 
+/// A first deployment that has the traffic and waits at a hook, and a second that waits at one beside it.
+fn two_that_were_never_done(seed: u64) -> (World, DeploymentId, DeploymentId) {
+    let mut world = world(seed, 3, blue_green());
+    world.service.deployment.hooks = vec![pause(Lifecycle::PostProductionTrafficShift)];
+    let blue = world.deploy(healthy());
+    let is_paused = |world: &World| world.primary().shift.as_ref().is_some_and(|it| it.is_paused);
+    world.run_until("paused", is_paused);
+    world.service.deployment.hooks = vec![pause(Lifecycle::PostTestTrafficShift)];
+    let green = world.deploy(healthy());
+    world.pass();
+    world.run_until("paused", is_paused);
+    assert_eq!(world.deployment(blue).stage, Stage::Superseded);
+    assert_eq!((world.running(blue), world.running(green)), (3, 3));
+    (world, blue, green)
+}
+
+#[test]
+fn what_serves_is_gone_back_to_though_it_was_never_done() {
+    for way in ["hook", "request", "breaker", "rules"] {
+        let (mut world, blue, green) = two_that_were_never_done(17);
+        let last = world.deployments.len() - 1;
+        match way {
+            "hook" => answer(&mut world, PauseState::Failed),
+            "request" => world.deployments[last].stage = Stage::RollbackRequested,
+            "breaker" => {
+                world.service.deployment.breaker = Some(breaker(true));
+                world.deployments[last].failures = 100;
+            }
+            _ => {
+                world.forwards.remove(&rule("test"));
+                world.service.deployment.hooks.clear();
+                answer(&mut world, PauseState::Succeeded);
+            }
+        }
+        world.pass();
+        assert_eq!(world.running(blue), 3, "{way}");
+        world.run_until_steady();
+        assert_eq!((world.running(blue), world.running(green)), (3, 0), "{way}");
+        assert_eq!(weights(&world, "production"), (100, 0), "{way}");
+        assert_eq!(world.primary().id, blue, "{way}");
+        assert_eq!(world.deployment(green).stage, Stage::RolledBack, "{way}");
+        assert_eq!(world.deployment(blue).stage, Stage::Completed, "{way}");
+        assert_eq!(world.service.revision, Some(world.deployment(blue).revision), "{way}");
+        world.service.deployment = blue_green();
+        world.forwards.entry(rule("test")).or_insert_with(|| groups(&[("b", 1)]));
+        let next = world.deploy(healthy());
+        world.run_until_steady();
+        assert_eq!((world.running(blue), world.running(next)), (0, 3), "{way}");
+    }
+}
+
+#[test]
+fn a_green_that_cannot_begin_leaves_the_blue_that_was_never_done() {
+    let mut world = world(18, 2, blue_green());
+    world.service.deployment.hooks = vec![pause(Lifecycle::PostProductionTrafficShift)];
+    let blue = world.deploy(healthy());
+    world.run_until("paused", |world| !shift(world).pauses.is_empty());
+    world.powerless_roles.push("arn:aws:iam::000000000000:role/shifts".to_owned());
+    let green = world.deploy(healthy());
+    world.run_until_steady();
+    assert_eq!((world.running(blue), world.running(green)), (2, 0));
+    assert_eq!(world.deployment(green).stage, Stage::RolledBack);
+}
+
+#[test]
+fn a_first_deployment_has_nothing_to_go_back_to() {
+    let mut world = world(19, 2, blue_green());
+    world.service.deployment.hooks = vec![pause(Lifecycle::PostScaleUp)];
+    let first = world.deploy(healthy());
+    world.run_until("paused", |world| !shift(world).pauses.is_empty());
+    answer(&mut world, PauseState::Failed);
+    world.run_ms(1_000);
+    assert_eq!(world.deployment(first).stage, Stage::Stopped);
+}
+
 #[test]
 fn a_pause_that_nobody_answers_goes_back() {
     let hooks = vec![pause(Lifecycle::PostScaleUp)];
