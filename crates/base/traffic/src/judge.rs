@@ -101,6 +101,20 @@ impl Content {
     }
 }
 
+impl Packet {
+    /// What answers it, to the port from which it comes.
+    #[must_use]
+    pub fn answer(&self, port: u16) -> Self {
+        let content = match self.content {
+            Content::Tcp(_) => Content::Tcp(port),
+            Content::Udp(_) => Content::Udp(port),
+            Content::Icmp { kind: 8, code } => Content::Icmp { kind: 0, code },
+            Content::Icmp { .. } | Content::Other(_) => self.content,
+        };
+        Self { source: self.destination, destination: self.source, content }
+    }
+}
+
 /// The first rule of an interface's groups that lets the packet pass; `None`: it is dropped. Groups named by
 /// rules are known by their members' private addresses.
 pub fn judge<'g>(

@@ -3,16 +3,20 @@
 //! Hosts compile what is asked here into routes and filters. Each step is asked only if those before let the
 //! packet pass, so the last step of a path says what becomes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use longshore_types::{
     NatGatewayId, NetworkAclId, RouteTableId, SecurityGroupId, VpcId, VpcPeeringId,
 };
 
 use crate::feed::{AclEntry, Feed, Interface, NatGateway, NetworkAcl, Subnet, Target};
-use crate::groups::SecurityGroup;
-use crate::judge::{Direction, Packet, judge};
+use crate::groups::{SecurityGroup, Traffic};
+use crate::judge::{Content, Direction, Packet, judge};
+
+/// From which ports callers may come, and to which their answers go.
+pub const EPHEMERAL_PORTS: RangeInclusive<u16> = 1_024..=u16::MAX;
 
 /// The groups of which rules are known.
 pub type Groups = BTreeMap<SecurityGroupId, SecurityGroup>;
@@ -39,6 +43,27 @@ pub enum Step {
     },
     /// Where the packet is led.
     Route { table: Option<RouteTableId>, way: Way },
+}
+
+/// What the network ACL of an interface's subnet makes of the answers to a packet that it let pass: it knows no connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answers {
+    pub interface: Interface,
+    pub acl: NetworkAclId,
+    /// Which way the answers go.
+    pub direction: Direction,
+    /// In the order of their ports.
+    pub parts: Vec<AnswersPart>,
+}
+
+/// Answers to some of the ports to which they may go, of which the same is true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswersPart {
+    /// None: of a protocol without ports.
+    pub ports: Option<RangeInclusive<u16>>,
+    /// The entry that fits, by its number. What none fits is dropped.
+    pub entry: Option<u16>,
+    pub passes: bool,
 }
 
 /// Where a packet goes that leaves an interface.
@@ -133,6 +158,53 @@ impl NetworkAcl {
             Direction::Out => (&self.egress, packet.destination),
         };
         entries.iter().find(|it| it.peer.contains(peer) && it.traffic.covers(packet.content))
+    }
+
+    /// What becomes of the answers to a packet, that go in a direction.
+    fn judge_answers(&self, direction: Direction, packet: &Packet) -> Vec<AnswersPart> {
+        let part = |port: u16, ports: Option<RangeInclusive<u16>>| {
+            let entry = self.judge(direction, &packet.answer(port));
+            let passes = entry.is_some_and(|entry| entry.is_allowed);
+            AnswersPart { ports, entry: entry.map(|entry| entry.number), passes }
+        };
+        match packet.content {
+            Content::Tcp(_) | Content::Udp(_) => {}
+            Content::Icmp { .. } | Content::Other(_) => return vec![part(0, None)],
+        }
+        let entries = match direction {
+            Direction::In => &self.ingress,
+            Direction::Out => &self.egress,
+        };
+        // Between where ranges of entries begin and end, all ports are alike.
+        let (first, last) = EPHEMERAL_PORTS.into_inner();
+        let mut starts = BTreeSet::from([first]);
+        for entry in entries {
+            if let Traffic::Tcp(ports) | Traffic::Udp(ports) = &entry.traffic {
+                let edges = [Some(*ports.start()), ports.end().checked_add(1)];
+                starts.extend(edges.into_iter().flatten().filter(|port| first < *port));
+            }
+        }
+        let starts: Vec<u16> = starts.into_iter().collect();
+        let ends = starts.iter().skip(1).map(|next| next - 1).chain([last]);
+        let mut parts: Vec<AnswersPart> = Vec::new();
+        for (start, end) in starts.iter().zip(ends) {
+            let next = part(*start, Some(*start..=end));
+            match parts.last_mut() {
+                Some(before) if (before.entry, before.passes) == (next.entry, next.passes) => {
+                    before.ports =
+                        before.ports.as_ref().map(|ports| RangeInclusive::new(*ports.start(), end));
+                }
+                Some(_) | None => parts.push(next),
+            }
+        }
+        parts
+    }
+}
+
+impl Answers {
+    /// Whether answers to any port get through.
+    pub fn passes(&self) -> bool {
+        self.parts.iter().any(|part| part.passes)
     }
 }
 
@@ -234,6 +306,21 @@ impl Feed {
             }
         }
         path
+    }
+
+    /// What ACLs make of the answers to a packet, all of whose path let it pass: from where they begin to where they are
+    /// awaited. Groups are not asked, which know the connection.
+    pub fn answers(&self, path: &[Step], packet: &Packet) -> Vec<Answers> {
+        let judged = |step: &Step| {
+            let Step::Acl { interface, acl: Some(acl), direction, .. } = step else { return None };
+            let direction = match direction {
+                Direction::In => Direction::Out,
+                Direction::Out => Direction::In,
+            };
+            let parts = self.acls.get(acl)?.judge_answers(direction, packet);
+            Some(Answers { interface: interface.clone(), acl: acl.clone(), direction, parts })
+        };
+        path.iter().rev().filter_map(judged).collect()
     }
 
     /// The interfaces by which members of groups are known in a VPC: its own and those of peers.
@@ -480,6 +567,62 @@ mod tests {
             !last(&feed, &one, [10, 0, 3, 67]).passes(),
             "one that is not known lets nothing pass"
         );
+    }
+
+    #[test]
+    fn answers_are_judged_by_the_other_direction_of_each_acl_that_let_the_packet_pass() {
+        let [one, near, far] =
+            [(1, 4), (1, 5), (2, 4)].map(|(net, last)| interface(net, last, None));
+        let mut feed = feed(&[&one, &near, &far]);
+        let answers = |feed: &Feed, to: &Interface, content: Content| {
+            let packet = Packet { source: one.address, destination: to.address, content };
+            let path = feed.path_from(&groups(), &one, &packet);
+            assert!(path.iter().all(Step::passes), "{path:?}");
+            feed.answers(&path, &packet)
+        };
+        let part = |ports: RangeInclusive<u16>, entry: Option<u16>, passes: bool| AnswersPart {
+            ports: Some(ports),
+            entry,
+            passes,
+        };
+        let whole = answers(&feed, &far, Content::Tcp(80));
+        let [back, home] = whole.as_slice() else { panic!("{whole:?}") };
+        assert_eq!((&back.interface, back.direction), (&far, Direction::Out));
+        assert_eq!((&home.interface, home.direction), (&one, Direction::In));
+        assert_eq!(back.parts, [part(1_024..=65_535, Some(100), true)]);
+        assert_eq!(answers(&feed, &near, Content::Tcp(80)), [], "within a subnet none is asked");
+        // Of a part of the ports it says which, and the entries of other peers and protocols are not about them.
+        let acl = feed.acls.values_mut().next().unwrap();
+        let entry = |number, is_allowed, traffic, peer| AclEntry {
+            number,
+            is_allowed,
+            traffic,
+            peer: cidr(peer),
+        };
+        acl.ingress = vec![
+            entry(10, true, Traffic::Tcp(80..=80), "0.0.0.0/0"),
+            entry(20, false, Traffic::Tcp(40_000..=40_009), "10.0.2.0/24"),
+            entry(30, false, Traffic::Tcp(1_024..=65_535), "10.0.9.0/24"),
+            entry(40, true, Traffic::Udp(80..=80), "0.0.0.0/0"),
+            entry(50, true, Traffic::Tcp(32_768..=60_999), "10.0.0.0/16"),
+            entry(60, true, Traffic::Icmp(Some((8, None))), "0.0.0.0/0"),
+        ];
+        let whole = answers(&feed, &far, Content::Tcp(80));
+        let expected = [
+            part(1_024..=32_767, None, false),
+            part(32_768..=39_999, Some(50), true),
+            part(40_000..=40_009, Some(20), false),
+            part(40_010..=60_999, Some(50), true),
+            part(61_000..=65_535, None, false),
+        ];
+        assert_eq!(whole[1].parts, expected);
+        assert!(whole[0].passes() && whole[1].passes());
+        let of_udp = answers(&feed, &far, Content::Udp(80));
+        assert_eq!(of_udp[1].parts, [part(1_024..=65_535, None, false)]);
+        assert!(!of_udp[1].passes());
+        // The answer to an echo is another kind of message.
+        let of_echo = answers(&feed, &far, Content::Icmp { kind: 8, code: 0 });
+        assert!(of_echo[0].passes() && !of_echo[1].passes(), "{of_echo:?}");
     }
 
     #[test]

@@ -480,6 +480,9 @@ pub struct Waiting {
     pub constraints: Vec<PlacementConstraint>,
     /// Of the request that made it; for a service's task those of the service count.
     pub strategies: Vec<PlacementStrategy>,
+    /// Those of its subnets, if it has an interface of its own and waits for an instance of launch type EC2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<String>,
     /// What kept it from a place when one was last looked for.
     pub tally: String,
 }

@@ -177,8 +177,15 @@ impl World {
     fn start(&mut self, kinds: &[Kind], number: usize) {
         let Kind { need, group, constraints, strategies, .. } = &kinds[number];
         let requires = requires();
-        let ask =
-            Ask { need, group, pool: Pool::Own, requires: &requires, constraints, strategies };
+        let ask = Ask {
+            need,
+            group,
+            pool: Pool::Own,
+            requires: &requires,
+            zones: &[],
+            constraints,
+            strategies,
+        };
         self.place(&ask, number);
     }
 
@@ -217,7 +224,7 @@ fn placements(criterion: &mut Criterion) {
                 let Kind { need, group, constraints, strategies, .. } = &kinds[number];
                 let pool = Pool::Own;
                 let requires = &requires;
-                let ask = Ask { need, group, pool, requires, constraints, strategies };
+                let ask = Ask { need, group, pool, requires, zones: &[], constraints, strategies };
                 world.place(&ask, number);
                 number = only.unwrap_or((number + 1) % kinds.len());
             };
@@ -243,7 +250,10 @@ fn measure_services(group: &mut Group<'_>, hosts: u32, tasks: u32) {
     let mut turn = |world: &mut World| {
         let Kind { need, group, constraints, strategies, .. } = &kinds[number];
         let (pool, requires) = (Pool::Own, &requires);
-        world.place(&Ask { need, group, pool, requires, constraints, strategies }, number);
+        world.place(
+            &Ask { need, group, pool, requires, zones: &[], constraints, strategies },
+            number,
+        );
         number = (number + 1) % kinds.len();
     };
     for _ in 0..LIVING {
@@ -266,6 +276,7 @@ fn refusals(criterion: &mut Criterion) {
         group: "service:large",
         pool: Pool::Own,
         requires: &requires,
+        zones: &[],
         constraints: &[],
         strategies: &[Strategy::BinpackCpu],
     };
@@ -301,7 +312,7 @@ fn scans(criterion: &mut Criterion) {
             let mut hosts = hosts.clone();
             bencher.iter(|| {
                 let (group, pool, requires) = (service, Pool::Own, &requires);
-                let ask = Ask { need, group, pool, requires, constraints, strategies };
+                let ask = Ask { need, group, pool, requires, zones: &[], constraints, strategies };
                 black_box(plan(&mut hosts, &ask, 1, 1))
             });
         });

@@ -28,8 +28,8 @@ pub enum NoPlace {
 pub struct FargatePool {
     /// Of every instance that has tasks or takes them.
     rooms: BTreeMap<InstanceId, Room>,
-    /// Those that take tasks, by how many they have.
-    order: BTreeSet<(u32, InstanceId)>,
+    /// Those that take tasks, by their zone and how many they have. What has no zone is under no name.
+    order: BTreeMap<String, BTreeSet<(u32, InstanceId)>>,
     placed: Vec<(InstanceId, Resources)>,
 }
 
@@ -98,11 +98,23 @@ impl FargatePool {
         }
     }
 
-    /// The place of one task, counted at once and until [`FargatePool::give_back`].
+    /// Whether an instance in the zone takes tasks.
+    pub fn stands_in(&self, zone: &str) -> bool {
+        self.order.contains_key(zone)
+    }
+
+    /// The zone of an instance that takes tasks.
+    pub fn zone(&self, id: InstanceId) -> Option<&str> {
+        self.rooms.get(&id)?.open.as_ref()?.zone()
+    }
+
+    /// The place of one task, counted at once and until [`FargatePool::give_back`]: in one of the zones, if an instance in
+    /// one of them takes tasks, and else in any.
     pub fn place(
         &mut self,
         need: Resources,
         requires: &[RequiredAttribute],
+        zones: &[String],
     ) -> Result<InstanceId, NoPlace> {
         if self.order.is_empty() {
             return Err(NoPlace::NoHost);
@@ -110,11 +122,15 @@ impl FargatePool {
         let requires = selective(requires);
         let will_do = |(_, id): &&(u32, InstanceId)| {
             self.rooms.get(id).is_some_and(|room| {
-                let is_right = |it: &Arc<Instance>| by_nature(it, &requires).is_ok();
+                let is_right = |it: &Arc<Instance>| by_nature(it, &requires, &[]).is_ok();
                 room.fits(need) && room.open.as_ref().is_some_and(is_right)
             })
         };
-        let (_, id) = *self.order.iter().find(will_do).ok_or(NoPlace::NoRoom)?;
+        let is_bound = zones.iter().any(|zone| self.stands_in(zone));
+        let in_order =
+            self.order.iter().filter(|(zone, _)| !is_bound || zones.iter().any(|it| it == *zone));
+        let firsts = in_order.filter_map(|(_, its)| its.iter().find(will_do));
+        let (_, id) = *firsts.min().ok_or(NoPlace::NoRoom)?;
         self.change(id, |room| room.put(need));
         self.placed.push((id, need));
         Ok(id)
@@ -129,12 +145,20 @@ impl FargatePool {
 
     fn change(&mut self, id: InstanceId, change: impl FnOnce(&mut Room)) {
         let room = self.rooms.entry(id).or_default();
-        if room.open.is_some() {
-            self.order.remove(&(room.tasks, id));
-        }
+        let zone_of = |open: &Arc<Instance>| open.zone().unwrap_or_default().to_owned();
+        let before = room.open.as_ref().map(|open| (zone_of(open), room.tasks));
         change(room);
-        if room.open.is_some() {
-            self.order.insert((room.tasks, id));
+        let now = room.open.as_ref().map(|open| (zone_of(open), room.tasks));
+        if let Some((zone, tasks)) = before
+            && let Some(its) = self.order.get_mut(&zone)
+        {
+            its.remove(&(tasks, id));
+            if its.is_empty() {
+                self.order.remove(&zone);
+            }
+        }
+        if let Some((zone, tasks)) = now {
+            self.order.entry(zone).or_default().insert((tasks, id));
         } else if room.tasks == 0 {
             self.rooms.remove(&id);
         }

@@ -30,8 +30,33 @@ fn scaling_group(instance: &Instance) -> Option<&str> {
     instance.attributes.get(GROUP_ATTRIBUTE)?.as_deref()
 }
 
-/// What follows from the instance's state and attributes alone.
-pub(crate) fn by_nature(instance: &Instance, requires: &[RequiredAttribute]) -> Result<(), Unfit> {
+/// The zones that bind tasks to them: those of their subnets while an active instance is in one of them, and otherwise
+/// none, so that one machine runs everything. Which instances count, the pool says: those of launch type EC2 do together.
+pub fn binding_zones<'z, 'i>(
+    zones: &'z [String],
+    pool: Pool<'_>,
+    mut instances: impl Iterator<Item = &'i Instance>,
+) -> &'z [String] {
+    let pool = match pool {
+        Pool::Own | Pool::Group(_) => Pool::Own,
+        Pool::External => Pool::External,
+    };
+    let stands = |it: &Instance| {
+        it.status == InstanceStatus::Active && is_in_pool(it, pool) && is_in(it, zones)
+    };
+    if zones.is_empty() || !instances.any(stands) { &[] } else { zones }
+}
+
+fn is_in(instance: &Instance, zones: &[String]) -> bool {
+    instance.zone().is_some_and(|zone| zones.iter().any(|it| it == zone))
+}
+
+/// What follows from the instance's state and attributes alone. Without zones any will do.
+pub(crate) fn by_nature(
+    instance: &Instance,
+    requires: &[RequiredAttribute],
+    zones: &[String],
+) -> Result<(), Unfit> {
     match instance.status {
         InstanceStatus::Active => {}
         InstanceStatus::Draining => return Err(Unfit::Draining),
@@ -43,6 +68,7 @@ pub(crate) fn by_nature(instance: &Instance, requires: &[RequiredAttribute]) -> 
     let is_met = |required: &&RequiredAttribute| meets(&instance.attributes, required);
     match requires.iter().find(|required| !is_met(required)) {
         Some(lacking) => Err(Unfit::Attribute { name: lacking.name.clone() }),
+        None if !zones.is_empty() && !is_in(instance, zones) => Err(Unfit::Zone),
         None => Ok(()),
     }
 }

@@ -91,6 +91,7 @@ impl Fleet {
         if count == 0 {
             return plan;
         }
+        let ask = &Ask { zones: self.binding_zones(ask.zones, ask.pool), ..*ask };
         let group = self.hosts.groups.enter(ask.group);
         let queue = self.queues.of(ask, group, &self.hosts);
         queue.begin(&self.hosts, group);
@@ -152,6 +153,12 @@ impl Fleet {
         self.hosts.classes().any(|(_, sample)| {
             sample.status == InstanceStatus::Active && crate::fit::is_in_pool(sample, pool)
         })
+    }
+
+    /// The zones that bind tasks in the pool, of those of their subnets.
+    pub fn binding_zones<'z>(&self, zones: &'z [String], pool: Pool<'_>) -> &'z [String] {
+        let samples = self.hosts.classes().map(|(_, sample)| sample.as_ref());
+        crate::fit::binding_zones(zones, pool, samples)
     }
 
     /// How many instances it has.

@@ -30,6 +30,7 @@ pub mod service_scaling;
 pub mod strategy;
 
 pub use fargate::{FargatePool, NoPlace};
+pub use fit::binding_zones;
 pub use fleet::Fleet;
 pub use host::{Host, Occupant};
 pub use placement::{Ask, Constraint, Plan, Pool, fit, plan};

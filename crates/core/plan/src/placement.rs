@@ -12,7 +12,7 @@ use longshore_types::InstanceId;
 use model::RequiredAttribute;
 use model::task::Need;
 
-use crate::fit::{by_facts, by_nature, by_room, is_in_pool};
+use crate::fit::{binding_zones, by_facts, by_nature, by_room, is_in_pool};
 use crate::host::Host;
 use crate::query::Expression;
 use crate::refusal::{Refusals, Unfit};
@@ -46,6 +46,8 @@ pub struct Ask<'a> {
     pub group: &'a str,
     pub pool: Pool<'a>,
     pub requires: &'a [RequiredAttribute],
+    /// Those of the subnets of tasks with interfaces of their own, for others none. They bind as [`binding_zones`] says.
+    pub zones: &'a [String],
     pub constraints: &'a [Constraint],
     pub strategies: &'a [Strategy],
 }
@@ -61,6 +63,8 @@ pub struct Plan {
 
 /// Finds places for `count` tasks. `seed` stands for chance. Ties go to the lowest id.
 pub fn plan(hosts: &mut [Host<'_>], ask: &Ask<'_>, count: u32, mut seed: u64) -> Plan {
+    let instances = hosts.iter().map(|host| host.instance);
+    let ask = &Ask { zones: binding_zones(ask.zones, ask.pool, instances), ..*ask };
     let mut plan = Plan::default();
     for _ in 0..count {
         let Some(index) = best(hosts, ask, seed) else {
@@ -77,9 +81,9 @@ pub fn plan(hosts: &mut [Host<'_>], ask: &Ask<'_>, count: u32, mut seed: u64) ->
 }
 
 /// Whether `host` would take one such task, or the first reason against it. Neither pool nor
-/// strategies play a part.
+/// strategies play a part, and the ask's zones are those that bind.
 pub fn fit(host: &Host<'_>, ask: &Ask<'_>) -> Result<(), Unfit> {
-    by_nature(host.instance, ask.requires)?;
+    by_nature(host.instance, ask.requires, ask.zones)?;
     by_facts(ask.constraints, &host.facts())?;
     by_room(
         host.left.resources,

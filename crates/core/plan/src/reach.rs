@@ -16,7 +16,7 @@ use model::network::Network;
 use model::vpc::{AddressPlan, AddressPlanId, Interface, InterfaceId, region_account};
 use model::{Key, View, WholeGroup, view::Index};
 use traffic::feed::{Feed, Place};
-use traffic::path::{self, Groups, Way};
+use traffic::path::{self, AnswersPart, Groups, Way};
 use traffic::{Content, Direction, Packet, judge};
 
 use crate::network_feed;
@@ -48,6 +48,13 @@ pub enum Step {
     Route { from: Arc<Interface>, table: Option<RouteTableId>, way: Way },
     /// Where the answers of an interface that is reached from outside are led.
     Back { from: Arc<Interface>, table: Option<RouteTableId>, way: Way },
+    /// What the network ACL of an interface's subnet makes of the answers, which it judges as any packet.
+    Answers {
+        interface: Arc<Interface>,
+        acl: NetworkAclId,
+        direction: Direction,
+        parts: Vec<AnswersPart>,
+    },
     /// The interface has no address by which anybody outside its VPC knows it.
     NoPublicAddress(Arc<Interface>),
 }
@@ -71,6 +78,7 @@ impl Step {
             Self::Acl { passes, .. } => *passes,
             Self::Route { way, .. } => way.leads(),
             Self::Back { way, .. } => matches!(way, Way::Internet { .. } | Way::Peer { .. }),
+            Self::Answers { parts, .. } => parts.iter().any(|part| part.passes),
         }
     }
 }
@@ -105,7 +113,8 @@ pub fn interfaces_at(view: &View, account: AccountId, address: Ipv4Addr) -> Vec<
     rows.filter(|row| row.owner.account == account).cloned().collect()
 }
 
-/// The way of the packet that opens a connection, up to where it is dropped; empty if neither end is the account's.
+/// The way of the packet that opens a connection and what stops its answers, up to where something is dropped; empty if
+/// neither end is the account's.
 pub fn explain(
     view: &View,
     region: &RegionName,
@@ -116,10 +125,10 @@ pub fn explain(
     let network = Network::new(view, account, region);
     let asked = Asked { view, network, account, region };
     let mut steps = Vec::new();
-    let source = match from {
-        End::Address(address) => *address,
+    let left = match from {
+        End::Address(address) => Left { source: *address, answers: Vec::new() },
         End::Interface(from) => match asked.leave(from, to, content, &mut steps) {
-            Some(source) => source,
+            Some(left) => left,
             None => return steps,
         },
     };
@@ -127,14 +136,32 @@ pub fn explain(
         if let Some(Step::Route { from, way: Way::Peer { .. }, .. }) = steps.last() {
             let from = from.clone();
             asked.arrive_from_peer(&from, to, content, &mut steps);
-            return steps;
-        }
-        let is_inside = from.interface().is_some_and(|from| is_one_vpc(from, to));
-        if !(is_inside && asked.has_ways(to)) {
-            asked.arrive(source, to, content, &mut steps);
+        } else {
+            let is_inside = from.interface().is_some_and(|from| is_one_vpc(from, to));
+            if !(is_inside && asked.has_ways(to)) {
+                asked.arrive(left.source, to, content, &mut steps);
+            }
         }
     }
+    go_on(&mut steps, left.answers);
     steps
+}
+
+/// Takes further steps, until one lets nothing pass.
+fn go_on(steps: &mut Vec<Step>, further: impl IntoIterator<Item = Step>) {
+    for step in further {
+        if steps.last().is_some_and(|last| !last.passes()) {
+            return;
+        }
+        steps.push(step);
+    }
+}
+
+/// A packet that has left its sender's VPC, or came to the other end in it.
+struct Left {
+    source: Ipv4Addr,
+    /// What the ACLs on the way make of its answers.
+    answers: Vec<Step>,
 }
 
 fn is_one_vpc(one: &Interface, other: &Interface) -> bool {
@@ -157,7 +184,7 @@ impl Asked<'_> {
         to: &End,
         content: Content,
         steps: &mut Vec<Step>,
-    ) -> Option<Ipv4Addr> {
+    ) -> Option<Left> {
         let destination = match to {
             End::Address(address) => *address,
             End::Interface(to) if is_one_vpc(from, to) || self.is_by_peering(from, to) => {
@@ -174,18 +201,21 @@ impl Asked<'_> {
         let packet = Packet { source: from.address, destination, content };
         if !self.has_ways(from) {
             steps.push(self.groups(from, Direction::Out, &packet));
-            return steps.iter().all(Step::passes).then_some(from.address);
+            let passes = steps.iter().all(Step::passes);
+            return passes.then(|| Left { source: from.address, answers: Vec::new() });
         }
         let (feed, groups) = self.vpc(&from.vpc);
         let sender = self.told(from);
         let path = feed.path_from(&groups, &sender, &packet);
+        let answers = self.answers(&feed, &path, &packet, from);
         steps.extend(path.into_iter().map(|step| self.step(step, from)));
         let leaves = |step: &Step| {
             let Step::Route { way, .. } = step else { return None };
             way.public()
         };
         let passes = steps.iter().all(Step::passes);
-        passes.then(|| steps.iter().find_map(leaves).unwrap_or(from.address))
+        let source = steps.iter().find_map(leaves).unwrap_or(from.address);
+        passes.then_some(Left { source, answers })
     }
 
     /// Whether an interface of another VPC is meant by its own address: where a connection leads there, or would be the
@@ -215,12 +245,12 @@ impl Asked<'_> {
         let (feed, groups) = self.vpc(&to.vpc);
         let receiver = network_feed::interface(self.view, to, &to.vpc, Place::Here);
         let path = feed.path_from_peer(&groups, &receiver, &packet);
-        steps.extend(path.into_iter().map(|step| self.step(step, to)));
-        if steps.iter().all(Step::passes) {
-            let table = feed.subnet_of(&receiver).map(|subnet| subnet.table.clone());
-            let way = feed.way_out(&receiver, from.address);
-            steps.push(Step::Back { from: to.clone(), table, way });
-        }
+        let answers = self.answers(&feed, &path, &packet, to);
+        let path: Vec<Step> = path.into_iter().map(|step| self.step(step, to)).collect();
+        let table = feed.subnet_of(&receiver).map(|subnet| subnet.table.clone());
+        let way = feed.way_out(&receiver, from.address);
+        let back = Step::Back { from: to.clone(), table, way };
+        go_on(steps, path.into_iter().chain(answers).chain([back]));
     }
 
     /// Leads a packet from outside its VPC to an interface.
@@ -245,14 +275,16 @@ impl Asked<'_> {
         let (feed, groups) = self.vpc(&to.vpc);
         let receiver = self.told(to);
         let path = feed.path_to(&groups, &receiver, &packet);
-        steps.extend(path.into_iter().map(|step| self.step(step, to)));
+        let answers = self.answers(&feed, &path, &packet, to);
+        let path: Vec<Step> = path.into_iter().map(|step| self.step(step, to)).collect();
         // Within what all default VPCs share answers need no way out.
         let is_near = !to.is_apart && self.is_in_plan(source, |plan| Some(plan.block));
-        if steps.iter().all(Step::passes) && !is_near {
+        let back = (!is_near).then(|| {
             let table = feed.subnet_of(&receiver).map(|subnet| subnet.table.clone());
             let way = feed.way_out(&receiver, source);
-            steps.push(Step::Back { from: to.clone(), table, way });
-        }
+            Step::Back { from: to.clone(), table, way }
+        });
+        go_on(steps, path.into_iter().chain(answers).chain(back));
     }
 
     /// Whether an address is in a range of the region's plan.
@@ -330,6 +362,23 @@ impl Asked<'_> {
             }
             path::Step::Route { table, way } => Step::Route { from: near.clone(), table, way },
         }
+    }
+
+    /// What the ACLs of a path that begins or ends at `near` make of the answers.
+    fn answers(
+        &self,
+        feed: &Feed,
+        path: &[path::Step],
+        packet: &Packet,
+        near: &Arc<Interface>,
+    ) -> Vec<Step> {
+        let answers = feed.answers(path, packet).into_iter();
+        let step = |path::Answers { interface, acl, direction, parts }| {
+            let id = self.id_of(&interface);
+            let row = self.view.interfaces.get(region_account(), &id).unwrap_or(near);
+            Step::Answers { interface: row.clone(), acl, direction, parts }
+        };
+        answers.map(step).collect()
     }
 
     fn id_of(&self, told: &traffic::feed::Interface) -> InterfaceId {
@@ -516,7 +565,7 @@ mod tests {
         let far = world.interface("10.0.1.10", &[&web]);
         let path = world.asked(&end(&near), &end(&far), 80);
         assert!(path.iter().all(Step::passes), "{path:?}");
-        assert_eq!(path.len(), 5, "groups, ACL, the local route, ACL, groups: {path:?}");
+        assert_eq!(path.len(), 7, "groups, ACL, the local route, ACL, groups, two ACLs: {path:?}");
         let denied = world.asked(&end(&near), &end(&far), 81);
         assert_eq!(
             *outcome(denied.last().unwrap()),
@@ -530,6 +579,46 @@ mod tests {
         let nobody = End::Address(Ipv4Addr::new(10, 0, 0, 99));
         let out = world.asked(&end(&near), &nobody, 443);
         assert!(matches!(out.last().unwrap(), Step::Route { way: Way::Nobody, .. }), "{out:?}");
+    }
+
+    #[test]
+    fn a_connection_whose_answers_an_acl_stops_is_not_let_through() {
+        use model::network::{AclEntry, NetworkAcl};
+        let mut world = World::new();
+        let web = world.web("sg-00000001", RulePeer::Ipv4("0.0.0.0/0".parse().unwrap()));
+        world.let_out(&web);
+        let near = end(&world.interface("10.0.0.10", &[&web]));
+        let far = end(&world.interface("10.0.1.10", &[&web]));
+        let subnet = world.view.subnets.iter().find(|row| row.vpc == world.vpc).unwrap();
+        let acl = world.view.network_acls.get(world.account, &subnet.acl.acl).unwrap();
+        let acl = NetworkAcl::clone(acl);
+        let mut inward = AclEntry::all(false, 100);
+        (inward.protocol, inward.ports) = (Some(6), Some((80, 80)));
+        let with = |entries: Vec<AclEntry>| NetworkAcl { entries, ..acl.clone() };
+        world.put(with(vec![inward.clone(), AclEntry::all(true, 100)]));
+        let path = world.asked(&near, &far, 80);
+        assert_eq!(path.len(), 7, "{path:?}");
+        let Step::Answers { direction: Direction::In, interface, parts, .. } = &path[6] else {
+            panic!("{path:?}")
+        };
+        assert_eq!(Some(interface), near.interface());
+        assert!(!path[6].passes() && parts.len() == 1, "{parts:?}");
+        let mut answers = inward.clone();
+        (answers.number, answers.ports) = (110, Some((32_768, 60_999)));
+        world.put(with(vec![inward.clone(), answers, AclEntry::all(true, 100)]));
+        let path = world.asked(&near, &far, 80);
+        assert!(path.iter().all(Step::passes), "{path:?}");
+        let Step::Answers { parts, .. } = &path[6] else { panic!("{path:?}") };
+        let passing: Vec<_> = parts.iter().filter(|part| part.passes).collect();
+        assert_eq!(passing[0].ports, Some(32_768..=60_999));
+        // What may not leave again is stopped where it begins.
+        let mut outward = inward.clone();
+        outward.is_egress = true;
+        world.put(with(vec![AclEntry::all(false, 100), outward]));
+        let path = world.asked(&near, &far, 80);
+        assert_eq!(path.len(), 6, "{path:?}");
+        assert!(matches!(&path[5], Step::Answers { direction: Direction::Out, .. }));
+        assert!(!path[5].passes());
     }
 
     #[test]
@@ -596,7 +685,9 @@ mod tests {
         world.put(far);
         let path = world.asked(&end(&one), &end(&other), 80);
         assert!(path.iter().all(Step::passes), "{path:?}");
-        assert_eq!(path.len(), 6, "groups, ACL, route, ACL, groups, and the way back: {path:?}");
+        assert_eq!(path.len(), 8, "groups, ACL, route, ACL, groups, and the way back: {path:?}");
+        assert!(matches!(path[5], Step::Answers { direction: Direction::Out, .. }), "{path:?}");
+        assert!(matches!(path[7], Step::Answers { direction: Direction::In, .. }), "{path:?}");
         let shut = world.asked(&end(&one), &end(&other), 81);
         assert!(matches!(shut.last().unwrap(), Step::Groups { direction: Direction::In, .. }));
         let nobody = End::Address(Ipv4Addr::new(10, 9, 9, 11));
@@ -670,10 +761,10 @@ mod tests {
         world.put(table);
         let path = world.asked(&outside(), &end(&row), 80);
         assert!(path.iter().all(Step::passes), "{path:?}");
-        assert_eq!(path.len(), 3, "ACL, groups and the way back");
+        assert_eq!(path.len(), 4, "ACL, groups and the way back");
         let default = world.default.id.clone();
         let stranger = world.interface("172.31.0.10", &[&default]);
         let path = world.asked(&end(&stranger), &end(&row), 80);
-        assert!(path.iter().all(Step::passes) && path.len() == 4, "{path:?}");
+        assert!(path.iter().all(Step::passes) && path.len() == 5, "{path:?}");
     }
 }

@@ -15,6 +15,8 @@ pub enum Unfit {
     Attribute {
         name: String,
     },
+    /// The task has no subnet in its zone.
+    Zone,
     MemberOf,
     DistinctInstance,
     Cpu {
@@ -38,7 +40,7 @@ impl Unfit {
         match self {
             Self::Inactive | Self::Draining => "INACTIVE",
             Self::AgentDisconnected => "AGENT",
-            Self::Attribute { .. } => "ATTRIBUTE",
+            Self::Attribute { .. } | Self::Zone => "ATTRIBUTE",
             Self::MemberOf => "MemberOf placement constraint unsatisfied.",
             Self::DistinctInstance => "DistinctInstance placement constraint unsatisfied.",
             Self::Cpu { .. } => "RESOURCE:CPU",
@@ -68,7 +70,9 @@ impl Unfit {
             Self::Memory { .. } => "has insufficient memory available".to_owned(),
             Self::Gpu { .. } => "has insufficient GPU resource available".to_owned(),
             Self::Port(_) => "is already using a port required by your task".to_owned(),
-            Self::Attribute { .. } => "is missing an attribute required by your task".to_owned(),
+            Self::Attribute { .. } | Self::Zone => {
+                "is missing an attribute required by your task".to_owned()
+            }
             Self::Inactive
             | Self::Draining
             | Self::AgentDisconnected
@@ -85,6 +89,7 @@ impl fmt::Display for Unfit {
             Self::Draining => f.write_str("draining"),
             Self::AgentDisconnected => f.write_str("agent not connected"),
             Self::Attribute { name } => write!(f, "without attribute {name}"),
+            Self::Zone => f.write_str("in a zone without a subnet of the task"),
             Self::MemberOf => f.write_str("outside a memberOf constraint"),
             Self::DistinctInstance => f.write_str("already with a task of the group"),
             Self::Cpu { needed, free } => {

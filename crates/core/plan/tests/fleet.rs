@@ -84,6 +84,7 @@ struct Request {
     group: String,
     pool: u8,
     requires: Vec<RequiredAttribute>,
+    zones: Vec<String>,
     constraints: Vec<Constraint>,
     strategies: Vec<Strategy>,
     count: u32,
@@ -100,6 +101,7 @@ impl Request {
                 _ => Pool::Own,
             },
             requires: &self.requires,
+            zones: &self.zones,
             constraints: &self.constraints,
             strategies: &self.strategies,
         }
@@ -277,8 +279,8 @@ fn request() -> impl proptest::strategy::Strategy<Value = Request> {
     let group = prop_oneof![Just("family:a"), Just("family:b"), Just("service:c")];
     let constraints = proptest::collection::vec(constraint(), 0..2);
     let strategies = proptest::collection::vec(strategy(), 0..5);
-    (need, group, 0_u8..12, 0_u8..4, constraints, strategies, 1_u32..6).prop_map(
-        |((cpu, memory, port), group, pool, asks_disk, constraints, strategies, count)| {
+    (need, group, 0_u8..12, (0_u8..4, 0_u8..6), constraints, strategies, 1_u32..6).prop_map(
+        |((cpu, memory, port), group, pool, (asks_disk, zones), constraints, strategies, count)| {
             let port = HostPort { protocol: Protocol::Tcp, port: 80 + port };
             let disk = RequiredAttribute { name: "disk".to_owned(), value: None };
             Request {
@@ -290,6 +292,11 @@ fn request() -> impl proptest::strategy::Strategy<Value = Request> {
                 group: group.to_owned(),
                 pool,
                 requires: [disk].into_iter().filter(|_| asks_disk == 0).collect(),
+                zones: match zones {
+                    0 => vec!["0".to_owned()],
+                    1 => ["1", "2"].map(str::to_owned).into(),
+                    _ => vec![],
+                },
                 constraints,
                 strategies,
                 count,

@@ -8,7 +8,9 @@ use longshore_types::{ClusterName, CpuUnits, InstanceId, MemoryMib, Resources, S
 use model::instance::{AgentState, Instance, InstanceStatus};
 use model::task::{HostPort, Need, Protocol};
 use model::{RequiredAttribute, Tags};
-use plan::{Ask, Constraint, FargatePool, Field, Host, NoPlace, Pool, Strategy, Unfit, plan};
+use plan::{
+    Ask, Constraint, FargatePool, Field, Fleet, Host, NoPlace, Pool, Strategy, Unfit, plan,
+};
 use proptest::prelude::{Just, any, prop_oneof, proptest};
 
 fn id(number: u8) -> InstanceId {
@@ -50,7 +52,15 @@ fn need(cpu: u32, memory: u32) -> Need {
 }
 
 fn ask<'a>(need: &'a Need, constraints: &'a [Constraint], strategies: &'a [Strategy]) -> Ask<'a> {
-    Ask { need, group: "family:web", pool: Pool::Own, requires: &[], constraints, strategies }
+    Ask {
+        need,
+        group: "family:web",
+        pool: Pool::Own,
+        requires: &[],
+        zones: &[],
+        constraints,
+        strategies,
+    }
 }
 
 fn hosts(instances: &[Instance]) -> Vec<Host<'_>> {
@@ -147,36 +157,92 @@ fn fargate_goes_where_there_is_room_and_the_fewest_tasks_are() {
     instances[1].total.memory = MemoryMib(1024);
     let small = Resources { cpu: CpuUnits(512), memory: MemoryMib(512) };
     let mut pool = FargatePool::default();
-    assert_eq!(pool.place(small, &[]), Err(NoPlace::NoHost));
+    assert_eq!(pool.place(small, &[], &[]), Err(NoPlace::NoHost));
     let share = |row: &Instance| Arc::new(row.clone());
     for each in &instances {
         pool.change_instance(each.id, Some(&share(each)));
     }
-    let placed: Vec<_> = (0..5).map(|_| pool.place(small, &[])).collect();
+    let placed: Vec<_> = (0..5).map(|_| pool.place(small, &[], &[])).collect();
     assert_eq!(placed, [Ok(id(1)), Ok(id(2)), Ok(id(1)), Ok(id(2)), Err(NoPlace::NoRoom)]);
     pool.give_back();
     let large = Resources { cpu: CpuUnits(256), memory: MemoryMib(1536) };
-    assert_eq!(pool.place(large, &[]), Ok(id(1)));
-    assert_eq!(pool.place(large, &[]), Err(NoPlace::NoRoom), "neither has so much memory left");
+    assert_eq!(pool.place(large, &[], &[]), Ok(id(1)));
+    assert_eq!(
+        pool.place(large, &[], &[]),
+        Err(NoPlace::NoRoom),
+        "neither has so much memory left"
+    );
     pool.give_back();
     let arm = RequiredAttribute {
         name: "ecs.cpu-architecture".to_owned(),
         value: Some("arm64".to_owned()),
     };
-    assert_eq!(pool.place(small, std::slice::from_ref(&arm)), Err(NoPlace::NoRoom));
+    assert_eq!(pool.place(small, std::slice::from_ref(&arm), &[]), Err(NoPlace::NoRoom));
     instances[1].attributes.insert("ecs.cpu-architecture".to_owned(), Some("arm64".to_owned()));
     instances[1]
         .attributes
         .insert("longshore.fargate-cpu-percent".to_owned(), Some("50".to_owned()));
     pool.change_instance(id(2), Some(&share(&instances[1])));
-    assert_eq!(pool.place(small, std::slice::from_ref(&arm)), Ok(id(2)));
-    assert_eq!(pool.place(small, &[arm]), Err(NoPlace::NoRoom), "half of its CPU is offered");
+    assert_eq!(pool.place(small, std::slice::from_ref(&arm), &[]), Ok(id(2)));
+    assert_eq!(pool.place(small, &[arm], &[]), Err(NoPlace::NoRoom), "half of its CPU is offered");
     pool.give_back();
     instances[0].agent.connected = false;
     pool.change_instance(id(1), Some(&share(&instances[0])));
-    assert_eq!(pool.place(small, &[]), Ok(id(2)));
+    assert_eq!(pool.place(small, &[], &[]), Ok(id(2)));
     pool.change_instance(id(2), None);
-    assert_eq!(pool.place(small, &[]), Err(NoPlace::NoHost));
+    assert_eq!(pool.place(small, &[], &[]), Err(NoPlace::NoHost));
+}
+
+#[test]
+fn tasks_with_subnets_go_to_instances_in_their_zones_while_there_are_any() {
+    let mut instances: Vec<_> = (1..=3).map(|number| instance(number, 4096, 4096)).collect();
+    for (each, zone) in instances.iter_mut().zip(["a", "a", "b"]) {
+        each.attributes.insert("ecs.availability-zone".to_owned(), Some(zone.to_owned()));
+    }
+    let need = need(10, 10);
+    let of = |instances: &[Instance], names: &[&str]| {
+        let zones: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let ask = Ask { zones: &zones, ..ask(&need, &[], &[]) };
+        let made = plan(&mut hosts(instances), &ask, 1, 5);
+        let mut fleet = Fleet::default();
+        instances.iter().for_each(|each| fleet.put_instance(Arc::new(each.clone())));
+        assert_eq!(fleet.place(&ask, 1, 5), made);
+        made
+    };
+    assert_eq!(of(&instances, &["b"]).placements, [id(3)]);
+    assert_eq!(of(&instances, &["b", "c"]).placements, [id(3)]);
+    assert_eq!(of(&instances, &["c"]).placements, [id(1)], "nobody is there: any will do");
+    assert_eq!(of(&instances, &[]).placements, [id(1)]);
+    instances[2].total.memory = MemoryMib(5);
+    let full = of(&instances, &["b"]);
+    let refusals = full.refusals.unwrap();
+    assert_eq!(refusals.each()[0], (id(1), Unfit::Zone));
+    assert_eq!(refusals.each()[0].1.wire_reason(), "ATTRIBUTE");
+    assert_eq!(refusals.nearest().unwrap().0, id(3));
+    instances[2].status = InstanceStatus::Draining;
+    assert_eq!(of(&instances, &["b"]).placements, [id(1)], "none is active there");
+}
+
+#[test]
+fn fargate_goes_to_the_zones_of_subnets_while_a_host_there_takes_tasks() {
+    let mut instances: Vec<_> = (1..=3).map(|number| instance(number, 4096, 4096)).collect();
+    let mut pool = FargatePool::default();
+    for (each, zone) in instances.iter_mut().zip(["a", "a", "b"]) {
+        each.attributes.insert("longshore.fargate".to_owned(), Some("true".to_owned()));
+        each.attributes.insert("ecs.availability-zone".to_owned(), Some(zone.to_owned()));
+        pool.change_instance(each.id, Some(&Arc::new(each.clone())));
+    }
+    let [b, c] = ["b", "c"].map(str::to_owned);
+    let need = Resources { cpu: CpuUnits(1024), memory: MemoryMib(1024) };
+    let mut at = |zones: &[String]| pool.place(need, &[], zones);
+    let in_b: Vec<_> = (0..5).map(|_| at(&[b.clone(), c.clone()])).collect();
+    assert_eq!(in_b, [Ok(id(3)), Ok(id(3)), Ok(id(3)), Ok(id(3)), Err(NoPlace::NoRoom)]);
+    assert_eq!(at(std::slice::from_ref(&c)), Ok(id(1)), "nobody is there: any will do");
+    assert_eq!(at(&[]), Ok(id(2)));
+    assert_eq!(pool.zone(id(3)), Some("b"));
+    pool.change_instance(id(3), None);
+    assert!(!pool.stands_in("b") && pool.stands_in("a"));
+    assert_eq!(pool.place(need, &[], &[b]), Ok(id(1)));
 }
 
 fn strategy() -> impl proptest::strategy::Strategy<Value = Strategy> {

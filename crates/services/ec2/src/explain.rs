@@ -1,17 +1,18 @@
 //! What `longshore net explain` asks: whether a connection is let through, and what decides that.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use control::{Control, Permission};
-use longshore_types::{EniId, RouteTableId};
+use longshore_types::{EniId, NetworkAclId, RouteTableId};
 use model::View;
 use model::network::Network;
 use model::vpc::Interface;
 use plan::reach::{self, End, Outcome, Step};
 use serde_json::{Value, json};
-use traffic::path::Way;
+use traffic::path::{AnswersPart, EPHEMERAL_PORTS, Way};
 use traffic::{Content, Direction};
 
 use crate::errors::Refusal;
@@ -129,6 +130,10 @@ fn in_words(view: &View, caller: &Caller, step: &Step) -> Value {
             let table = by_table(table.as_ref());
             (from, Some(Direction::Out), format!("its answers: {table}{}", led(way)))
         }
+        Step::Answers { interface, acl, direction, parts } => {
+            let because = by_answers(rules_of(*direction), acl, parts);
+            (interface, Some(*direction), format!("its answers: {because}"))
+        }
         Step::NoPublicAddress(interface) => (
             interface,
             Some(Direction::In),
@@ -168,6 +173,45 @@ fn by_groups(view: &View, caller: &Caller, direction: Direction, outcome: &Outco
         Outcome::Dropped { groups } => {
             let groups: Vec<String> = groups.iter().map(named).collect();
             format!("no {what} rule of {} lets it pass", groups.join(" or "))
+        }
+    }
+}
+
+/// What of an ACL decides about answers, and about which if it is not all.
+fn by_answers(what: &str, acl: &NetworkAclId, parts: &[AnswersPart]) -> String {
+    let mut entries: Vec<u16> = parts.iter().filter_map(|part| part.entry).collect();
+    entries.sort_unstable();
+    entries.dedup();
+    let passing: Vec<&AnswersPart> = parts.iter().filter(|part| part.passes).collect();
+    let named = match entries.as_slice() {
+        [] => format!("no {what} entry of {acl} is about them"),
+        [one] => format!("{what} entry {one} of {acl}"),
+        several => {
+            let several: Vec<String> = several.iter().map(ToString::to_string).collect();
+            format!("{what} entries {} of {acl}", several.join(", "))
+        }
+    };
+    let of = |ports: &RangeInclusive<u16>| match ports.start() == ports.end() {
+        true => ports.start().to_string(),
+        false => format!("{}-{}", ports.start(), ports.end()),
+    };
+    let all = of(&EPHEMERAL_PORTS);
+    match (passing.len(), parts.len()) {
+        (passing, parts) if passing == parts => named,
+        (0, 1) => named,
+        (0, _) => format!("{named} let none of ports {all} have them"),
+        _ => {
+            let mut ports: Vec<RangeInclusive<u16>> = Vec::new();
+            for next in passing.into_iter().filter_map(|part| part.ports.clone()) {
+                match ports.last_mut() {
+                    Some(last) if last.end().checked_add(1) == Some(*next.start()) => {
+                        *last = *last.start()..=*next.end();
+                    }
+                    Some(_) | None => ports.push(next),
+                }
+            }
+            let ports: Vec<String> = ports.iter().map(of).collect();
+            format!("{named}: of ports {all} only {} have them", ports.join(", "))
         }
     }
 }
@@ -231,8 +275,40 @@ fn notes(steps: &[Step], [from, to]: [&End; 2]) -> Vec<String> {
             "{address} is no interface of this account: it is reached by way of the host, behind its address."
         ));
     }
-    if steps.iter().any(|step| matches!(step, Step::Acl { .. })) {
-        notes.push("Network ACLs know no connections: they judge the answers too, which is not looked at here.".to_owned());
-    }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_answers_it_is_said_which_entry_decides_and_to_which_ports_they_come() {
+        let acl: NetworkAclId = "acl-00000001".parse().unwrap();
+        let part = |first: u16, last: u16, entry: Option<u16>, passes| AnswersPart {
+            ports: Some(first..=last),
+            entry,
+            passes,
+        };
+        let said = |parts: &[AnswersPart]| by_answers("ingress", &acl, parts);
+        let one = "ingress entry 100 of acl-00000001";
+        assert_eq!(said(&[part(1_024, 65_535, Some(100), true)]), one);
+        assert_eq!(said(&[part(1_024, 65_535, Some(100), false)]), one);
+        let none = "no ingress entry of acl-00000001 is about them";
+        assert_eq!(said(&[part(1_024, 65_535, None, false)]), none);
+        assert_eq!(
+            said(&[
+                part(1_024, 32_767, None, false),
+                part(32_768, 39_999, Some(100), true),
+                part(40_000, 60_999, Some(110), true),
+                part(61_000, 65_534, None, false),
+                part(65_535, 65_535, Some(110), true),
+            ]),
+            "ingress entries 100, 110 of acl-00000001: of ports 1024-65535 only 32768-60999, 65535 have them"
+        );
+        assert_eq!(
+            said(&[part(1_024, 32_767, None, false), part(32_768, 65_535, Some(90), false)]),
+            "ingress entry 90 of acl-00000001 let none of ports 1024-65535 have them"
+        );
+    }
 }

@@ -137,6 +137,11 @@ impl FleetReservation<'_> {
         self.fleet().is_some_and(|fleet| fleet.has_active(pool))
     }
 
+    /// The zones that bind tasks in the pool, of those of their subnets.
+    pub(crate) fn binding_zones<'z>(&self, zones: &'z [String], pool: Pool<'_>) -> &'z [String] {
+        self.fleet().map_or(&[], |fleet| fleet.binding_zones(zones, pool))
+    }
+
     pub(crate) fn instance(&self, id: InstanceId) -> Option<&Arc<Instance>> {
         self.fleet()?.instance(id)
     }
@@ -159,14 +164,24 @@ impl Drop for FleetReservation<'_> {
 }
 
 impl FargateReservation<'_> {
-    /// The place of a task that needs so much, counted as taken.
+    /// The place of a task that needs so much, counted as taken; in one of the zones, if there are instances.
     pub(crate) fn place(
         &mut self,
         need: Resources,
         requires: &[RequiredAttribute],
+        zones: &[String],
     ) -> Result<InstanceId, NoPlace> {
         let pool = self.0.fargate.as_mut().ok_or(NoPlace::NoHost)?;
-        pool.place(need, requires)
+        pool.place(need, requires, zones)
+    }
+
+    /// Whether an instance in the zone takes tasks.
+    pub(crate) fn stands_in(&self, zone: &str) -> bool {
+        self.0.fargate.as_ref().is_some_and(|pool| pool.stands_in(zone))
+    }
+
+    pub(crate) fn zone(&self, id: InstanceId) -> Option<&str> {
+        self.0.fargate.as_ref()?.zone(id)
     }
 }
 

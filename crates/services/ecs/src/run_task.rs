@@ -218,10 +218,11 @@ fn fargate_places(
             .collect(),
     };
     let mut instances = ecs.fargate(view);
+    let zones = template.zones();
     let (mut found, mut failures) = (Vec::with_capacity(count), Vec::new());
     for capacity_provider in providers {
         let requires = &template.definition.requires_attributes;
-        let instance = match instances.place(template.need.resources, requires) {
+        let instance = match instances.place(template.need.resources, requires, &zones) {
             Ok(instance) => Some(instance),
             // It waits for the first host that there will be.
             Err(NoPlace::NoHost) => None,
@@ -231,7 +232,8 @@ fn fargate_places(
                 continue;
             }
         };
-        let place = Place { instance, zone: None, capacity_provider };
+        let zone = instance.and_then(|id| instances.zone(id)).map(str::to_owned);
+        let place = Place { instance, zone, capacity_provider };
         found.push(Found { place, waiting: None });
     }
     if found.is_empty() && !failures.is_empty() {
@@ -263,6 +265,7 @@ fn instance_places(
         group: &template.group,
         pool,
         requires: &template.definition.requires_attributes,
+        zones: &template.zones(),
         constraints: &constraints,
         strategies: &strategies,
     };

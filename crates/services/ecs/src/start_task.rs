@@ -6,7 +6,7 @@ use ecs_api as api;
 use model::Key;
 use model::instance::{Instance, InstanceStatus};
 use model::task::{LaunchType, Task};
-use plan::{Ask, Host, Pool, Unfit};
+use plan::{Ask, Host, Pool, Unfit, binding_zones};
 use store::Batch;
 
 use super::instance_ref::{InstanceRef, instance_ref};
@@ -58,6 +58,9 @@ pub(super) async fn handle(
             let kind = kind_of(ecs, view, caller, cluster, &named);
             let template = TaskTemplate::read(ecs, view, caller, cluster, kind, None, &common)?;
             let (mut tasks, mut failures) = (Vec::<Task>::new(), Vec::new());
+            let zones = template.zones();
+            let of_cluster = view.instances_of_cluster(caller.account, &cluster.name);
+            let zones = binding_zones(&zones, Pool::Own, of_cluster.map(AsRef::as_ref));
             for given in &named {
                 let found = instance_ref(ecs, caller, view, cluster, given)?;
                 let instance = match found {
@@ -74,7 +77,7 @@ pub(super) async fn handle(
                     failures.push(failure(instance.arn().to_string(), "ATTRIBUTE", mixed()));
                     continue;
                 }
-                if let Err(unfit) = fit(&host, &template) {
+                if let Err(unfit) = fit(&host, &template, zones) {
                     let detail = Some(format!("The instance is {unfit}."));
                     failures.push(failure(instance.arn().to_string(), unfit.wire_reason(), detail));
                     continue;
@@ -136,7 +139,7 @@ fn mixed() -> Option<String> {
 }
 
 /// The caller places: strategies and constraints play no part, capacity and abilities do.
-fn fit(host: &Host<'_>, template: &TaskTemplate<'_>) -> Result<(), Unfit> {
+fn fit(host: &Host<'_>, template: &TaskTemplate<'_>, zones: &[String]) -> Result<(), Unfit> {
     if host.instance.status == InstanceStatus::Draining {
         return Err(Unfit::Draining);
     }
@@ -145,6 +148,7 @@ fn fit(host: &Host<'_>, template: &TaskTemplate<'_>) -> Result<(), Unfit> {
         group: &template.group,
         pool: Pool::Own,
         requires: &template.definition.requires_attributes,
+        zones,
         constraints: &[],
         strategies: &[],
     };

@@ -151,7 +151,14 @@ fn place_fargate(
         if refused.iter().any(is_no_less) {
             continue;
         }
-        let instance = match instances.place(need, &requires) {
+        // Its interface is there: where its zone has no room, it goes elsewhere as if no instance were in it.
+        let own = task.zone.as_deref().filter(|zone| instances.stands_in(zone));
+        let own: Vec<String> = own.map(str::to_owned).into_iter().collect();
+        let found = match instances.place(need, &requires, &own) {
+            Err(NoPlace::NoRoom) if !own.is_empty() => instances.place(need, &requires, &[]),
+            found => found,
+        };
+        let instance = match found {
             Ok(instance) => instance,
             Err(NoPlace::NoHost) => break,
             Err(NoPlace::NoRoom) => {
@@ -255,15 +262,26 @@ impl<'t> WaitingPass<'t> {
             true => vec![Strategy::of_services()],
             false => rules::strategies(asked),
         };
+        let named = task.waiting.as_ref().map_or(&[][..], |waiting| &waiting.zones);
         let ask = Ask {
             need: &task.need,
             group: &task.group,
             pool: Pool::Group(provider.group_name()),
             requires: &definition.requires_attributes,
+            zones: named,
             constraints: &constraints,
             strategies: &strategies,
         };
         let seed = seed(task.id, self.now);
+        // Its interface is in one of the zones already: that one comes first.
+        let own: Vec<String> = task.zone.iter().map(ToString::to_string).collect();
+        if 1 < named.len() && !self.fleet.binding_zones(&own, ask.pool).is_empty() {
+            let near = Ask { zones: &own, ..ask };
+            let plan = self.fleet.place_in(self.batch, &near, 1, seed);
+            if let Some(instance) = plan.placements.first() {
+                return Ok(*instance);
+            }
+        }
         let plan = self.fleet.place_in(self.batch, &ask, 1, seed);
         plan.placements.first().copied().ok_or_else(|| match plan.refusals {
             Some(refusals) if !refusals.is_empty() => Unplaced::Refused(refusals),
@@ -318,7 +336,10 @@ pub(crate) fn stop_overdue(
 
 /// Whether what keeps one task from a place keeps the other.
 fn is_alike(one: &Task, other: &Task) -> bool {
-    let rules = |task: &Task| task.waiting.as_ref().map(|waiting| waiting.constraints.clone());
+    let rules = |task: &Task| {
+        let waiting = task.waiting.as_ref()?;
+        Some((waiting.constraints.clone(), waiting.zones.clone()))
+    };
     one.capacity_provider == other.capacity_provider
         && one.definition == other.definition
         && one.need == other.need

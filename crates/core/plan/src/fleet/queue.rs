@@ -371,7 +371,7 @@ impl Queue {
             return (kind.cell, kind.is_in_pool && kind.verdict.is_ok());
         }
         let is_in_pool = is_in_pool(sample, self.shape.pool());
-        let mut verdict = by_nature(sample, &self.shape.requires);
+        let mut verdict = by_nature(sample, &self.shape.requires, &self.shape.zones);
         if verdict.is_ok() && self.shape.reach == Reach::Kind {
             let no_groups = BTreeMap::<String, u32>::new();
             verdict = by_facts(&self.shape.constraints, &Facts::of(sample, 0, &no_groups));

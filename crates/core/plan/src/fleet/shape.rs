@@ -17,6 +17,7 @@ pub(super) struct Shape {
     pub(super) need: Need,
     pool: OwnPool,
     pub(super) requires: Vec<RequiredAttribute>,
+    pub(super) zones: Vec<String>,
     pub(super) constraints: Vec<Constraint>,
     pub(super) ranks: Vec<Strategy>,
     pub(super) is_random: bool,
@@ -47,6 +48,7 @@ impl Shape {
                 Pool::Group(name) => OwnPool::Group(name.to_owned()),
             },
             requires: ask.requires.to_vec(),
+            zones: ask.zones.to_vec(),
             constraints: ask.constraints.to_vec(),
             ranks: order.ranks.to_vec(),
             is_random: order.is_random,
@@ -75,6 +77,7 @@ impl Shape {
         self.need == *ask.need
             && self.pool() == ask.pool
             && self.requires == ask.requires
+            && self.zones == ask.zones
             && self.constraints == ask.constraints
             && self.ranks == order.ranks
             && self.is_random == order.is_random
@@ -109,6 +112,10 @@ pub(super) fn fingerprint(ask: &Ask<'_>, is_own: bool) -> u64 {
     for required in ask.requires {
         print.text(&required.name);
         print.text(required.value.as_deref().unwrap_or_default());
+    }
+    for zone in ask.zones {
+        print.number(9);
+        print.text(zone);
     }
     for constraint in ask.constraints {
         match constraint {

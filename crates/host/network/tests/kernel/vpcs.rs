@@ -9,7 +9,7 @@ use network::feed::{
     AclEntry, Feed, Interface, Item, NatGateway, NetworkAcl, RouteTable, Subnet, Target,
 };
 use network::{Attached, EniSpec, GroupRule, MacAddr, Network, Peer, SecurityGroup, Traffic};
-use traffic::path::Step;
+use traffic::path::{Answers, AnswersPart, Step};
 use traffic::{Content, Packet};
 
 use crate::feeds::{self, cidr, entry, open_acl};
@@ -386,21 +386,10 @@ fn is_said_to_answer(
 ) -> bool {
     let packet = Packet { source: from.address, destination: to.address, content };
     let there = feed.path_from(groups, from, &packet);
-    // A port that programs are given to call from.
-    let content = match content {
-        Content::Tcp(_) => Content::Tcp(40_000),
-        _ => Content::Udp(40_000),
-    };
-    let answer = Packet { source: to.address, destination: from.address, content };
-    let back = feed.path_from(groups, to, &answer);
-    let stops = back.iter().any(|step| matches!(step, Step::Acl { .. }) && !step.passes());
-    // Of the answer only ACLs are asked; a group that would stop it hides what comes after.
-    let open: BTreeMap<_, _> = [(OPEN.parse().unwrap(), open_group())].into();
-    let as_open = |it: &Interface| Interface { groups: vec![OPEN.parse().unwrap()], ..it.clone() };
-    let unjudged = feed.path_from(&open, &as_open(to), &answer);
-    let stops =
-        stops || unjudged.iter().any(|step| matches!(step, Step::Acl { .. }) && !step.passes());
-    there.iter().all(Step::passes) && !stops
+    // Of the ports that the kernel gives programs to call from, on either side of which entries are all alike.
+    let has_port = |part: &AnswersPart| part.ports.as_ref().is_none_or(|it| it.contains(&40_000));
+    let passes = |it: &Answers| it.parts.iter().any(|part| has_port(part) && part.passes);
+    there.iter().all(Step::passes) && feed.answers(&there, &packet).iter().all(passes)
 }
 
 #[test]

@@ -87,13 +87,16 @@ fn answers(fleets: &Fleets, view: &View) -> Vec<String> {
         ("service:2", &[], &[Constraint::DistinctInstance]),
         ("service:0", &[Strategy::Random], &[quiet]),
     ];
+    let zones = ["a".to_owned()];
     let mut answers = Vec::new();
     for number in 0..2 {
         let mut reservation = fleets.reservation(view, account(), &cluster(number));
         for (group, strategies, constraints) in asks {
+            let zones = if group == "service:1" { &zones[..] } else { &[] };
             let need = need(512, 512);
             let pool = if number == 0 { Pool::Own } else { Pool::External };
-            let ask = Ask { need: &need, group, pool, requires: &[], constraints, strategies };
+            let ask =
+                Ask { need: &need, group, pool, requires: &[], zones, constraints, strategies };
             answers.push(format!(
                 "{:?} {:?}",
                 reservation.has_active(pool),
@@ -103,7 +106,7 @@ fn answers(fleets: &Fleets, view: &View) -> Vec<String> {
     }
     let mut fargate = fleets.fargate(view);
     let need = Resources { cpu: CpuUnits(512), memory: MemoryMib(512) };
-    answers.extend((0..4).map(|_| format!("{:?}", fargate.place(need, &[]))));
+    answers.extend((0..4).map(|_| format!("{:?}", fargate.place(need, &[], &zones))));
     answers
 }
 
@@ -171,7 +174,15 @@ fn small() -> View {
 
 fn ask(need: &Need) -> Ask<'_> {
     let group = "service:0";
-    Ask { need, group, pool: Pool::Own, requires: &[], constraints: &[], strategies: &[] }
+    Ask {
+        need,
+        group,
+        pool: Pool::Own,
+        requires: &[],
+        zones: &[],
+        constraints: &[],
+        strategies: &[],
+    }
 }
 
 fn placed(number: u64, need: &Need) -> Task {

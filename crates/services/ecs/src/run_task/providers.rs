@@ -54,11 +54,13 @@ fn of_provider(
         own_provider(view, cluster.account, name).ok_or(Refusal::ProviderNotAssociated)?;
     let constraints = rules::constraints(template.definition, &asked.rules)?;
     let strategies = rules::strategies(&asked.strategies);
+    let zones = template.zones();
     let ask = Ask {
         need: &template.need,
         group: &template.group,
         pool: Pool::Group(provider.group_name()),
         requires: &template.definition.requires_attributes,
+        zones: &zones,
         constraints: &constraints,
         strategies: &strategies,
     };
@@ -79,6 +81,7 @@ fn of_provider(
             waiting: Some(Waiting {
                 constraints: asked.rules.clone(),
                 strategies: asked.strategies.clone(),
+                zones: zones.clone(),
                 tally: tally.clone(),
             }),
         };

@@ -6,9 +6,9 @@ use longshore_types::{DeploymentId, InstanceId, Timestamp};
 use model::instance::{Instance, InstanceStatus};
 use model::service::{Rank, Scheduling};
 use model::task::{LaunchType, Need, Phase, Task};
-use model::{Service, ServiceId, TaskDefinition, View};
+use model::{NetworkMode, Service, ServiceId, TaskDefinition, View};
 use plan::service::{ServiceHost, Snapshot};
-use plan::{Ask, Constraint, Host, Pool, Strategy, Unfit};
+use plan::{Ask, Constraint, Host, Pool, Strategy, Unfit, binding_zones};
 
 use super::Who;
 use super::balance::load_balance;
@@ -63,7 +63,7 @@ pub(super) fn load_snapshot<'v>(
 /// Adds the instances and zones that matter to the service.
 pub(crate) fn load_capacity(ecs: &Ecs, view: &View, snapshot: &mut Snapshot<'_>) {
     match snapshot.service.scheduling {
-        Scheduling::Daemon => snapshot.hosts = every_host(view, snapshot),
+        Scheduling::Daemon => snapshot.hosts = every_host(ecs, view, snapshot),
         Scheduling::Replica => snapshot.hosts = hosts_of_tasks(view, &snapshot.tasks),
     }
     if snapshot.service.is_zone_rebalanced {
@@ -96,18 +96,21 @@ pub(super) fn primary_source(view: &View, snapshot: &Snapshot<'_>) -> Option<Tas
 }
 
 /// For a daemon: every instance of its cluster that is not deregistered.
-fn every_host(view: &View, snapshot: &Snapshot<'_>) -> Vec<ServiceHost> {
+fn every_host(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> Vec<ServiceHost> {
     let service = snapshot.service;
     let account = service.scope.account;
-    let definition = primary_source(view, snapshot)
-        .and_then(|source| view.task_definitions.get(account, &source.definition));
+    let source = primary_source(view, snapshot);
+    let definition =
+        source.as_ref().and_then(|source| view.task_definitions.get(account, &source.definition));
+    let zones = source.map(|source| zones_on_instances(ecs, view, service, &source));
+    let zones = zones.unwrap_or_default();
     let constraints =
         definition.map(|definition| constraints(definition, service)).unwrap_or_default();
     view.instances_of_cluster(account, &service.cluster)
         .filter(|instance| instance.status < InstanceStatus::Inactive && !instance.is_external)
         .map(|instance| ServiceHost {
             accepts: definition.is_some_and(|definition| {
-                accepts(view, instance, definition, service, &constraints)
+                accepts(view, instance, definition, service, (&constraints, &zones))
             }),
             other_tasks: other_tasks(view, instance),
             ..host(instance)
@@ -144,7 +147,7 @@ fn accepts(
     instance: &Instance,
     definition: &TaskDefinition,
     service: &Service,
-    constraints: &[Constraint],
+    (constraints, zones): (&[Constraint], &[String]),
 ) -> bool {
     let (need, group) = (Need::default(), service.group());
     let ask = Ask {
@@ -152,6 +155,7 @@ fn accepts(
         group: &group,
         pool: Pool::Own,
         requires: &definition.requires_attributes,
+        zones,
         constraints,
         strategies: &[],
     };
@@ -166,7 +170,7 @@ fn accepts(
     };
     match fit {
         Ok(()) => true,
-        Err(Unfit::Attribute { .. } | Unfit::MemberOf | Unfit::Inactive) => false,
+        Err(Unfit::Attribute { .. } | Unfit::Zone | Unfit::MemberOf | Unfit::Inactive) => false,
         Err(
             Unfit::Draining
             | Unfit::AgentDisconnected
@@ -194,6 +198,25 @@ fn other_tasks(view: &View, instance: &Instance) -> u32 {
     u32::try_from(others.count()).unwrap_or(u32::MAX)
 }
 
+/// The zones by which a source's tasks are bound to instances of the cluster, for what has interfaces of its own.
+fn zones_on_instances(
+    ecs: &Ecs,
+    view: &View,
+    service: &Service,
+    source: &TaskSource,
+) -> Vec<String> {
+    let account = service.scope.account;
+    let definition = view.task_definitions.get(account, &source.definition);
+    if definition.is_none_or(|definition| definition.network_mode != NetworkMode::Awsvpc) {
+        return vec![];
+    }
+    let kind = source.capacity.launch();
+    let template = TaskTemplate::of_service(ecs, view, service, source, kind);
+    let named = template.map(|template| template.zones()).unwrap_or_default();
+    let instances = view.instances_of_cluster(account, &service.cluster).map(AsRef::as_ref);
+    binding_zones(&named, Pool::Own, instances).to_vec()
+}
+
 /// The zones that tasks of the service may be in.
 fn zones(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> Vec<String> {
     let service = snapshot.service;
@@ -201,16 +224,19 @@ fn zones(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> Vec<String> {
     let kind = source.capacity.launch();
     if kind == LaunchType::Fargate {
         let template = TaskTemplate::of_service(ecs, view, service, &source, kind);
-        return template.map_or_else(
-            |_| vec![],
-            |template| template.zones().into_iter().map(str::to_owned).collect(),
-        );
+        let mut zones = template.map_or_else(|_| vec![], |template| template.zones());
+        let hosts = ecs.fargate(view);
+        if zones.iter().any(|zone| hosts.stands_in(zone)) {
+            zones.retain(|zone| hosts.stands_in(zone));
+        }
+        return zones;
     }
     let account = service.scope.account;
     let Some(definition) = view.task_definitions.get(account, &source.definition) else {
         return vec![];
     };
     let constraints = constraints(definition, service);
+    let bound = zones_on_instances(ecs, view, service, &source);
     let providers: Vec<&str> = source.capacity.providers().collect();
     let mut zones: Vec<String> = view
         .instances_of_cluster(account, &service.cluster)
@@ -220,7 +246,7 @@ fn zones(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> Vec<String> {
             let provider = instance.capacity_provider.as_deref();
             providers.is_empty() || provider.is_some_and(|name| providers.contains(&name))
         })
-        .filter(|instance| accepts(view, instance, definition, service, &constraints))
+        .filter(|instance| accepts(view, instance, definition, service, (&constraints, &bound)))
         .filter_map(|instance| instance.zone().map(str::to_owned))
         .collect();
     zones.sort_unstable();

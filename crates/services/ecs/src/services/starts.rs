@@ -189,11 +189,20 @@ impl Maker<'_> {
         batch.rely(Index::InstanceTasks(id));
         let Some(instance) = self.view.instances.get(account, &id) else { return Ok(()) };
         let constraints = snapshot::constraints(template.definition, self.service);
+        let zones = template.zones();
+        let zones = match zones.is_empty() {
+            true => &[][..],
+            false => {
+                let fleet = self.ecs.fleet(self.view, account, &self.service.cluster);
+                fleet.binding_zones(&zones, Pool::Own)
+            }
+        };
         let ask = Ask {
             need: &template.need,
             group: &template.group,
             pool: Pool::Own,
             requires: &template.definition.requires_attributes,
+            zones,
             constraints: &constraints,
             strategies: &[],
         };
@@ -224,13 +233,16 @@ impl Maker<'_> {
         let mut zones = Zones::of(template, self.tasks, at);
         let requires = &template.definition.requires_attributes;
         let mut full = 0;
-        let places: Vec<Option<InstanceId>> = {
+        let places: Vec<(Option<InstanceId>, Option<String>)> = {
             let mut reservation = self.ecs.fargate(self.view);
+            zones.bind(|zone| reservation.stands_in(zone));
             let mut places = Vec::with_capacity(count);
             for at in 0..count {
-                match reservation.place(template.need.resources, requires) {
-                    Ok(instance) => places.push(Some(instance)),
-                    Err(NoPlace::NoHost) => places.push(None),
+                let found =
+                    zones.find(|zones| reservation.place(template.need.resources, requires, zones));
+                match found {
+                    Ok((instance, zone)) => places.push((Some(instance), zone)),
+                    Err(NoPlace::NoHost) => places.push((None, zones.next())),
                     Err(NoPlace::NoRoom) => {
                         full = count - at;
                         break;
@@ -239,9 +251,9 @@ impl Maker<'_> {
             }
             places
         };
-        for (at, (instance, provider)) in places.into_iter().zip(providers).enumerate() {
+        for (at, ((instance, zone), provider)) in places.into_iter().zip(providers).enumerate() {
             let capacity_provider = provider.map(str::to_owned);
-            let place = Place { instance, zone: zones.next(), capacity_provider };
+            let place = Place { instance, zone, capacity_provider };
             let waiting = instance
                 .is_none()
                 .then(|| Waiting { tally: NO_FARGATE.to_owned(), ..Waiting::default() });
@@ -298,11 +310,13 @@ impl Maker<'_> {
             constraints.extend(in_zone(zone));
         }
         let strategies = snapshot::strategies(self.service);
+        let zones = template.zones();
         let ask = Ask {
             need: &template.need,
             group: &template.group,
             pool: whose.pool,
             requires: &template.definition.requires_attributes,
+            zones: &zones,
             constraints: &constraints,
             strategies: &strategies,
         };
@@ -362,7 +376,7 @@ impl Maker<'_> {
                 true => NO_INSTANCES.to_owned(),
                 false => refusals.to_string(),
             };
-            let waiting = Some(Waiting { tally, ..Waiting::default() });
+            let waiting = Some(Waiting { tally, zones: template.zones(), ..Waiting::default() });
             let go_on = self.make_task(batch, template, place, count - at, waiting, made)?;
             self.waiting_made += made.tasks.len() - before;
             if !go_on {
@@ -419,6 +433,8 @@ impl Maker<'_> {
 struct Zones {
     counts: BTreeMap<String, u32>,
     fixed: Option<String>,
+    /// Whether instances are in them, so that tasks go nowhere else.
+    is_bound: bool,
 }
 
 impl Zones {
@@ -428,13 +444,39 @@ impl Zones {
             Where::Anywhere | Where::On(_) => None,
         };
         let mut counts: BTreeMap<String, u32> =
-            template.zones().into_iter().map(|zone| (zone.to_owned(), 0)).collect();
+            template.zones().into_iter().map(|zone| (zone, 0)).collect();
         for task in tasks.iter().filter(|task| task.phase < Phase::Stopped) {
             if let Some(count) = task.zone.as_deref().and_then(|zone| counts.get_mut(zone)) {
                 *count += 1;
             }
         }
-        Self { counts, fixed }
+        Self { counts, fixed, is_bound: false }
+    }
+
+    /// Leaves aside the zones without an instance, unless all are without.
+    fn bind(&mut self, stands_in: impl Fn(&str) -> bool) {
+        self.is_bound = self.counts.keys().any(|zone| stands_in(zone));
+        if self.is_bound {
+            self.counts.retain(|zone, _| stands_in(zone));
+        }
+    }
+
+    /// A place by `place`, which takes the zones that it may be in, and the zone. One that is full is not tried again.
+    fn find(
+        &mut self,
+        mut place: impl FnMut(&[String]) -> Result<InstanceId, NoPlace>,
+    ) -> Result<(InstanceId, Option<String>), NoPlace> {
+        if !self.is_bound {
+            let instance = place(&[])?;
+            return Ok((instance, self.next()));
+        }
+        while let Some(zone) = self.next() {
+            match place(std::slice::from_ref(&zone)) {
+                Err(NoPlace::NoRoom) if self.fixed.is_none() => drop(self.counts.remove(&zone)),
+                found => return found.map(|instance| (instance, Some(zone))),
+            }
+        }
+        Err(NoPlace::NoRoom)
     }
 
     fn next(&mut self) -> Option<String> {
@@ -453,4 +495,62 @@ fn in_zone(zone: &str) -> Option<Constraint> {
 
 fn narrow(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zones(counts: [(&str, u32); 3]) -> Zones {
+        let counts = counts.into_iter().map(|(zone, count)| (zone.to_owned(), count)).collect();
+        Zones { counts, fixed: None, is_bound: false }
+    }
+
+    fn id(number: u8) -> InstanceId {
+        InstanceId::from_bytes([number; 16])
+    }
+
+    #[test]
+    fn fargate_tasks_go_to_the_zone_with_the_fewest_of_those_that_have_hosts() {
+        let mut zones = zones([("a", 1), ("b", 0), ("c", 0)]);
+        zones.bind(|zone| zone != "c");
+        let mut room = BTreeMap::from([("a", 9), ("b", 2)]);
+        let mut places = Vec::new();
+        for _ in 0..5 {
+            let found = zones.find(|named| {
+                let [zone] = named else { panic!("{named:?}") };
+                let left = room.get_mut(zone.as_str()).unwrap();
+                if *left == 0 {
+                    return Err(NoPlace::NoRoom);
+                }
+                *left -= 1;
+                Ok(id(zone.as_bytes()[0]))
+            });
+            let (instance, zone) = found.unwrap();
+            assert_eq!(instance, id(zone.as_ref().unwrap().as_bytes()[0]));
+            places.push(zone.unwrap());
+        }
+        assert_eq!(places, ["b", "a", "b", "a", "a"], "what is full is passed over");
+        assert_eq!(zones.find(|_| Err(NoPlace::NoRoom)), Err(NoPlace::NoRoom));
+    }
+
+    #[test]
+    fn where_no_host_is_in_any_zone_tasks_go_anywhere_and_their_interfaces_spread() {
+        let mut zones = zones([("a", 0), ("b", 0), ("c", 0)]);
+        zones.bind(|_| false);
+        let mut next = || {
+            let found = zones.find(|named| {
+                assert!(named.is_empty());
+                Ok(id(1))
+            });
+            found.unwrap().1.unwrap()
+        };
+        assert_eq!([next(), next(), next(), next()], ["a", "b", "c", "a"]);
+        // A task that is for one zone goes to none beside it.
+        let fixed = Some("b".to_owned());
+        let mut zones = Zones { fixed, ..self::zones([("a", 0), ("b", 9), ("c", 0)]) };
+        zones.bind(|_| true);
+        assert_eq!(zones.find(|_| Ok(id(1))), Ok((id(1), Some("b".to_owned()))));
+        assert_eq!(zones.find(|_| Err(NoPlace::NoRoom)), Err(NoPlace::NoRoom));
+    }
 }

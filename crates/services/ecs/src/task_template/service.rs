@@ -103,12 +103,12 @@ impl<'v> TaskTemplate<'v> {
     }
 
     /// The zones that its tasks' interfaces may be in; none for tasks without.
-    pub(crate) fn zones(&self) -> Vec<&str> {
+    pub(crate) fn zones(&self) -> Vec<String> {
         let subnets = self
             .network
             .iter()
             .flat_map(|request| request.subnets.iter().filter_map(|id| request.vpc.subnet(id)));
-        let mut zones: Vec<&str> = subnets.map(|subnet| subnet.zone.as_str()).collect();
+        let mut zones: Vec<String> = subnets.map(|subnet| subnet.zone.clone()).collect();
         zones.sort_unstable();
         zones.dedup();
         zones

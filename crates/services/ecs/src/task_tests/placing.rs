@@ -66,6 +66,74 @@ async fn a_host_port_is_given_once_and_free_again_after_the_stop() {
 }
 
 #[tokio::test]
+async fn a_task_with_an_interface_goes_to_an_instance_in_a_zone_of_its_subnets() {
+    let world = World::new().await;
+    let node = world.test.node();
+    let a = world.register_in("us-east-1a", &node, 4096, 8192).await;
+    let b = world.register_in("us-east-1b", &node, 4096, 8192).await;
+    let mut agents = Vec::new();
+    for arn in [&a, &b] {
+        let mut agent = world.connect(arn).await;
+        agent.expect("TaskManifestMessage").await;
+        agents.push(agent);
+    }
+    let vpc = world.ecs().control.vpc(&world.ecs().control.view(), world.root().account).unwrap();
+    let in_zones = |zones: &[&str]| {
+        let its = vpc.subnets.iter().filter(|it| zones.contains(&it.zone.as_str()));
+        let subnets: Vec<String> = its.map(|it| it.id.to_string()).collect();
+        assert_eq!(subnets.len(), zones.len());
+        move |input: &mut api::RunTaskRequest| {
+            let network = input.network_configuration.as_mut().unwrap();
+            network.awsvpc_configuration.as_mut().unwrap().subnets = Some(subnets);
+        }
+    };
+    let placed = |answer: api::RunTaskResponse| {
+        let tasks = answer.tasks.unwrap().into_iter();
+        let of = |task: api::Task| (task.container_instance_arn, task.availability_zone.unwrap());
+        tasks.map(of).collect::<Vec<_>>()
+    };
+    let on_b = (Some(b.clone()), "us-east-1b".to_owned());
+    for launch in [api::LaunchType::Fargate, api::LaunchType::Ec2] {
+        let answer = world.run(|input| {
+            in_zones(&["us-east-1b", "us-east-1c"])(input);
+            (input.launch_type, input.count) = (Some(launch), Some(3));
+        });
+        let expected = vec![on_b.clone(); 3];
+        let shown: Vec<_> = placed(answer.await);
+        // Of Fargate's hosts nobody is told.
+        let zones = |all: &[(Option<String>, String)]| {
+            all.iter().map(|(_, zone)| zone.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(zones(&shown), zones(&expected));
+        assert!(shown.iter().all(|(arn, _)| arn.is_none() || *arn == on_b.0), "{shown:?}");
+    }
+    let view = world.ecs().control.view();
+    let mut hosts = view.tasks.iter().filter_map(|task| task.instance);
+    assert!(hosts.all(|id| b.ends_with(&id.to_string())), "all are on the one in that zone");
+    // A zone that is full is no reason to go to another.
+    let full = world.run(|input| {
+        in_zones(&["us-east-1b"])(input);
+        input.launch_type = Some(api::LaunchType::Ec2);
+        input.overrides = Some(api::TaskOverride {
+            memory: Some("8000".to_owned()),
+            ..api::TaskOverride::default()
+        });
+    });
+    let failures = full.await.failures.unwrap();
+    let said = |arn: &String| {
+        let its = failures.iter().find(|each| each.arn.as_ref() == Some(arn)).unwrap();
+        its.reason.clone().unwrap()
+    };
+    assert_eq!([said(&a), said(&b)], ["ATTRIBUTE", "RESOURCE:MEMORY"]);
+    // Where no instance is in any of the zones, one elsewhere will do.
+    let elsewhere = world.run(|input| {
+        in_zones(&["us-east-1c"])(input);
+        input.launch_type = Some(api::LaunchType::Ec2);
+    });
+    assert_eq!(placed(elsewhere.await), [(Some(a), "us-east-1c".to_owned())]);
+}
+
+#[tokio::test]
 async fn a_disconnected_agent_is_a_reason() {
     let world = World::new().await;
     world.register(&world.test.node(), 1024, 1024).await;

@@ -104,11 +104,24 @@ impl World {
 
     /// Registers an instance as the region's own agent does, or as somebody else's.
     pub(crate) async fn register(&self, caller: &Caller, cpu: i32, memory: i32) -> String {
-        let flag = |name: &str| api::Attribute {
+        self.register_in("us-east-1a", caller, cpu, memory).await
+    }
+
+    /// The same in a zone.
+    pub(crate) async fn register_in(
+        &self,
+        zone: &str,
+        caller: &Caller,
+        cpu: i32,
+        memory: i32,
+    ) -> String {
+        let attribute = |name: &str, value: &str| api::Attribute {
             name: Some(name.to_owned()),
-            value: Some("true".to_owned()),
+            value: Some(value.to_owned()),
             ..api::Attribute::default()
         };
+        let flag = |name: &str| attribute(name, "true");
+        let zone = attribute("ecs.availability-zone", zone);
         let amount = |name: &str, amount| api::Resource {
             name: Some(name.to_owned()),
             r#type: Some("INTEGER".to_owned()),
@@ -116,7 +129,7 @@ impl World {
             ..api::Resource::default()
         };
         let input = api::RegisterContainerInstanceRequest {
-            attributes: Some(vec![flag("longshore.fargate"), flag("longshore.eni")]),
+            attributes: Some(vec![flag("longshore.fargate"), flag("longshore.eni"), zone]),
             total_resources: Some(vec![amount("CPU", cpu), amount("MEMORY", memory)]),
             ..api::RegisterContainerInstanceRequest::default()
         };
