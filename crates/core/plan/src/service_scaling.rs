@@ -10,6 +10,8 @@ use model::scaling::{
     AdjustmentKind, LastMoves, NotScaled, PolicyKind, ScalableTarget, Step, Stepping, Tracking,
 };
 
+/// How far clocks are set back in everyday life: what was written that much ahead still counts, without that anything is done twice.
+pub const CLOCK_MS: u64 = 60_000;
 /// How long a change is waited for unless the policy says it.
 pub const COOLDOWN_S: u32 = 300;
 /// A count is lowered once the metric is below so much of the target.
@@ -111,7 +113,7 @@ pub fn decide(
     }
     // What ends later than any of them lasts was written by a clock that was ahead, and is over.
     let longest_s = policies.iter().map(|policy| longest_cooldown_s(policy.kind)).max();
-    let latest = now.plus_ms(u64::from(longest_s.unwrap_or_default()) * 1_000);
+    let latest = now.plus_ms(u64::from(longest_s.unwrap_or_default()) * 1_000 + CLOCK_MS);
     let is_over = |until: &Timestamp| *until <= now || latest < *until;
     let is_cooling = |until: Option<Timestamp>| until.is_some_and(|until| !is_over(&until));
     if let Some(proposal) = largest(out) {

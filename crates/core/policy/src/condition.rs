@@ -151,9 +151,14 @@ impl Condition {
         &self.operator.name
     }
 
-    /// Every value says more than that there is one.
+    /// It holds for some texts only, each of which it says more of than that there is one.
     pub(crate) fn narrows(&self) -> bool {
-        !self.values.is_empty()
+        let operator = &self.operator;
+        let is_of_text = matches!(operator.test, Test::Text | Test::TextAnyCase | Test::Like);
+        let needs_key = !operator.is_negated && !operator.if_exists && operator.set != Set::All;
+        is_of_text
+            && needs_key
+            && !self.values.is_empty()
             && self.values.iter().all(|(value, _)| value.chars().any(|it| !matches!(it, '*' | '?')))
     }
 

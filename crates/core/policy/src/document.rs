@@ -147,6 +147,22 @@ impl Policy {
     }
 
     /// The document, byte for byte as it was given.
+    /// What IAM asks of a new trust policy and not of one that a role has: that it does not let in whoever has an account
+    /// at a provider of everybody's identities.
+    ///
+    /// # Errors
+    ///
+    /// The statement that does.
+    pub fn check_subjects(&self) -> Result<(), Malformed> {
+        for (index, statement) in self.statements.iter().enumerate() {
+            if let Some(provider) = statement.lets_any_subject() {
+                let fault = Fault::AnySubject(provider);
+                return Err(Malformed { fault, statement: Some(index) });
+            }
+        }
+        Ok(())
+    }
+
     pub fn text(&self) -> &Arc<str> {
         &self.text
     }

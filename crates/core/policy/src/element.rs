@@ -61,7 +61,7 @@ impl Elements {
 
 pub(crate) fn statement(node: Node, kind: PolicyKind, variables: bool) -> Result<Statement, Fault> {
     let elements = Elements::read(node)?;
-    let statement = Statement {
+    Ok(Statement {
         sid: elements.sid.map(|node| sid(node, kind)).transpose()?,
         effect: effect(elements.effect)?,
         principals: principals(elements.principal, elements.not_principal, kind)?,
@@ -71,11 +71,7 @@ pub(crate) fn statement(node: Node, kind: PolicyKind, variables: bool) -> Result
             Some(node) => conditions(node, variables)?,
             None => Vec::new(),
         },
-    };
-    match statement.lets_any_subject() {
-        Some(provider) => Err(Fault::AnySubject(provider)),
-        None => Ok(statement),
-    }
+    })
 }
 
 fn sid(node: Node, kind: PolicyKind) -> Result<Box<str>, Fault> {

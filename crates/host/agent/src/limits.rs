@@ -178,7 +178,7 @@ pub(crate) const FLOW_REPORTS_WAITING_MAX: usize = 16;
 /// good for, and how many messages of one account wait.
 pub(crate) const PRE_PULL_MS_MAX: u64 = 10 * 60_000;
 pub(crate) const PRE_PULL_STALE_MS: u64 = 50 * 60_000;
-pub(crate) const PRE_PULLS_OF_ACCOUNT_MAX: usize = 32;
+pub(crate) const PRE_PULLS_OF_ACCOUNT_MAX: usize = 64;
 /// Where less is left of the disk than the smaller of these, nothing is fetched that nobody needs yet.
 pub(crate) const PRE_PULL_DISK_PERCENT_FREE_MIN: u64 = 15;
 pub(crate) const PRE_PULL_DISK_BYTES_FREE_MIN: u64 = 8 << 30;

@@ -82,6 +82,7 @@ pub(crate) fn managed_document(given: Option<&str>) -> Result<PolicyText, ApiErr
 pub(crate) fn trust(view: &View, given: Option<&str>) -> Result<TrustText, ApiError> {
     let text = given.unwrap_or_default();
     let parsed = Policy::parse(text, PolicyKind::Trust).map_err(|why| malformed(&why))?;
+    parsed.check_subjects().map_err(|why| malformed(&why))?;
     let max = policy::limits::TRUST_POLICY_MAX;
     if max < policy::limits::counted_size(text) {
         return Err(quota("ACLSizePerRole", max));

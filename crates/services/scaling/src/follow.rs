@@ -13,7 +13,7 @@ use model::scaling::{
 use model::service::{Controller, Rank, ServiceStatus};
 use model::task::Phase;
 use model::{Index, Key, MetricAlarm, ScalableTarget, Service, ServiceId, View};
-use plan::service_scaling::{self, Acting, Outcome, ServiceNow, Signal};
+use plan::service_scaling::{self, Acting, CLOCK_MS, Outcome, ServiceNow, Signal};
 use serde_json::{Value, json};
 use store::{Batch, Change};
 
@@ -32,8 +32,6 @@ pub(crate) type Which = (AccountId, ServiceId);
 
 /// While an alarm asks for something, its policy is looked at so often.
 const REPEAT_MS: u64 = 15_000;
-/// So far a clock may be set back without that anything is done twice.
-const CLOCK_MS: u64 = 60_000;
 /// While a count is waited for.
 const WAIT_MS: u64 = 2_000;
 

@@ -139,12 +139,12 @@ fn a_clock_that_was_ahead_holds_nothing_up() {
     it.last.in_until = Some(NOW.plus_ms(300_000));
     let low = [tracked("cpu", &policy, 10.0)];
     assert_eq!(decided(&it, has(4, 4), &low), None, "it may be so late");
-    it.last.in_until = Some(NOW.plus_ms(300_001));
+    it.last.in_until = Some(NOW.plus_ms(360_001));
     assert_eq!(decided(&it, has(4, 4), &low), Some(1));
     (it.last.out_until, it.last.added) = (Some(NOW.plus_ms(300_000)), 4);
     let high = [tracked("cpu", &policy, 100.0)];
     assert_eq!(decided(&it, has(4, 4), &high), None);
-    it.last.out_until = Some(NOW.plus_ms(300_001));
+    it.last.out_until = Some(NOW.plus_ms(360_001));
     assert_eq!(decided(&it, has(4, 4), &high), Some(8));
 }
 

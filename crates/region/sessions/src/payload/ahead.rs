@@ -112,8 +112,9 @@ impl Ahead<'_> {
             "ecr:BatchGetImage", "ecr:BatchImportUpstreamImage", "ecr:CreateRepository",
         ]});
         let containers = self.definition.container_definitions.iter().flatten();
-        let logins: BTreeSet<&str> = containers
+        let logins: BTreeSet<String> = containers
             .filter_map(|it| it.repository_credentials.as_ref()?.credentials_parameter.as_deref())
+            .flat_map(|named| secret_arns(self.scope, named))
             .collect();
         let mut statements = vec![pulls];
         if !logins.is_empty() {
@@ -125,4 +126,15 @@ impl Ahead<'_> {
         }
         serde_json::json!({ "Version": "2012-10-17", "Statement": statements }).to_string()
     }
+}
+/// The ARNs that a secret may have that a definition names by name, by ARN, or by ARN without the six characters at its end.
+fn secret_arns(scope: &Scope, named: &str) -> [String; 2] {
+    let arn = match named.starts_with("arn:") {
+        true => named.to_owned(),
+        false => {
+            format!("arn:aws:secretsmanager:{}:{}:secret:{named}", scope.region, scope.account)
+        }
+    };
+    let with_suffix = format!("{arn}-??????");
+    [arn, with_suffix]
 }
