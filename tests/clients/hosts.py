@@ -51,7 +51,7 @@ class Namespace:
         return ["nsenter", "-t", str(self.holder.pid), "-n", "-m", *map(str, words)]
 
     def run(self, *words, check=True, **more):
-        done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=120, **more)
+        done = subprocess.run(self.command(*words), capture_output=True, text=True, **{"timeout": 120, **more})
         assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done
 
@@ -62,8 +62,8 @@ class Namespace:
         self.processes.append(process)
         return process
 
-    def longshore(self, *words, check=True):
-        return self.run(binary(), *words, "--data-dir", self.folder / "data", check=check)
+    def longshore(self, *words, check=True, **more):
+        return self.run(binary(), *words, "--data-dir", self.folder / "data", check=check, **more)
 
     def log(self, name):
         path = self.folder / name

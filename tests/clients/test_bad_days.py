@@ -146,4 +146,4 @@ def test_without_root_the_region_serves_and_the_agent_says_what_it_needs(tmp_pat
         wait_for("a word about root", lambda: "root" in (tmp_path / "log").read_text(), 20)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)

@@ -34,7 +34,8 @@ def test_what_tasks_use_is_shown_over_all_hosts(tmp_path):
 
         eventually("figures of both", lambda: set(shown()) == set(arns.values()), 60)
         busy, idle = (shown()[arns[family]]["containers"][0] for family in ("busy", "idle"))
-        assert busy["cpuPercent"] > 10 > idle["cpuPercent"]
+        # However little a busy machine leaves it.
+        assert busy["cpuPercent"] > 2 > idle["cpuPercent"]
         assert 0 < idle["memoryMib"] <= 16
         assert idle["receivedBytesPerSecond"] is not None
         assert {task["host"] for task in shown().values()} <= {"host1", "host2"}
