@@ -114,12 +114,17 @@ impl Client {
         })
     }
 
-    /// A call of EC2 without parameters. The answer is XML, and is given as it is.
-    pub(crate) async fn ec2(&self, operation: &str) -> Result<String, ClientError> {
+    /// A call of EC2; `parameters`: as they stand in a form, each after an `&`. The answer is XML, and is given as it is.
+    pub(crate) async fn ec2(
+        &self,
+        operation: &str,
+        parameters: &str,
+    ) -> Result<String, ClientError> {
         let mut headers = HeaderMap::new();
         let form = "application/x-www-form-urlencoded; charset=utf-8";
         headers.insert("content-type", form.parse().expect("a constant header"));
-        let body = format!("Action={operation}&Version={}", ec2_api::SERVICE.api_version);
+        let body =
+            format!("Action={operation}&Version={}{parameters}", ec2_api::SERVICE.api_version);
         let (status, answer) = self.send("ec2", operation, headers, Bytes::from(body)).await?;
         let text = String::from_utf8_lossy(&answer).into_owned();
         if status == StatusCode::OK {

@@ -265,10 +265,16 @@ pub struct ConnectTable {
 }
 
 impl ConnectTable {
-    /// Takes in what was told as of a commit: all there is, or what changed.
-    pub fn learn(&mut self, version: u64, told: HostConnect, is_whole: bool) {
+    /// Takes in what was told as of a commit: all there is, or what changed. A certificate that the region cannot tell again,
+    /// since its key is disabled, is shown on until it ends.
+    pub fn learn(&mut self, version: u64, mut told: HostConnect, is_whole: bool) {
         if is_whole {
-            *self = Self::default();
+            let before = std::mem::take(self).servers;
+            let without = |it: &&mut ConnectServer| it.has_tls && it.certificate.is_none();
+            for server in told.servers.iter_mut().filter(without) {
+                let known = before.get(&server.id());
+                server.certificate = known.and_then(|known| known.certificate.clone());
+            }
         }
         self.version = version;
         for task in &told.gone_clients {
@@ -385,6 +391,33 @@ mod tests {
         let mut table = ConnectTable::default();
         table.learn(1, told, true);
         table
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_told_again_is_shown_on() {
+        let certificate = ConnectCertificate { chain: "c".to_owned(), key: "k".to_owned() };
+        let server = |certificate: Option<&ConnectCertificate>| ConnectServer {
+            task: task(1),
+            account: "000000000000".parse().unwrap(),
+            endpoint: "srv-a".to_owned(),
+            address: Ipv4Addr::new(172, 31, 0, 1),
+            vpc: None,
+            protocol: ConnectProtocol::Http,
+            container_port: 80,
+            port: 80,
+            idle_s: 300,
+            has_tls: true,
+            certificate: certificate.cloned(),
+        };
+        let told =
+            |server: ConnectServer| HostConnect { servers: vec![server], ..HostConnect::default() };
+        let mut table = ConnectTable::default();
+        table.learn(1, told(server(Some(&certificate))), true);
+        table.learn(2, told(server(None)), true);
+        assert_eq!(table.servers.into_values().next(), Some(server(Some(&certificate))));
+        let mut fresh = ConnectTable::default();
+        fresh.learn(2, told(server(None)), true);
+        assert_eq!(fresh.servers.into_values().next(), Some(server(None)));
     }
 
     #[test]

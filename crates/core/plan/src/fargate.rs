@@ -98,9 +98,13 @@ impl FargatePool {
         }
     }
 
-    /// Whether an instance in the zone takes tasks.
-    pub fn stands_in(&self, zone: &str) -> bool {
-        self.order.contains_key(zone)
+    /// Whether an instance in the zone takes tasks that ask for so much of what it is. One that is full counts.
+    pub fn takes_in(&self, zone: &str, requires: &[RequiredAttribute]) -> bool {
+        let mut its = self.order.get(zone).into_iter().flatten();
+        its.any(|(_, id)| {
+            let open = self.rooms.get(id).and_then(|room| room.open.as_ref());
+            open.is_some_and(|instance| by_nature(instance, requires, &[]).is_ok())
+        })
     }
 
     /// The zone of an instance that takes tasks.
@@ -126,7 +130,7 @@ impl FargatePool {
                 room.fits(need) && room.open.as_ref().is_some_and(is_right)
             })
         };
-        let is_bound = zones.iter().any(|zone| self.stands_in(zone));
+        let is_bound = zones.iter().any(|zone| self.takes_in(zone, &requires));
         let in_order =
             self.order.iter().filter(|(zone, _)| !is_bound || zones.iter().any(|it| it == *zone));
         let firsts = in_order.filter_map(|(_, its)| its.iter().find(will_do));

@@ -241,8 +241,19 @@ fn fargate_goes_to_the_zones_of_subnets_while_a_host_there_takes_tasks() {
     assert_eq!(at(&[]), Ok(id(2)));
     assert_eq!(pool.zone(id(3)), Some("b"));
     pool.change_instance(id(3), None);
-    assert!(!pool.stands_in("b") && pool.stands_in("a"));
-    assert_eq!(pool.place(need, &[], &[b]), Ok(id(1)));
+    assert!(!pool.takes_in("b", &[]) && pool.takes_in("a", &[]));
+    assert_eq!(pool.place(need, &[], std::slice::from_ref(&b)), Ok(id(1)));
+    // A host that cannot be the task's is as none.
+    let kind = |value: &str| Some(value.to_owned());
+    instances[2].attributes.insert("ecs.cpu-architecture".to_owned(), kind("arm64"));
+    instances[0].attributes.insert("ecs.cpu-architecture".to_owned(), kind("x86_64"));
+    for each in [&instances[0], &instances[2]] {
+        pool.change_instance(each.id, Some(&Arc::new(each.clone())));
+    }
+    let x86 =
+        [RequiredAttribute { name: "ecs.cpu-architecture".to_owned(), value: kind("x86_64") }];
+    assert!(!pool.takes_in("b", &x86) && pool.takes_in("a", &x86));
+    assert_eq!(pool.place(need, &x86, &[b]), Ok(id(1)));
 }
 
 fn strategy() -> impl proptest::strategy::Strategy<Value = Strategy> {

@@ -127,7 +127,7 @@ impl FiguresBook {
 pub(crate) struct Tally {
     book: Arc<FiguresBook>,
     name: String,
-    figures: OnceLock<Arc<Figures>>,
+    figures: OnceLock<Option<Arc<Figures>>>,
 }
 
 impl Tally {
@@ -135,14 +135,9 @@ impl Tally {
         Self { book: Arc::clone(book), name: name.to_owned(), figures: OnceLock::new() }
     }
 
-    /// Where it is counted; none once there are too many names.
+    /// Where it is counted; none once there are too many names. Asked once: the next table asks anew.
     pub(crate) fn figures(&self) -> Option<&Arc<Figures>> {
-        if self.figures.get().is_none() {
-            let found = self.book.named(&self.name)?;
-            // Whoever was quicker had the same.
-            let _ = self.figures.set(found);
-        }
-        self.figures.get()
+        self.figures.get_or_init(|| self.book.named(&self.name)).as_ref()
     }
 }
 

@@ -88,15 +88,16 @@ async fn start(
     Ok(answer.tasks.unwrap_or_default().into_iter().filter_map(|task| task.task_arn).collect())
 }
 
-/// The default VPC's subnets.
+/// The default VPC's subnets, one in each zone.
 async fn network(client: &Client) -> Result<ecs::NetworkConfiguration, Error> {
-    let subnets = texts(&client.ec2("DescribeSubnets").await?, "subnetId");
+    let of_each_zone = "&Filter.1.Name=default-for-az&Filter.1.Value.1=true";
+    let subnets = texts(&client.ec2("DescribeSubnets", of_each_zone).await?, "subnetId");
     if subnets.is_empty() {
-        return Err(Error::message("the region has no subnet"));
+        return Err(Error::message("the account has no default VPC with a subnet"));
     }
     Ok(ecs::NetworkConfiguration {
         awsvpc_configuration: Some(ecs::AwsVpcConfiguration {
-            subnets: Some(subnets.into_iter().take(1).collect()),
+            subnets: Some(subnets),
             assign_public_ip: Some("ENABLED".into()),
             ..ecs::AwsVpcConfiguration::default()
         }),

@@ -31,8 +31,9 @@ const WISHES_MAX: usize = 256;
 const WISHES_OF_ACCOUNT_MAX: usize = 64;
 /// Messages that leave at one look: tasks wait for the same socket.
 const TOLD_AT_ONCE_MAX: usize = 8;
-/// How often at most a host is told of images for the same asker: each registration may name others.
-const ASKER_REST_MS: u64 = 5 * 60_000;
+/// How many times within so long a host is told of images for the same asker: each registration may name others.
+const ASKER_TIMES_MAX: u32 = 5;
+const ASKER_PERIOD_MS: u64 = 5 * 60_000;
 
 /// Who wants it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,13 +134,27 @@ fn in_turns<'w>(wishes: impl Iterator<Item = (&'w Asker, &'w Wish)>) -> BTreeMap
 #[derive(Debug, Default)]
 pub(crate) struct PrePullsTold {
     version: u64,
-    /// What was last said for whom, and when.
-    told: BTreeMap<Asker, (Wish, Timestamp)>,
+    /// What was last said for whom.
+    told: BTreeMap<Asker, Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    wish: Wish,
+    /// When this period began, and how often it was something in it.
+    since: Timestamp,
+    times: u32,
+}
+
+impl Told {
+    fn is_in_period(&self, now: Timestamp) -> bool {
+        self.since <= now && now.since_ms(self.since) < ASKER_PERIOD_MS
+    }
 }
 
 impl PrePullsTold {
     /// What is to be said now of what is wanted, and whether that leaves nothing to be said later. An asker whose images were
-    /// said a moment ago waits.
+    /// others all the time waits.
     fn next(
         &mut self,
         wanted: &BTreeMap<Asker, Wish>,
@@ -147,17 +162,23 @@ impl PrePullsTold {
     ) -> (Vec<(Asker, Wish)>, bool) {
         self.told.retain(|asker, _| wanted.contains_key(asker));
         let is_new = |(asker, wish): &(&Asker, &Wish)| {
-            self.told.get(*asker).is_none_or(|(said, _)| said != *wish)
+            self.told.get(*asker).is_none_or(|said| said.wish != **wish)
         };
         let fresh: Vec<(&Asker, &Wish)> = wanted.iter().filter(is_new).collect();
         let rests = |asker: &Asker| {
             let told = self.told.get(asker);
-            told.is_some_and(|(_, at)| now.since_ms(*at) < ASKER_REST_MS && *at <= now)
+            told.is_some_and(|told| told.is_in_period(now) && ASKER_TIMES_MAX <= told.times)
         };
         let due = fresh.iter().filter(|(asker, _)| !rests(asker)).take(TOLD_AT_ONCE_MAX);
         let due: Vec<_> = due.map(|(asker, wish)| ((*asker).clone(), (*wish).clone())).collect();
         let is_all = due.len() == fresh.len();
         (due, is_all)
+    }
+
+    fn note(&mut self, asker: Asker, wish: Wish, now: Timestamp) {
+        let before = self.told.get(&asker).filter(|told| told.is_in_period(now));
+        let (since, times) = before.map_or((now, 1), |told| (told.since, told.times + 1));
+        self.told.insert(asker, Told { wish, since, times });
     }
 }
 
@@ -283,7 +304,7 @@ impl Session<'_> {
                 self.send(socket, &ToAgent::PrePull(message)).await?;
                 debug!(definition = %wish.definition, instance = %self.instance.id, "pre-pull sent");
             }
-            self.pre_pulls.told.insert(asker, (wish, now));
+            self.pre_pulls.note(asker, wish, now);
         }
         // Otherwise the next look goes on.
         if is_all {
@@ -381,18 +402,26 @@ mod tests {
         let mut say = |wanted: &BTreeMap<Asker, Wish>, now| {
             let (next, is_all) = told.next(wanted, now);
             let count = next.len();
-            told.told.extend(next.into_iter().map(|(asker, wish)| (asker, (wish, now))));
+            for (asker, wish) in next {
+                told.note(asker, wish, now);
+            }
             (count, is_all)
         };
         assert_eq!(say(&wanted, now), (TOLD_AT_ONCE_MAX, false));
         assert_eq!(say(&wanted, now), (2, true));
         assert_eq!(say(&wanted, now), (0, true));
         let mut changed = wanted.clone();
-        let first = changed.values_mut().next().unwrap();
-        first.digests.push(("web".to_owned(), "sha256:aa".to_owned()));
-        assert_eq!(say(&changed, now.plus_ms(1_000)), (0, false));
-        assert_eq!(say(&changed, now.plus_ms(ASKER_REST_MS)), (1, true));
+        let mut change = |nth: u32| {
+            let first = changed.values_mut().next().unwrap();
+            first.digests.push(("web".to_owned(), format!("sha256:{nth}")));
+            changed.clone()
+        };
+        for nth in 2..=ASKER_TIMES_MAX {
+            assert_eq!(say(&change(nth), now.plus_ms(1_000)), (1, true), "{nth}");
+        }
+        assert_eq!(say(&change(90), now.plus_ms(1_000)), (0, false));
+        assert_eq!(say(&change(91), now.plus_ms(ASKER_PERIOD_MS)), (1, true));
         // A clock that was set back does not keep it waiting.
-        assert_eq!(say(&wanted, Timestamp(5)), (1, true));
+        assert_eq!(say(&change(92), Timestamp(5)), (1, true));
     }
 }

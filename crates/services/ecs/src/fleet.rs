@@ -175,9 +175,9 @@ impl FargateReservation<'_> {
         pool.place(need, requires, zones)
     }
 
-    /// Whether an instance in the zone takes tasks.
-    pub(crate) fn stands_in(&self, zone: &str) -> bool {
-        self.0.fargate.as_ref().is_some_and(|pool| pool.stands_in(zone))
+    /// Whether an instance in the zone takes tasks that ask for so much of what it is ([`selective`]).
+    pub(crate) fn takes_in(&self, zone: &str, requires: &[RequiredAttribute]) -> bool {
+        self.0.fargate.as_ref().is_some_and(|pool| pool.takes_in(zone, requires))
     }
 
     pub(crate) fn zone(&self, id: InstanceId) -> Option<&str> {

@@ -152,7 +152,7 @@ fn place_fargate(
             continue;
         }
         // Its interface is there: where its zone has no room, it goes elsewhere as if no instance were in it.
-        let own = task.zone.as_deref().filter(|zone| instances.stands_in(zone));
+        let own = task.zone.as_deref().filter(|zone| instances.takes_in(zone, &requires));
         let own: Vec<String> = own.map(str::to_owned).into_iter().collect();
         let found = match instances.place(need, &requires, &own) {
             Err(NoPlace::NoRoom) if !own.is_empty() => instances.place(need, &requires, &[]),

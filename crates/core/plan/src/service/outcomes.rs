@@ -326,7 +326,7 @@ impl<'a> Pass<'_, 'a> {
                 let mut next = self.deployments[known].is.clone();
                 if !next.stage.was_done() {
                     // It is brought to its end now: what was said of how it ended is so no more.
-                    (next.status_reason, next.stopped_at) = (None, None);
+                    (next.status_reason, next.stopped_at, next.finished_at) = (None, None, None);
                 }
                 Deployment { stage: Stage::Restoring, ..next }
             }
@@ -502,7 +502,7 @@ impl<'a> Pass<'_, 'a> {
             }
         }
         // The record of one that was completed before says when that was.
-        if !deployment.stage.is_final() {
+        if !deployment.stage.is_final() || deployment.finished_at.is_none() {
             deployment.finished_at = Some(now);
         }
         deployment.stage = Stage::Completed;

@@ -276,7 +276,9 @@ fn even_zones(pass: &Pass<'_, '_>, primary: &Deployment, plan: &TaskPlan) -> Opt
         return None;
     }
     let zones = zones(pass, &views)?;
-    let (poorest, fewest) = zones.iter().min_by_key(|(_, tasks)| **tasks)?;
+    // Where a task is may be a zone that none can start in any more.
+    let open = zones.iter().filter(|(zone, _)| pass.snapshot.zones.iter().any(|it| it == *zone));
+    let (poorest, fewest) = open.min_by_key(|(_, tasks)| **tasks)?;
     let most = zones.values().max()?;
     let place = Place::Zone((*poorest).to_owned());
     (most - fewest > 1).then_some(Start { deployment: primary.id, tasks: 1, place })

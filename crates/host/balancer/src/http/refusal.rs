@@ -111,11 +111,12 @@ pub(super) fn why(error: &hyper::Error, head: &[u8]) -> Option<Failure> {
     let why = if error.is_parse_version_h2() {
         Failure::WrongVersion
     } else if error.is_parse_too_large() {
-        let is_line_too_long = !head.iter().take(URI_BYTES_MAX).any(|byte| *byte == b'\n');
+        let is_line_too_long = URI_BYTES_MAX <= head.len()
+            && !head.iter().take(URI_BYTES_MAX).any(|byte| *byte == b'\n');
         if is_line_too_long { Failure::UriTooLong } else { Failure::BadRequest }
     } else if error.to_string() == NO_SUCH_ENCODING {
         Failure::NotImplemented
-    } else if names_other_version(head) {
+    } else if error.to_string() == NO_SUCH_VERSION && names_other_version(head) {
         Failure::WrongVersion
     } else {
         Failure::BadRequest
@@ -125,6 +126,8 @@ pub(super) fn why(error: &hyper::Error, head: &[u8]) -> Option<Failure> {
 
 /// How the library says that there is a transfer encoding, and the last is not `chunked`; nothing else tells it.
 const NO_SUCH_ENCODING: &str = "invalid transfer-encoding parsed";
+/// How it says that the line of a request ends otherwise than with its version. What it took in of a head is gone by later errors.
+const NO_SUCH_VERSION: &str = "invalid HTTP version parsed";
 
 /// Whether it begins with the line of a request by a version that is not spoken: `GET / HTTP/1.2`.
 fn names_other_version(head: &[u8]) -> bool {

@@ -258,8 +258,13 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
             if !front::is_there(&shared, (&snapshot, &live), ends).await {
                 return;
             }
-            let first = timeout(HANDSHAKE_WAIT_MAX, first_byte(&stream)).await;
-            // TLS begins with a number, HTTP with a letter.
+            // TLS begins with a number, HTTP with a letter. What stands in front of another says nothing to who speaks otherwise:
+            // it would look as if that one had answered.
+            let is_front = live.listener.attributes.front.is_some();
+            let first = match is_front {
+                true => Ok(None),
+                false => timeout(HANDSHAKE_WAIT_MAX, first_byte(&stream)).await,
+            };
             if matches!(first, Ok(Some(byte)) if byte.is_ascii_alphabetic()) {
                 let client = Client::new(Arc::clone(&shared), door, ends, None, times);
                 if let Some(came) = came {
@@ -272,7 +277,15 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
                 let stream = (Metered::new(stream, figures), true);
                 return Box::pin(refuse(&client, stream, Failure::Plain)).await;
             }
-            let shaken = Box::pin(shaken(&live, stream)).await;
+            let shaken = match first {
+                Ok(_) => Box::pin(shaken(&live, stream)).await,
+                Err(_) => {
+                    if let Some(figures) = &figures {
+                        figures.client_tls_failed();
+                    }
+                    None
+                }
+            };
             drop((snapshot, live));
             let trace = shared.trace();
             let Some(stream) = shaken else {

@@ -166,7 +166,11 @@ pub(super) async fn start_image_scan(
                 ..ImageScan::asked(now)
             },
         };
-        batch.put(EcrManifest { scan: Some(scan.clone()), ..image.clone() });
+        // What a scanner found before stays.
+        let is_found = |scan: &ImageScan| scan.state == ScanState::Complete;
+        if ecr.has_scanner() || !image.scan.as_ref().is_some_and(is_found) {
+            batch.put(EcrManifest { scan: Some(scan.clone()), ..image.clone() });
+        }
         Ok((batch, (row.account, row.name.clone(), identify(image, tag), render_status(&scan))))
     });
     let (account, name, image_id, status) = decided.await?;

@@ -7,6 +7,7 @@ use model::instance::{Instance, InstanceStatus};
 use model::service::{Rank, Scheduling};
 use model::task::{LaunchType, Need, Phase, Task};
 use model::{NetworkMode, Service, ServiceId, TaskDefinition, View};
+use plan::fargate::selective;
 use plan::service::{ServiceHost, Snapshot};
 use plan::{Ask, Constraint, Host, Pool, Strategy, Unfit, binding_zones};
 
@@ -198,13 +199,8 @@ fn other_tasks(view: &View, instance: &Instance) -> u32 {
     u32::try_from(others.count()).unwrap_or(u32::MAX)
 }
 
-/// The zones by which a source's tasks are bound to instances of the cluster, for what has interfaces of its own.
-fn zones_on_instances(
-    ecs: &Ecs,
-    view: &View,
-    service: &Service,
-    source: &TaskSource,
-) -> Vec<String> {
+/// The zones of the subnets that a source's tasks have their interfaces in, if they have such.
+fn named_zones(ecs: &Ecs, view: &View, service: &Service, source: &TaskSource) -> Vec<String> {
     let account = service.scope.account;
     let definition = view.task_definitions.get(account, &source.definition);
     if definition.is_none_or(|definition| definition.network_mode != NetworkMode::Awsvpc) {
@@ -212,9 +208,19 @@ fn zones_on_instances(
     }
     let kind = source.capacity.launch();
     let template = TaskTemplate::of_service(ecs, view, service, source, kind);
-    let named = template.map(|template| template.zones()).unwrap_or_default();
-    let instances = view.instances_of_cluster(account, &service.cluster).map(AsRef::as_ref);
-    binding_zones(&named, Pool::Own, instances).to_vec()
+    template.map(|template| template.zones()).unwrap_or_default()
+}
+
+/// Those of them by which tasks are bound to instances of the cluster.
+fn zones_on_instances(
+    ecs: &Ecs,
+    view: &View,
+    service: &Service,
+    source: &TaskSource,
+) -> Vec<String> {
+    let named = named_zones(ecs, view, service, source);
+    let instances = view.instances_of_cluster(service.scope.account, &service.cluster);
+    binding_zones(&named, Pool::Own, instances.map(AsRef::as_ref)).to_vec()
 }
 
 /// The zones that tasks of the service may be in.
@@ -224,10 +230,12 @@ fn zones(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> Vec<String> {
     let kind = source.capacity.launch();
     if kind == LaunchType::Fargate {
         let template = TaskTemplate::of_service(ecs, view, service, &source, kind);
-        let mut zones = template.map_or_else(|_| vec![], |template| template.zones());
+        let Ok(template) = template else { return vec![] };
+        let mut zones = template.zones();
+        let requires = selective(&template.definition.requires_attributes);
         let hosts = ecs.fargate(view);
-        if zones.iter().any(|zone| hosts.stands_in(zone)) {
-            zones.retain(|zone| hosts.stands_in(zone));
+        if zones.iter().any(|zone| hosts.takes_in(zone, &requires)) {
+            zones.retain(|zone| hosts.takes_in(zone, &requires));
         }
         return zones;
     }
@@ -236,6 +244,7 @@ fn zones(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> Vec<String> {
         return vec![];
     };
     let constraints = constraints(definition, service);
+    let named = named_zones(ecs, view, service, &source);
     let bound = zones_on_instances(ecs, view, service, &source);
     let providers: Vec<&str> = source.capacity.providers().collect();
     let mut zones: Vec<String> = view
@@ -249,6 +258,8 @@ fn zones(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> Vec<String> {
         .filter(|instance| accepts(view, instance, definition, service, (&constraints, &bound)))
         .filter_map(|instance| instance.zone().map(str::to_owned))
         .collect();
+    // A task is in the zone of its interface, wherever its host stands.
+    zones.retain(|zone| named.is_empty() || named.contains(zone));
     zones.sort_unstable();
     zones.dedup();
     zones

@@ -9,6 +9,7 @@ use model::service::{RevisionCapacity, ServiceEventKind};
 use model::task::{LaunchType, Phase, Task, Waiting};
 use model::{Index, Key, Service, StrategyItem, View};
 use plan::capacity::share;
+use plan::fargate::selective;
 use plan::service::{Place as Where, Start};
 use plan::strategy::ZONE_ATTRIBUTE;
 use plan::{Ask, Constraint, Host, NoPlace, Pool, Refusals};
@@ -235,7 +236,8 @@ impl Maker<'_> {
         let mut full = 0;
         let places: Vec<(Option<InstanceId>, Option<String>)> = {
             let mut reservation = self.ecs.fargate(self.view);
-            zones.bind(|zone| reservation.stands_in(zone));
+            let selective = selective(requires);
+            zones.bind(|zone| reservation.takes_in(zone, &selective));
             let mut places = Vec::with_capacity(count);
             for at in 0..count {
                 let found =
@@ -454,10 +456,10 @@ impl Zones {
     }
 
     /// Leaves aside the zones without an instance, unless all are without.
-    fn bind(&mut self, stands_in: impl Fn(&str) -> bool) {
-        self.is_bound = self.counts.keys().any(|zone| stands_in(zone));
+    fn bind(&mut self, takes_in: impl Fn(&str) -> bool) {
+        self.is_bound = self.counts.keys().any(|zone| takes_in(zone));
         if self.is_bound {
-            self.counts.retain(|zone, _| stands_in(zone));
+            self.counts.retain(|zone, _| takes_in(zone));
         }
     }
 
@@ -469,6 +471,9 @@ impl Zones {
         if !self.is_bound {
             let instance = place(&[])?;
             return Ok((instance, self.next()));
+        }
+        if self.fixed.as_ref().is_some_and(|zone| !self.counts.contains_key(zone)) {
+            return Err(NoPlace::NoRoom);
         }
         while let Some(zone) = self.next() {
             match place(std::slice::from_ref(&zone)) {
@@ -552,5 +557,7 @@ mod tests {
         zones.bind(|_| true);
         assert_eq!(zones.find(|_| Ok(id(1))), Ok((id(1), Some("b".to_owned()))));
         assert_eq!(zones.find(|_| Err(NoPlace::NoRoom)), Err(NoPlace::NoRoom));
+        zones.bind(|zone| zone == "a");
+        assert_eq!(zones.find(|_| Ok(id(1))), Err(NoPlace::NoRoom), "nobody is there");
     }
 }

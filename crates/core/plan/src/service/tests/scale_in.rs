@@ -132,6 +132,22 @@ fn an_uneven_service_moves_one_task_at_a_time_to_the_poorest_zone() {
 }
 
 #[test]
+fn no_task_moves_to_a_zone_where_none_can_start() {
+    let mut world = World::new(5, 4, settings(100, 200));
+    world.service.is_zone_rebalanced = true;
+    world.hosts.truncate(1);
+    world.add_host("b");
+    world.deploy(Behaviour::new(Fate::Lasts));
+    world.run_until_steady();
+    assert_eq!(zones(&world).len(), 2);
+    // It is away, and its tasks count as running.
+    world.hosts[1].0.is_connected = false;
+    world.service.desired_count = 8;
+    world.run_until_steady();
+    assert!(world.pass().is_idle(), "{:?}", zones(&world));
+}
+
+#[test]
 fn zones_stay_uneven_without_the_flag_and_within_the_ceiling() {
     for (flag, max) in [(false, 200), (true, 100)] {
         let mut world = World::new(6, 3, settings(100, max));
