@@ -361,6 +361,22 @@ mod tests {
         format!("{number:032x}").parse().unwrap()
     }
 
+    fn server(number: u8, certificate: Option<&ConnectCertificate>) -> ConnectServer {
+        ConnectServer {
+            task: task(number),
+            account: "000000000000".parse().unwrap(),
+            endpoint: "srv-b".to_owned(),
+            address: Ipv4Addr::new(172, 31, 0, number),
+            vpc: None,
+            protocol: ConnectProtocol::Http,
+            container_port: 80,
+            port: 80,
+            idle_s: 300,
+            has_tls: true,
+            certificate: certificate.cloned(),
+        }
+    }
+
     fn table(names: &[&str], tasks: &[u8]) -> ConnectTable {
         let endpoint = |name: &&str| ConnectEndpoint {
             id: format!("srv-{name}"),
@@ -396,19 +412,7 @@ mod tests {
     #[test]
     fn a_certificate_that_cannot_be_told_again_is_shown_on() {
         let certificate = ConnectCertificate { chain: "c".to_owned(), key: "k".to_owned() };
-        let server = |certificate: Option<&ConnectCertificate>| ConnectServer {
-            task: task(1),
-            account: "000000000000".parse().unwrap(),
-            endpoint: "srv-a".to_owned(),
-            address: Ipv4Addr::new(172, 31, 0, 1),
-            vpc: None,
-            protocol: ConnectProtocol::Http,
-            container_port: 80,
-            port: 80,
-            idle_s: 300,
-            has_tls: true,
-            certificate: certificate.cloned(),
-        };
+        let server = |certificate: Option<&ConnectCertificate>| server(1, certificate);
         let told =
             |server: ConnectServer| HostConnect { servers: vec![server], ..HostConnect::default() };
         let mut table = ConnectTable::default();
@@ -452,18 +456,8 @@ mod tests {
     #[test]
     fn a_change_makes_the_later_table_of_the_earlier_one() {
         let (mut earlier, mut later) = (table(&["a", "b"], &[1, 2]), table(&["b", "c"], &[2, 3]));
-        let server = |number: u8, key: &str| ConnectServer {
-            task: task(number),
-            account: "000000000000".parse().unwrap(),
-            endpoint: "srv-b".to_owned(),
-            address: Ipv4Addr::new(172, 31, 0, number),
-            vpc: None,
-            protocol: ConnectProtocol::Http,
-            container_port: 80,
-            port: 80,
-            idle_s: 300,
-            has_tls: true,
-            certificate: Some(ConnectCertificate { chain: String::new(), key: key.to_owned() }),
+        let server = |number, key: &str| {
+            server(number, Some(&ConnectCertificate { chain: String::new(), key: key.to_owned() }))
         };
         for (table, servers) in [
             (&mut earlier, [server(1, "old"), server(2, "old")]),

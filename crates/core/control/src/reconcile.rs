@@ -11,6 +11,7 @@
 //! to another one.
 
 mod driver;
+mod forgetting;
 mod lane;
 mod queue;
 mod status;
@@ -27,6 +28,7 @@ use model::{Seq, View};
 use store::Change;
 
 pub use driver::{Driver, Environment};
+pub use forgetting::{FORGOTTEN_AT_ONCE_MAX, Forgetting};
 pub use queue::Queue;
 pub use status::{FailedPass, ReconcilerStatus, Status};
 

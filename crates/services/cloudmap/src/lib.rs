@@ -108,7 +108,7 @@ impl RegionService for CloudMap {
     }
 
     fn register(self: Arc<Self>, driver: &mut Driver) {
-        driver.register(operations::Forgetting(Arc::clone(&self.control)));
+        driver.register(operations::forgetting(Arc::clone(&self.control)));
     }
 }
 

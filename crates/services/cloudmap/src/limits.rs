@@ -16,5 +16,3 @@ pub(crate) const SOA_TTL_S: u32 = 15;
 pub(crate) const OPERATION_MS: u64 = 24 * 3_600_000;
 /// Operations of an account that can be asked for: of more, those that were done last.
 pub(crate) const OPERATIONS_MAX: usize = 10_000;
-/// Operations that are forgotten in one commit.
-pub(crate) const FORGOTTEN_MAX: usize = 200;

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
-use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
+use control::reconcile::{FORGOTTEN_AT_ONCE_MAX, Forgetting};
 use control::{Control, Permission};
 use longshore_types::Timestamp;
 use model::discovery::MapOperationKind;
 use model::{Index, Key, MapOperation, View};
 use servicediscovery_api as api;
-use store::{Batch, Change};
+use store::Batch;
 
 use crate::CloudMap;
 use crate::errors::no_operation;
-use crate::limits::{FORGOTTEN_MAX, OPERATION_MS, OPERATIONS_MAX};
+use crate::limits::{OPERATION_MS, OPERATIONS_MAX};
 use crate::pages::page;
 
 impl CloudMap {
@@ -118,47 +118,15 @@ pub(crate) async fn list_operations(
 }
 
 /// Forgets operations that nobody asks for any more.
-#[derive(Debug)]
-pub(crate) struct Forgetting(pub(crate) Arc<Control>);
+pub(crate) fn forgetting(control: Arc<Control>) -> Forgetting {
+    let name = "cloud-map-operations";
+    Forgetting { control, name, period_ms: PERIOD_MS, over }
+}
 
 const PERIOD_MS: u64 = 600_000;
 
-/// The next ones to go.
-fn forget(view: &View, now: Timestamp) -> Batch {
-    let mut batch = Batch::on(view);
+fn over(view: &View, now: Timestamp) -> Vec<Key> {
     let is_old = |row: &&Arc<MapOperation>| OPERATION_MS <= now.since_ms(row.done_at);
-    for row in view.map_operations.iter().filter(is_old).take(FORGOTTEN_MAX) {
-        batch.delete(Key::MapOperation(row.scope.account, Arc::clone(&row.id)));
-    }
-    batch
-}
-
-impl Reconciler for Forgetting {
-    type Key = NowAndThen;
-    type Note = ();
-    type Error = ApiError;
-
-    fn name(&self) -> &'static str {
-        "cloud-map-operations"
-    }
-
-    fn wake(&mut self, _: &View, _: &Change, _: &mut Queue<NowAndThen>) {}
-
-    fn keys(&mut self, _: &View) -> Vec<NowAndThen> {
-        vec![NowAndThen]
-    }
-
-    fn pass(&self, _: &NowAndThen) -> PassFuture<Result<Pass<()>, ApiError>> {
-        let control = Arc::clone(&self.0);
-        Box::pin(async move {
-            let decided = control.decide(|view, now| {
-                let batch = forget(view, now);
-                let is_full = batch.len() == FORGOTTEN_MAX;
-                let pause = if is_full { 1_000 } else { PERIOD_MS };
-                Ok((batch, (view.seq, now.plus_ms(pause))))
-            });
-            let (looked_at, again_at) = decided.await?;
-            Ok(Pass { looked_at, again_at: Some(again_at), ..Pass::default() })
-        })
-    }
+    let rows = view.map_operations.iter().filter(is_old).take(FORGOTTEN_AT_ONCE_MAX);
+    rows.map(|row| Key::MapOperation(row.scope.account, Arc::clone(&row.id))).collect()
 }

@@ -386,7 +386,7 @@ async fn operations_are_forgotten_after_a_day() {
     use control::reconcile::{NowAndThen, Reconciler as _};
     let world = World::new().await;
     world.http("prod").await.unwrap();
-    let chore = operations::Forgetting(Arc::clone(&world.test.control));
+    let chore = operations::forgetting(Arc::clone(&world.test.control));
     chore.pass(&NowAndThen).await.unwrap();
     assert_eq!(world.test.control.view().map_operations.len(), 1);
     world.test.env.advance_ms(24 * 3_600_000);

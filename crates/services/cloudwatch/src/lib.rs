@@ -69,8 +69,8 @@ impl RegionService for CloudWatch {
 
     fn register(self: Arc<Self>, driver: &mut Driver) {
         driver.register(watch::AlarmWatch(Arc::clone(&self)));
-        driver.register(watch::Housekeeping::new(Arc::clone(&self)));
-        driver.register(watch::Forgetting(self));
+        driver.register(watch::forgetting(Arc::clone(&self.control)));
+        driver.register(watch::Housekeeping::new(self));
     }
 }
 

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_wire::ApiError;
+use control::Control;
 use control::alarms::add_history;
-use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
+use control::reconcile::{
+    FORGOTTEN_AT_ONCE_MAX, Forgetting, NowAndThen, Pass, PassFuture, Queue, Reconciler,
+};
 use longshore_types::{AccountId, Timestamp};
 use metrics::Metrics;
 use model::alarm::{
@@ -16,7 +19,7 @@ use model::{Key, MetricAlarm, View};
 use plan::alarms::{self, Verdict, Window};
 use plan::metric_math::{self, ALARM_POINTS_MAX};
 use serde_json::json;
-use store::{BATCH_ROWS_MAX, Batch, Change};
+use store::{Batch, Change};
 
 use crate::CloudWatch;
 use crate::data::series_of;
@@ -236,48 +239,18 @@ impl Reconciler for Housekeeping {
     }
 }
 
-/// Forgets what happened to alarms that are gone.
-#[derive(Debug)]
-pub(crate) struct Forgetting(pub(crate) Arc<CloudWatch>);
+/// Forgets histories of alarms that are gone, of which nothing is shown any more.
+pub(crate) fn forgetting(control: Arc<Control>) -> Forgetting {
+    Forgetting { control, name: "alarm-histories", period_ms: FORGET_MS, over }
+}
 
 const FORGET_MS: u64 = 3_600_000;
 
-/// Histories of alarms that are gone, of which nothing is shown any more.
-fn forget(view: &View, now: Timestamp) -> Batch {
-    let mut batch = Batch::on(view);
+fn over(view: &View, now: Timestamp) -> Vec<Key> {
     let is_over = |row: &&Arc<AlarmHistory>| {
         row.items.iter().all(|item| HISTORY_KEPT_MS <= now.since_ms(item.at))
             && view.metric_alarms.get(row.account, &row.alarm).is_none()
     };
-    for row in view.alarm_histories.iter().filter(is_over).take(BATCH_ROWS_MAX) {
-        batch.delete(Key::AlarmHistory(row.account, Arc::clone(&row.alarm)));
-    }
-    batch
-}
-
-impl Reconciler for Forgetting {
-    type Key = NowAndThen;
-    type Note = ();
-    type Error = ApiError;
-
-    fn name(&self) -> &'static str {
-        "alarm-histories"
-    }
-
-    fn wake(&mut self, _: &View, _: &Change, _: &mut Queue<NowAndThen>) {}
-
-    fn keys(&mut self, _: &View) -> Vec<NowAndThen> {
-        vec![NowAndThen]
-    }
-
-    fn pass(&self, _: &NowAndThen) -> PassFuture<Result<Pass<()>, ApiError>> {
-        let it = Arc::clone(&self.0);
-        Box::pin(async move {
-            let decided = it
-                .control
-                .decide(|view, now| Ok((forget(view, now), (view.seq, now.plus_ms(FORGET_MS)))));
-            let (looked_at, again_at) = decided.await?;
-            Ok(Pass { looked_at, again_at: Some(again_at), ..Pass::default() })
-        })
-    }
+    let rows = view.alarm_histories.iter().filter(is_over).take(FORGOTTEN_AT_ONCE_MAX);
+    rows.map(|row| Key::AlarmHistory(row.account, Arc::clone(&row.alarm))).collect()
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
-use control::Permission;
-use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
+use control::reconcile::{FORGOTTEN_AT_ONCE_MAX, Forgetting};
+use control::{Control, Permission};
 use longshore_types::{IdSource, Timestamp, Uuid};
 use model::scaling::{
     ACTIVITIES_KEPT_MS, ActivityStatus, DIMENSION, NAMESPACE, NotScaled, ScalingActivity,
@@ -12,7 +12,7 @@ use model::scaling::{
 };
 use model::{Key, ScalingActivities, Service, ServiceId, View};
 use scaling_api as api;
-use store::{BATCH_ROWS_MAX, Batch, Change};
+use store::Batch;
 
 use crate::pages::page;
 use crate::{Scaling, is_ecs};
@@ -169,46 +169,17 @@ fn render(service: &ServiceId, item: &ScalingActivity) -> api::ScalingActivity {
 }
 
 /// Forgets what was done long ago for services that are scaled no more.
-#[derive(Debug)]
-pub(crate) struct Forgetting(pub(crate) Arc<Scaling>);
+pub(crate) fn forgetting(control: Arc<Control>) -> Forgetting {
+    Forgetting { control, name: "scaling-activities", period_ms: PERIOD_MS, over }
+}
 
 const PERIOD_MS: u64 = 3_600_000;
 
-fn forget(view: &View, now: Timestamp) -> Batch {
-    let mut batch = Batch::on(view);
+fn over(view: &View, now: Timestamp) -> Vec<Key> {
     let is_over = |row: &&Arc<ScalingActivities>| {
         row.items.iter().all(|item| ACTIVITIES_KEPT_MS <= now.since_ms(item.started_at))
             && view.scalable_targets.get(row.account, &row.service).is_none()
     };
-    for row in view.scaling_activities.iter().filter(is_over).take(BATCH_ROWS_MAX) {
-        batch.delete(Key::ScalingActivities(row.account, row.service.clone()));
-    }
-    batch
-}
-
-impl Reconciler for Forgetting {
-    type Key = NowAndThen;
-    type Note = ();
-    type Error = ApiError;
-
-    fn name(&self) -> &'static str {
-        "scaling-activities"
-    }
-
-    fn wake(&mut self, _: &View, _: &Change, _: &mut Queue<NowAndThen>) {}
-
-    fn keys(&mut self, _: &View) -> Vec<NowAndThen> {
-        vec![NowAndThen]
-    }
-
-    fn pass(&self, _: &NowAndThen) -> PassFuture<Result<Pass<()>, ApiError>> {
-        let it = Arc::clone(&self.0);
-        Box::pin(async move {
-            let decided = it
-                .control
-                .decide(|view, now| Ok((forget(view, now), (view.seq, now.plus_ms(PERIOD_MS)))));
-            let (looked_at, again_at) = decided.await?;
-            Ok(Pass { looked_at, again_at: Some(again_at), ..Pass::default() })
-        })
-    }
+    let rows = view.scaling_activities.iter().filter(is_over).take(FORGOTTEN_AT_ONCE_MAX);
+    rows.map(|row| Key::ScalingActivities(row.account, row.service.clone())).collect()
 }

@@ -126,8 +126,8 @@ impl RegionService for Scaling {
     }
 
     fn register(self: Arc<Self>, driver: &mut Driver) {
-        driver.register(follow::Following(Arc::clone(&self)));
-        driver.register(activities::Forgetting(self));
+        driver.register(activities::forgetting(Arc::clone(&self.control)));
+        driver.register(follow::Following(self));
     }
 }
 
