@@ -199,26 +199,29 @@ fn other_tasks(view: &View, instance: &Instance) -> u32 {
     u32::try_from(others.count()).unwrap_or(u32::MAX)
 }
 
-/// The zones of the subnets that a source's tasks have their interfaces in, if they have such.
-fn named_zones(ecs: &Ecs, view: &View, service: &Service, source: &TaskSource) -> Vec<String> {
+/// What a source's tasks are made of, if they have interfaces of their own.
+fn with_interfaces<'v>(
+    ecs: &Ecs,
+    view: &'v View,
+    service: &Service,
+    source: &TaskSource,
+) -> Option<TaskTemplate<'v>> {
     let account = service.scope.account;
-    let definition = view.task_definitions.get(account, &source.definition);
-    if definition.is_none_or(|definition| definition.network_mode != NetworkMode::Awsvpc) {
-        return vec![];
-    }
+    let definition = view.task_definitions.get(account, &source.definition)?;
     let kind = source.capacity.launch();
-    let template = TaskTemplate::of_service(ecs, view, service, source, kind);
-    template.map(|template| template.zones()).unwrap_or_default()
+    let template = || TaskTemplate::of_service(ecs, view, service, source, kind).ok();
+    if definition.network_mode == NetworkMode::Awsvpc { template() } else { None }
 }
 
-/// Those of them by which tasks are bound to instances of the cluster.
+/// The zones by which a source's tasks are bound to instances of the cluster, for what has interfaces of its own.
 fn zones_on_instances(
     ecs: &Ecs,
     view: &View,
     service: &Service,
     source: &TaskSource,
 ) -> Vec<String> {
-    let named = named_zones(ecs, view, service, source);
+    let template = with_interfaces(ecs, view, service, source);
+    let named = template.map(|template| template.zones()).unwrap_or_default();
     let instances = view.instances_of_cluster(service.scope.account, &service.cluster);
     binding_zones(&named, Pool::Own, instances.map(AsRef::as_ref)).to_vec()
 }
@@ -231,7 +234,7 @@ fn zones(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> Vec<String> {
     if kind == LaunchType::Fargate {
         let template = TaskTemplate::of_service(ecs, view, service, &source, kind);
         let Ok(template) = template else { return vec![] };
-        let mut zones = template.zones();
+        let mut zones = template.open_zones(view);
         let requires = selective(&template.definition.requires_attributes);
         let hosts = ecs.fargate(view);
         if zones.iter().any(|zone| hosts.takes_in(zone, &requires)) {
@@ -244,7 +247,7 @@ fn zones(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> Vec<String> {
         return vec![];
     };
     let constraints = constraints(definition, service);
-    let named = named_zones(ecs, view, service, &source);
+    let open = with_interfaces(ecs, view, service, &source).map(|it| it.open_zones(view));
     let bound = zones_on_instances(ecs, view, service, &source);
     let providers: Vec<&str> = source.capacity.providers().collect();
     let mut zones: Vec<String> = view
@@ -259,7 +262,7 @@ fn zones(ecs: &Ecs, view: &View, snapshot: &Snapshot<'_>) -> Vec<String> {
         .filter_map(|instance| instance.zone().map(str::to_owned))
         .collect();
     // A task is in the zone of its interface, wherever its host stands.
-    zones.retain(|zone| named.is_empty() || named.contains(zone));
+    zones.retain(|zone| open.as_ref().is_none_or(|open| open.contains(zone)));
     zones.sort_unstable();
     zones.dedup();
     zones

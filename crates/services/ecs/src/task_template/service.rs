@@ -10,7 +10,8 @@ use ecs_api as api;
 use longshore_types::{DeploymentId, TaskDefinitionId};
 use model::service::{Propagate, RevisionCapacity, TaskSet};
 use model::task::{LaunchType, Overrides, TaskService};
-use model::{Document, Service, ServiceRevision, Tags, TaskDefinition, View};
+use model::vpc::Subnet;
+use model::{Document, Index, Service, ServiceRevision, Tags, TaskDefinition, View};
 
 use super::{PLATFORM_VERSION, TaskTemplate, need, network};
 use crate::Ecs;
@@ -104,10 +105,23 @@ impl<'v> TaskTemplate<'v> {
 
     /// The zones that its tasks' interfaces may be in; none for tasks without.
     pub(crate) fn zones(&self) -> Vec<String> {
+        self.zones_of(|_| true)
+    }
+
+    /// Those of them where an address is free.
+    pub(crate) fn open_zones(&self, view: &View) -> Vec<String> {
+        self.zones_of(|subnet| {
+            let index = Index::SubnetInterfaces(self.scope.account, subnet.id.clone());
+            (view.member_count(&index) as u64) < subnet.usable()
+        })
+    }
+
+    fn zones_of(&self, is_one: impl Fn(&Subnet) -> bool) -> Vec<String> {
         let subnets = self
             .network
             .iter()
             .flat_map(|request| request.subnets.iter().filter_map(|id| request.vpc.subnet(id)));
+        let subnets = subnets.filter(|subnet| is_one(subnet));
         let mut zones: Vec<String> = subnets.map(|subnet| subnet.zone.clone()).collect();
         zones.sort_unstable();
         zones.dedup();

@@ -1,14 +1,15 @@
 //! Services behind load balancers: what becomes of their tasks as targets.
 
-use longshore_types::{CpuUnits, MemoryMib, Resources};
+use longshore_types::{CpuUnits, EniId, InstanceId, MemoryMib, Resources};
 use model::elb::{
     Attributes, CheckFailure, ElbAction, ElbProtocol, GroupCheck, GroupTargets, GroupVersion,
     TargetHealth, WeightedGroup,
 };
 use model::instance::{ENI_ATTRIBUTE, FARGATE_ATTRIBUTE};
 use model::task::{Desired, Input, Phase, Report, Task};
-use model::vpc::Vpc;
+use model::vpc::{Interface, InterfaceUser, Vpc};
 use model::{ElbGroup, ElbListener, ElbTarget, Record as _};
+use plan::strategy::ZONE_ATTRIBUTE;
 
 use super::*;
 
@@ -471,4 +472,47 @@ async fn what_cannot_be_served_is_refused_in_ecs_words() {
     );
     assert_eq!(refused(&world, &|_| ()).await, message);
     world.settle().await;
+}
+
+#[tokio::test]
+async fn a_zone_without_a_free_address_is_none_that_tasks_are_moved_to() {
+    let mut world = World::new().await;
+    world.define("served", Some(80)).await;
+    with_fargate(&world).await;
+    let mut other = Instance::clone(world.view().instances.iter().next().unwrap());
+    other.id = InstanceId::mint(world.ecs().control.ids.as_ref());
+    other.attributes.insert(ZONE_ATTRIBUTE.to_owned(), text("us-east-1b"));
+    world.put(vec![other.into()]).await;
+    let account = world.test.root().account;
+    world.put(control::testing::rows::own_vpc(account)).await;
+    let subnets = ["subnet-00000000000000001", "subnet-00000000000000002"];
+    world
+        .create(1, |input| {
+            input.task_definition = text("served");
+            input.launch_type = Some(api::LaunchType::Fargate);
+            let subnets = Some(subnets.map(str::to_owned).to_vec());
+            let awsvpc = api::AwsVpcConfiguration { subnets, ..Default::default() };
+            input.network_configuration =
+                Some(api::NetworkConfiguration { awsvpc_configuration: Some(awsvpc) });
+        })
+        .await;
+    world.settle().await;
+    let zones = |world: &World| {
+        let who = Who { account, service: world.id() };
+        let (view, now) = (world.view(), Timestamp(1));
+        let loaded = snapshot::load_snapshot(world.ecs(), &view, &who, DeploymentId(9), now);
+        loaded.unwrap().snapshot.zones
+    };
+    assert_eq!(zones(&world), ["us-east-1a", "us-east-1b"]);
+    let first = Interface::clone(world.view().interfaces.iter().next().unwrap());
+    let description = String::new();
+    let of_b = |last: u8| Interface {
+        address: std::net::Ipv4Addr::new(172, 31, 2, last),
+        eni: EniId::mint(world.ecs().control.ids.as_ref()),
+        user: InterfaceUser::Person { description: description.clone(), checks_source: true },
+        subnet: subnets[1].parse().unwrap(),
+        ..first.clone()
+    };
+    world.put((4..=254).map(|last| of_b(last).into()).collect()).await;
+    assert_eq!(zones(&world), ["us-east-1a"]);
 }
