@@ -175,7 +175,14 @@ pub(crate) async fn get_metric_data(
     let metrics = Arc::clone(&it.metrics);
     let asked = Asked { metrics, account: caller.account, queries, start, end };
     // What is computed takes its time, which those who only wait for others do not spend.
-    let done = tokio::task::spawn_blocking(move || asked.all()).await;
+    let turn = Arc::clone(&it.turns).acquire_owned().await;
+    let turn = turn.map_err(|why| ApiError::fault("failed to get metric data", why))?;
+    let compute = move || {
+        // It goes on where the caller is gone, and so does its turn.
+        let _turn = turn;
+        asked.all()
+    };
+    let done = tokio::task::spawn_blocking(compute).await;
     let mut answered = done.map_err(|why| ApiError::fault("failed to get metric data", why))??;
     if input.scan_by != Some(api::ScanBy::TimestampAscending) {
         answered.iter_mut().for_each(|each| each.points.reverse());

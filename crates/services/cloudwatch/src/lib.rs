@@ -36,8 +36,12 @@ use metrics::Metrics;
 use model::alarm::Sample;
 use model::{Instance, MetricAlarm, Task};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use usage::Slots;
+
+/// Requests for metric data that are computed at a time: one may take seconds of a core.
+const COMPUTED_AT_ONCE: usize = 4;
 
 /// The service.
 #[derive(Debug)]
@@ -46,11 +50,18 @@ pub struct CloudWatch {
     pub metrics: Arc<Metrics>,
     /// What tasks used lately, until it is put to the metrics.
     used: Mutex<Slots>,
+    /// So many requests for metric data are computed at a time; others wait their turn.
+    turns: Arc<Semaphore>,
 }
 
 impl CloudWatch {
     pub fn new(control: Arc<Control>, metrics: Arc<Metrics>) -> Self {
-        Self { control, metrics, used: Mutex::default() }
+        Self {
+            control,
+            metrics,
+            used: Mutex::default(),
+            turns: Arc::new(Semaphore::new(COMPUTED_AT_ONCE)),
+        }
     }
 }
 

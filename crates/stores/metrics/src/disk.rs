@@ -4,7 +4,7 @@
 //! journal, and then writes its snapshot whole; whatever journal is of another generation is of no use any more. While it is
 //! not known which snapshot is there, as its write failed half way, nothing is written to either journal. Without a snapshot all
 //! journals go on from nothing, in their order; one that is not whole is set aside, since metrics are not worth that all else
-//! stands still. A torn tail of a
+//! stands still, and so is a journal that the disk cannot read. A torn tail of a
 //! journal, which is short or not as its checksum says, belongs to a put that nobody was answered about, and is cut off.
 
 use std::fs::{File, OpenOptions};
@@ -22,6 +22,8 @@ use crate::{Datum, SeriesId};
 const SNAPSHOT: &str = "snapshot";
 /// One that was not whole.
 const BAD_SNAPSHOT: &str = "snapshot.bad";
+/// A journal that the disk cannot read.
+const BAD_JOURNAL: &str = "bad-journal";
 /// The disk cannot read it.
 const EIO: i32 = 5;
 const MAGIC: &[u8; 8] = b"lsmetr02";
@@ -52,6 +54,31 @@ fn open_journal(dir: &Path, generation: u64) -> io::Result<File> {
     let file = options.open(&path)?;
     whole::sync_parent(&path)?;
     Ok(file)
+}
+
+/// What a journal says, which need not be there. One that the disk cannot read is set aside.
+fn read_journal(dir: &Path, generation: u64) -> io::Result<Vec<u8>> {
+    let path = journal_path(dir, generation);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if is_unreadable(&error) => {
+            let aside = dir.join(BAD_JOURNAL);
+            std::fs::rename(&path, &aside)?;
+            whole::sync_parent(&aside)?;
+            tracing::error!(
+                %error, kept_as = %aside.display(),
+                "a journal of metrics cannot be read and is set aside, with the samples of its time"
+            );
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether it is the disk that cannot.
+fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(EIO)
 }
 
 /// The generations of the journals that are there, in order.
@@ -97,11 +124,10 @@ impl Disk {
         };
         snapshot.into_iter().flat_map(|it| it.series).for_each(|(id, its)| series(id, its));
         for generation in before {
-            replay(&std::fs::read(journal_path(dir, generation))?, &mut put);
+            replay(&read_journal(dir, generation)?, &mut put);
         }
+        let bytes = read_journal(dir, generation)?;
         let mut journal = open_journal(dir, generation)?;
-        let mut bytes = Vec::new();
-        journal.read_to_end(&mut bytes)?;
         let good = replay(&bytes, &mut put);
         if good < bytes.len() {
             tracing::warn!(cut = bytes.len() - good, "the journal of metrics had a torn tail");
@@ -258,7 +284,7 @@ fn load_snapshot(dir: &Path) -> io::Result<Option<Snapshot>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => error,
     };
-    let is_bad = error.kind() == io::ErrorKind::InvalidData || error.raw_os_error() == Some(EIO);
+    let is_bad = error.kind() == io::ErrorKind::InvalidData || is_unreadable(&error);
     if !is_bad {
         return Err(error);
     }

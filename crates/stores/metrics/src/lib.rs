@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use disk::Disk;
 use limits::{
-    ENCODED_AT_ONCE, JOURNAL_BYTES_MAX, LISTED_S, NAME_BYTES_MAX, POINTS_MAX, SERIES_MAX,
-    SHARE_STEPS,
+    ENCODED_AT_ONCE, JOURNAL_BYTES_MAX, LISTED_S, NAME_BYTES_MAX, NOTED_AT_ONCE, POINTS_MAX,
+    SERIES_MAX, SHARE_STEPS,
 };
 use series::Series;
 
@@ -121,6 +121,8 @@ struct All {
     series: BTreeMap<SeriesId, Series>,
     counts: BTreeMap<AccountId, Count>,
     points: usize,
+    /// Up to so many points nothing is gained by looking for some to drop: the last look found too few.
+    points_spared: usize,
 }
 
 /// What an account has.
@@ -223,7 +225,7 @@ impl All {
 
     /// Forgets what is too old.
     fn forget(&mut self, now_s: u64) {
-        let Self { series, counts, points } = self;
+        let Self { series, counts, points, .. } = self;
         series.retain(|id, series| {
             let gone = series.forget(now_s);
             let is_kept = 0 < series.len();
@@ -240,13 +242,14 @@ impl All {
     }
 
     /// Where all points are more than `most`, drops the oldest of the accounts that have more than their share, and leaves some
-    /// room. Others keep what they have.
+    /// room. Others keep what they have. Where so many metrics are there that even their last points are more, it is tried
+    /// again once there are a sixteenth more.
     fn shorten(&mut self, most: usize, now_s: u64) {
-        if self.points <= most {
+        if self.points <= most.max(self.points_spared) {
             return;
         }
         let share = fair_share(self.counts.values().map(|count| count.points), most / 4 * 3);
-        let Self { series, counts, points } = self;
+        let Self { series, counts, points, .. } = self;
         for (account, count) in counts.iter_mut().filter(|(_, count)| share < count.points) {
             for step in 1..=SHARE_STEPS {
                 let its = series.range_mut(SeriesId::least(*account)..);
@@ -259,6 +262,7 @@ impl All {
                 }
             }
         }
+        self.points_spared = if most < self.points { self.points + most / 16 } else { 0 };
     }
 
     /// The series of a metric, of one unit or of all.
@@ -324,10 +328,12 @@ impl Metrics {
     /// Takes samples in that come by themselves, of all accounts: those that are numbers. They are no caller's quota.
     pub fn note(&self, mut data: Vec<Datum>) -> Result<(), PutError> {
         data.retain(is_of_numbers);
-        if data.is_empty() {
-            return Ok(());
+        while !data.is_empty() {
+            let rest = data.split_off(data.len().min(NOTED_AT_ONCE));
+            self.take(&mut self.disk(), data, false)?;
+            data = rest;
         }
-        self.take(&mut self.disk(), data, false)
+        Ok(())
     }
 
     fn take(&self, disk: &mut Disk, data: Vec<Datum>, is_durable: bool) -> Result<(), PutError> {

@@ -24,3 +24,5 @@ pub const JOURNAL_BYTES_MAX: u64 = 16 << 20;
 pub(crate) const ENCODED_AT_ONCE: usize = 64;
 /// One record of the journal: a put of more is refused.
 pub(crate) const RECORD_BYTES_MAX: usize = 8 << 20;
+/// What comes by itself is written down in records of so many samples, each of some hundred bytes.
+pub(crate) const NOTED_AT_ONCE: usize = 4_096;

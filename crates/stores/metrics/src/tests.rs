@@ -340,6 +340,39 @@ fn what_comes_by_itself_is_noted_whatever_an_account_has_put() {
 }
 
 #[test]
+fn what_comes_by_itself_at_once_may_be_more_than_a_record_holds() {
+    let mut world = World::new();
+    let count = 40_000;
+    let noted = |number: usize| {
+        let mut datum = datum(&format!("m{number}"), NOW, 1.0);
+        let value = "v".repeat(200);
+        datum.metric.dimensions.insert("TargetGroup".to_owned(), value);
+        datum
+    };
+    world.metrics.note((0..count).map(noted).collect()).unwrap();
+    world.reopen();
+    let all = world.metrics.all();
+    assert_eq!(all.series.len(), count);
+}
+
+#[test]
+fn more_metrics_than_points_are_not_gone_through_at_each_sample() {
+    let mut all = All::default();
+    (0..1_000).for_each(|number| all.take(datum(&format!("m{number}"), NOW, 1.0), NOW));
+    all.shorten(160, NOW);
+    let left = all.points;
+    assert!(160 < left, "each metric keeps its last point");
+    assert_eq!(all.points_spared, left + 10);
+    (0..20).for_each(|number| all.take(datum("more", NOW - number * 60, 1.0), NOW));
+    all.shorten(160, NOW);
+    assert!(all.points_spared < left + 30, "looked at again once there were more");
+    all.forget(NOW + limits::HOURS_KEPT_S + 3_601);
+    all.take(datum("a", NOW, 1.0), NOW);
+    all.shorten(160, NOW);
+    assert_eq!(all.points, all.series.values().map(Series::len).sum::<usize>());
+}
+
+#[test]
 fn an_account_with_more_points_than_its_share_keeps_fewer_and_others_keep_theirs() {
     let of = |account: &str, name: &str, at_s: u64| {
         let mut datum = Datum { is_fine: true, ..datum(name, at_s, 1.0) };
