@@ -11,6 +11,7 @@ mod alarms;
 mod data;
 mod errors;
 mod history;
+mod insights;
 mod limits;
 mod list_metrics;
 mod pages;
@@ -38,6 +39,7 @@ use model::{Instance, MetricAlarm, Task};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use insights::Minutes;
 use usage::Slots;
 
 /// Requests for metric data that are computed at a time: one may take seconds of a core.
@@ -50,18 +52,15 @@ pub struct CloudWatch {
     pub metrics: Arc<Metrics>,
     /// What tasks used lately, until it is put to the metrics.
     used: Mutex<Slots>,
+    insights: Mutex<Minutes>,
     /// So many requests for metric data are computed at a time; others wait their turn.
     turns: Arc<Semaphore>,
 }
 
 impl CloudWatch {
     pub fn new(control: Arc<Control>, metrics: Arc<Metrics>) -> Self {
-        Self {
-            control,
-            metrics,
-            used: Mutex::default(),
-            turns: Arc::new(Semaphore::new(COMPUTED_AT_ONCE)),
-        }
+        let turns = Arc::new(Semaphore::new(COMPUTED_AT_ONCE));
+        Self { control, metrics, used: Mutex::default(), insights: Mutex::default(), turns }
     }
 }
 

@@ -674,6 +674,106 @@ async fn a_task_is_one_sample_of_a_slot_however_often_it_is_reported() {
 }
 
 #[tokio::test]
+async fn insights_have_a_sample_of_each_task_a_minute_where_a_cluster_asks_for_them() {
+    let mut world = World::new();
+    let mut host =
+        control::testing::rows::instance(longshore_types::InstanceId::from_bytes([1; 16]));
+    host.total = longshore_types::Resources {
+        cpu: longshore_types::CpuUnits(1_000),
+        memory: longshore_types::MemoryMib(1_024),
+    };
+    let account = world.test.root().account;
+    let cluster = |value: &str| model::Cluster {
+        account,
+        name: "demo".parse().unwrap(),
+        status: model::cluster::ClusterStatus::Active,
+        created_at: Timestamp(0),
+        deleted_at: None,
+        settings: [("containerInsights".to_owned(), value.to_owned())].into(),
+        configuration: None,
+        capacity_providers: vec![],
+        default_strategy: vec![],
+        tags: Default::default(),
+        connect_namespace: None,
+    };
+    let tasks = [1, 2].map(|seed| {
+        let mut task = control::testing::rows::task_of_service(seed);
+        Arc::make_mut(&mut task.asked).need.resources = longshore_types::Resources {
+            cpu: longshore_types::CpuUnits(100),
+            memory: longshore_types::MemoryMib(128),
+        };
+        task
+    });
+    // What goes by time alone begins with the first full pass.
+    world.pass_s(301).await;
+    for (value, cpu_count, share_count) in
+        [("disabled", 0.0, 0.0), ("enabled", 2.0, 0.0), ("enhanced", 2.0, 2.0)]
+    {
+        let cluster = cluster(value);
+        let put = |view: &model::View, _| {
+            let mut batch = store::Batch::on(view);
+            batch.put(host.clone());
+            batch.put(cluster.clone());
+            for task in &tasks {
+                batch.put(task.clone());
+            }
+            Ok((batch, ()))
+        };
+        world.test.control.decide(put).await.unwrap();
+        world.pass_s(60 - world.now().seconds() % 60 + 1).await;
+        let minute = Timestamp(world.now().0 / 60_000 * 60_000);
+        let set =
+            |sum: f64| serde_json::json!({"min": sum, "max": sum, "sampleCount": 1, "sum": sum});
+        for cpu in [10.0, 30.0, 20.0] {
+            for task in &tasks {
+                let net = serde_json::json!({"rxBytesPerSecond": set(100.0), "txBytesPerSecond": set(0.0)});
+                let containers = serde_json::json!([{
+                    "cpuStatsSet": set(cpu), "memoryStatsSet": set(64.0), "networkStatsSet": net,
+                    "storageStatsSet": {"readSizeBytes": set(5.0), "writeSizeBytes": set(0.0)},
+                }]);
+                world.it.note_usage(task, &host, &containers, world.now());
+            }
+            world.pass_s(15).await;
+        }
+        world.pass_s(30).await;
+        let read = |name: &str, more: Option<(&str, &str)>| {
+            let metric = metrics::MetricId {
+                account,
+                namespace: "ECS/ContainerInsights".to_owned(),
+                name: name.to_owned(),
+                dimensions: [("ClusterName", "demo")]
+                    .into_iter()
+                    .chain(more)
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect(),
+            };
+            let read = world.it.metrics.read(&metric, None, (minute, 60), 1)[0];
+            read.map_or((0.0, 0.0), |set| (set.count, set.sum))
+        };
+        let family = Some(("TaskDefinitionFamily", tasks[0].definition.family.as_str()));
+        let service = tasks[0].service.as_ref().unwrap().name.to_string();
+        for more in [None, family, Some(("ServiceName", service.as_str()))] {
+            assert_eq!(
+                read("CpuUtilized", more),
+                (cpu_count, cpu_count * 200.0),
+                "{value} {more:?}"
+            );
+            assert_eq!(read("NetworkRxBytes", more), (cpu_count, cpu_count * 100.0), "{more:?}");
+            assert_eq!(read("StorageReadBytes", more), (cpu_count, cpu_count * 15.0), "{more:?}");
+            let (cpu, memory) =
+                (read("TaskCpuUtilization", more), read("TaskMemoryUtilization", more));
+            assert_eq!(cpu, (share_count, share_count * 200.0), "{value} {more:?}");
+            assert_eq!(memory, (share_count, share_count * 50.0), "{value} {more:?}");
+        }
+        let reserved = f64::from(tasks[0].need.resources.memory.0);
+        assert_eq!(read("MemoryReserved", None), (cpu_count, cpu_count * reserved));
+        let counted = if value == "disabled" { 0.0 } else { 1.0 };
+        assert_eq!(read("ContainerInstanceCount", None), (counted, counted), "{value}");
+        assert_eq!(read("ServiceCount", None), (counted, 0.0), "{value}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_old_is_forgotten_whenever_its_turn_comes_in_a_minute() {
     let mut world = World::new();
     world.put("load", 1.0, 0).await.unwrap();

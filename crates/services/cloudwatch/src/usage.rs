@@ -46,13 +46,15 @@ fn samples(tasks: &OfTasks, of: impl Fn(&(f64, f64)) -> f64) -> Option<Statistic
     Some(all)
 }
 
+/// The mean of a set of samples; none where there is no sample.
+pub(crate) fn mean(set: &Value) -> Option<f64> {
+    let number = |name: &str| set[name].as_f64().filter(|it| it.is_finite() && 0.0 <= *it);
+    let count = number("sampleCount").filter(|count| 0.0 < *count)?;
+    Some(number("sum")? / count)
+}
+
 /// What a task's containers used together: CPU in percent of its host's, memory in MiB. None of a report without both.
 fn used(containers: &Value) -> Option<(f64, f64)> {
-    let mean = |set: &Value| {
-        let number = |name: &str| set[name].as_f64().filter(|it| it.is_finite() && 0.0 <= *it);
-        let count = number("sampleCount").filter(|count| 0.0 < *count)?;
-        Some(number("sum")? / count)
-    };
     let mut all: Option<(f64, f64)> = None;
     for container in containers.as_array()? {
         let cpu = mean(&container["cpuStatsSet"]);
@@ -86,6 +88,7 @@ impl CloudWatch {
         let Some((cpu_percent, memory)) = used(containers) else { return };
         // No task uses more than its host has, whatever that says.
         let (cpu, memory) = of_host(cpu_percent, memory, instance.total);
+        self.note_insight(task, (cpu, memory), containers, now);
         let mut slots = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.entry(now.0 / SLOT_MS).or_default();
         let (account, cluster) = (task.scope.account, task.cluster.clone());

@@ -218,7 +218,10 @@ impl Reconciler for Housekeeping {
         // Whenever its turn comes in a minute, where many others have theirs before.
         let is_time = self.tidied.swap(now.0 / TIDY_MS, Ordering::Relaxed) != now.0 / TIDY_MS;
         Box::pin(async move {
-            let data = it.take_usage(now);
+            let mut data = it.take_usage(now);
+            if is_time {
+                data.extend(it.take_insights(now));
+            }
             if is_time || !data.is_empty() {
                 let metrics = Arc::clone(&it.metrics);
                 let work = move || -> Result<(), ApiError> {
