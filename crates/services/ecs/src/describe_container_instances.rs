@@ -1,10 +1,11 @@
-//! DescribeContainerInstances: instances by id or ARN, the unknown ones among the failures.
+//! DescribeContainerInstances: instances by id or ARN, the unknown ones among the failures. Those that were deregistered are
+//! shown as `INACTIVE` for a while.
 
 use aws_wire::{ApiError, Caller};
 use ecs_api as api;
 
 use super::failure;
-use super::instance_ref::{InstanceRef, instance_ref};
+use super::instance_ref::{InstanceRef, instance_ref_of_any};
 use super::render_instance::{Include, render};
 use crate::Ecs;
 use crate::errors::Refusal;
@@ -44,7 +45,7 @@ pub(super) fn handle(
     };
     let (mut instances, mut failures) = (Vec::new(), Vec::new());
     for given in &named {
-        match instance_ref(ecs, caller, &view, cluster, given)? {
+        match instance_ref_of_any(ecs, caller, &view, cluster, given)? {
             InstanceRef::Found(instance) => instances.push(render(&view, instance, include)),
             InstanceRef::Missing { arn } => failures.push(failure(arn, "MISSING")),
         }

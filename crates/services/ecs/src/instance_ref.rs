@@ -24,12 +24,26 @@ pub(super) fn instance_ref<'v>(
     cluster: &Cluster,
     given: &str,
 ) -> Result<InstanceRef<'v>, ApiError> {
+    let found = instance_ref_of_any(ecs, caller, view, cluster, given)?;
+    Ok(match found {
+        InstanceRef::Found(instance) if instance.status == InstanceStatus::Inactive => {
+            InstanceRef::Missing { arn: instance.arn().to_string() }
+        }
+        found => found,
+    })
+}
+
+/// Reads and looks up, also those that were deregistered a while ago.
+pub(super) fn instance_ref_of_any<'v>(
+    ecs: &Ecs,
+    caller: &Caller,
+    view: &'v View,
+    cluster: &Cluster,
+    given: &str,
+) -> Result<InstanceRef<'v>, ApiError> {
     let id = instance_id(ecs, caller, given)?;
     let found = id.and_then(|id| view.instances.get(caller.account, &id));
-    let found = found.filter(|instance| {
-        instance.cluster == cluster.name && instance.status != InstanceStatus::Inactive
-    });
-    Ok(match found {
+    Ok(match found.filter(|instance| instance.cluster == cluster.name) {
         Some(instance) => InstanceRef::Found(instance),
         None if given.starts_with("arn:") => InstanceRef::Missing { arn: given.to_owned() },
         None => {

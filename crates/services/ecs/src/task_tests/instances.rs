@@ -142,6 +142,15 @@ async fn an_instance_with_more_tasks_than_one_decision_stops_takes_no_others_mea
     let answer = deregister_container_instance::handle(ecs, &root, input).await.unwrap();
     assert_eq!(answer.container_instance.unwrap().status.as_deref(), Some("INACTIVE"));
     assert_eq!(ecs.control.view().tasks_on_instance(id).count(), 0);
+    // It is described for a while, and nothing else is done with it.
+    let shown = world.describe_instance(&named);
+    assert_eq!((shown.status.as_deref(), shown.agent_connected), (Some("INACTIVE"), Some(false)));
+    let input = api::DeregisterContainerInstanceRequest {
+        container_instance: Some(named.clone()),
+        ..Default::default()
+    };
+    let again = deregister_container_instance::handle(ecs, &root, input).await.unwrap_err();
+    assert_eq!(again.message, "The referenced container instance was not found.");
 }
 
 #[tokio::test]
