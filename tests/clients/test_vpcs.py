@@ -6,6 +6,7 @@ import pytest
 
 from conftest import unique, wait_for
 from services import only, refused
+from test_task_roles import make_role
 
 
 class Site:
@@ -162,8 +163,8 @@ class Inhabitants:
     def __init__(self, cluster):
         self.cluster, self.arns = cluster, []
 
-    def run(self, site, subnet, *command, **more):
-        definition = self.cluster.define(self.cluster.container(*command, stopTimeout=2))
+    def run(self, site, subnet, *command, role=None, **more):
+        definition = self.cluster.define(self.cluster.container(*command, stopTimeout=2), **({"taskRoleArn": role} if role else {}))
         arn, = self.cluster.run(definition, networkConfiguration={"awsvpcConfiguration": {
             "subnets": [site.subnets[subnet]], **more}})
         self.arns.append(arn)
@@ -241,9 +242,17 @@ def test_tasks_read_their_own_metadata_there_and_nobody_reads_it_from_another_vp
     inhabitants.cluster.until(arn, "RUNNING")
     path, said, *_ = wait_for("its metadata", lambda: (lines := inhabitants.cluster.lines(arn)) and len(lines) > 1 and lines)
     assert said.startswith('{"AvailabilityZone"') or '"Cluster"' in said, said
-    # By an address alone nobody can be told apart, and with another VPC's path nothing is said.
+    # With another VPC's path nothing is said.
     assert "unable to get" in inhabitants.says(twin, 0, f"path={path}; {ask}")[0]
-    assert "Unable to get task" in inhabitants.says(site, 0, f"path=/v2/metadata; {ask}")[0]
+    # Version 2 tells them by their addresses, which the other VPC has too.
+    name = """wget -qO- http://169.254.170.2/v2/metadata | tr , '\\n' | grep TaskARN | cut -d'"' -f4; sleep 600"""
+    role = make_role(site.region)
+    credentials = "wget -qO- http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI | grep -o '\"RoleArn\":\"[^\"]*\"'; "
+    for place in (site, site, twin):
+        other = inhabitants.run(place, 0, "sh", "-c", credentials + name, role=role)
+        inhabitants.cluster.until(other, "RUNNING")
+        said = wait_for("who it is", lambda: (lines := inhabitants.cluster.lines(other)) and len(lines) > 1 and lines)
+        assert said == [f'"RoleArn":"{role}"', other]
 
 
 def test_a_task_without_any_way_out_reaches_the_region_itself_and_no_endpoint_is_needed(site, inhabitants):

@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -226,6 +226,12 @@ pub trait Networks: Send + Sync + Debug {
     /// Removes every endpoint but these.
     fn reconcile(&self, endpoints: Vec<String>) -> BoxFuture<'_, Result<(), NetError>>;
     fn counters(&self, endpoint: &str) -> BoxFuture<'_, Result<Counters, NetError>>;
+    /// Which address of its VPC somebody has who asks the host at `to` and is seen as `from` ([`Attached::seen_as`]).
+    fn behind(
+        &self,
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+    ) -> BoxFuture<'_, Result<Option<Ipv4Addr>, NetError>>;
     /// What has come of flows since the last time, of all interfaces that are logged.
     fn flows(&self) -> BoxFuture<'_, Result<CountedFlows, NetError>>;
 }

@@ -44,7 +44,7 @@ mod worker;
 mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
@@ -414,6 +414,16 @@ impl Network {
             }));
         }
         Ok(all)
+    }
+
+    /// Which address an endpoint has in its VPC, of which a service of the host's at `to` sees an open TCP connection
+    /// come from `from`, an address that all of the VPC share here ([`Attached::seen_as`]). Nothing if it is not one.
+    pub async fn behind(
+        &self,
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+    ) -> Result<Option<Ipv4Addr>, NetworkError> {
+        self.ask(|reply| Command::Behind { from, to, reply }).await
     }
 
     /// What an endpoint's interface has carried.

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -130,6 +130,26 @@ impl Worker {
     /// The router that has an endpoint.
     pub(crate) fn router_with(&mut self, id: &EndpointId) -> Option<&mut Router> {
         self.routers.values_mut().find(|router| router.placed.contains(id))
+    }
+
+    /// Asks the router that `from` is, and there its namespace, which translated the connection.
+    pub(crate) fn behind(
+        &mut self,
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+        reply: Reply<Option<Ipv4Addr>>,
+    ) {
+        if self.uplink == Some(*from.ip()) {
+            let found = self.netfilter.who_is_answered(to, from);
+            return drop(reply.send(found.map_err(NetworkError::from)));
+        }
+        let is_it = |router: &&Router| {
+            self.endpoints.get(&router.endpoint).is_some_and(|it| it.address == *from.ip())
+        };
+        match self.routers.values().find(is_it) {
+            Some(router) => router.pass(Command::Behind { from, to, reply }),
+            None => drop(reply.send(Ok(None))),
+        }
     }
 
     pub(crate) fn reconcile_routers(

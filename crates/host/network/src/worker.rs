@@ -7,7 +7,7 @@
 //! the table from `endpoints`; if that fails too, what the turn had added is taken away again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -74,6 +74,13 @@ pub(crate) enum Command {
     Counters {
         id: EndpointId,
         reply: Reply<Counters>,
+    },
+    /// Which address of a router's VPC is behind a connection that is seen to come from the router, `from`, to a
+    /// service of the host's, `to`.
+    Behind {
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+        reply: Reply<Option<Ipv4Addr>>,
     },
     /// Of each router as it answers, and of the host's own network.
     Flows {
@@ -257,6 +264,7 @@ impl Worker {
                 Some(router) => router.pass(Command::Counters { id, reply }),
                 None => drop(reply.send(self.counters(&id))),
             },
+            Command::Behind { from, to, reply } => self.behind(from, to, reply),
             Command::Flows { reply } => {
                 let parts = self.routers.values().map(|router| {
                     let (reply, part) = oneshot::channel();

@@ -1,5 +1,7 @@
 //! [`Networks`] by the host's network.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use futures_util::future::BoxFuture;
 use longshore_types::Chain;
 use network::{EndpointId, Network, News, PortMapping};
@@ -108,6 +110,14 @@ impl Networks for HostNetworks {
 
     fn flows(&self) -> BoxFuture<'_, Result<CountedFlows, NetError>> {
         Box::pin(async move { Ok(self.0.flows().await?) })
+    }
+
+    fn behind(
+        &self,
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+    ) -> BoxFuture<'_, Result<Option<Ipv4Addr>, NetError>> {
+        Box::pin(async move { Ok(self.0.behind(from, to).await?) })
     }
 
     fn counters(&self, name: &str) -> BoxFuture<'_, Result<Counters, NetError>> {

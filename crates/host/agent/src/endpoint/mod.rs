@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, TcpListener as PlainListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as PlainListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use longshore_types::Cidr;
+use longshore_types::{Chain, Cidr};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -196,7 +196,7 @@ pub(crate) async fn serve(engine: Engine, endpoint: Arc<TaskEndpoint>) {
                 let shared = Arc::clone(&shared);
                 connections.spawn(async move {
                     let _place = place;
-                    connection(&engine, &endpoint, &shared, stream, from.ip()).await;
+                    connection(&engine, &endpoint, &shared, stream, from).await;
                 });
             }
             Err(error) => {
@@ -218,9 +218,9 @@ async fn connection(
     endpoint: &TaskEndpoint,
     shared: &Shared,
     stream: TcpStream,
-    from: IpAddr,
+    from: SocketAddr,
 ) {
-    let server = Server { engine, endpoint, shared, from };
+    let server = Server { engine, endpoint, shared, from: from.ip(), port: from.port() };
     let service = service_fn(|request: Request<Incoming>| {
         let answer = server.answer(request);
         async move { Ok::<_, Infallible>(answer.await) }
@@ -243,6 +243,7 @@ pub(super) struct Server<'a> {
     shared: &'a Shared,
     /// Who asks.
     from: IpAddr,
+    port: u16,
 }
 
 /// A container as operators are shown it.
@@ -285,7 +286,7 @@ impl Server<'_> {
                 Some((view, index)) => self.describe(&view, Some(index), what, version).await,
                 None => unknown(version, id),
             },
-            Asked::ByAddress(what) => match self.task_at() {
+            Asked::ByAddress(what) => match self.task_at().await {
                 Some(view) => self.describe(&view, None, what, Version::V2).await,
                 None => {
                     respond(StatusCode::NOT_FOUND, &json!("Unable to get task for this address"))
@@ -306,13 +307,22 @@ impl Server<'_> {
         self.engine.owner_of(id).filter(|(view, _)| self.is_asked_by(view))
     }
 
-    /// The task whose own interface the question comes from.
-    fn task_at(&self) -> Option<TaskView> {
-        let mut views = self.engine.views().into_iter();
-        views.find(|view| {
-            let is_alone = view.spec.eni.is_some() && seen_as(&view.state).is_none();
-            is_alone && self.is_asked_by(view)
-        })
+    /// The task whose own interface the question comes from. Tasks of a VPC with addresses of its own are seen by one
+    /// that they share: which of them asks, the VPC's router knows.
+    async fn task_at(&self) -> Option<TaskView> {
+        let IpAddr::V4(from) = self.from else { return None };
+        let mut views = self.engine.views();
+        views.retain(|view| view.spec.eni.is_some() && self.is_asked_by(view));
+        let address = if views.iter().any(|view| seen_as(&view.state).is_some()) {
+            let (from, to) = (SocketAddrV4::new(from, self.port), SocketAddrV4::new(ADDRESS, PORT));
+            let behind = self.engine.context().networks.behind(from, to).await;
+            behind
+                .inspect_err(|error| warn!(%from, error = %Chain(error), "asker unknown"))
+                .ok()??
+        } else {
+            from
+        };
+        views.into_iter().find(|view| has_address(&view.spec, address))
     }
 
     async fn describe(
@@ -418,6 +428,11 @@ fn is_at(spec: &TaskSpec, state: &TaskState, endpoint: &TaskEndpoint, from: Ipv4
             NetworkMode::Awsvpc | NetworkMode::None => false,
         }
     })
+}
+
+/// Whether a task has this address in its VPC.
+fn has_address(spec: &TaskSpec, address: Ipv4Addr) -> bool {
+    spec.eni.as_ref().is_some_and(|eni| eni.address == address)
 }
 
 #[cfg(test)]

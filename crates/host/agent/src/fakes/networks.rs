@@ -1,6 +1,7 @@
 //! Images that are always here, and interfaces that are only a list.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -178,6 +179,14 @@ impl Networks for FakeNetworks {
 
     fn counters(&self, _endpoint: &str) -> BoxFuture<'_, Result<Counters, NetError>> {
         Box::pin(async { Ok(Counters::default()) })
+    }
+
+    fn behind(
+        &self,
+        _from: SocketAddrV4,
+        _to: SocketAddrV4,
+    ) -> BoxFuture<'_, Result<Option<Ipv4Addr>, NetError>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn flows(&self) -> BoxFuture<'_, Result<CountedFlows, NetError>> {

@@ -3,9 +3,13 @@
 //! An entry lets its connection's packets pass unasked and leads them where it once led them. So those of
 //! an endpoint that is gone must go before its address is given to another, and those of a UDP port
 //! that was not published yet before its first packets can find their way.
+//!
+//! It is also asked who began a connection that is seen by the address of a router.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use nix::errno::Errno;
 
 use super::{ACK, DUMP, NetlinkError, REQUEST, Requests, Socket, attributes};
 use crate::nft::NETFILTER_HEADER_LEN;
@@ -20,6 +24,9 @@ const TUPLE_REPLY: u16 = 2;
 const ID: u16 = 12;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
+const TUPLE_SOURCE_PORT: u16 = 2;
+const TUPLE_DESTINATION_PORT: u16 = 3;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// Deletions that are sent together: their answers must fit the socket.
 const DELETIONS_PER_EXCHANGE: usize = 64;
@@ -61,6 +68,38 @@ impl Forgotten {
 }
 
 impl Socket {
+    /// The address that began the TCP connection whose answers go from `from` to `to`: the one behind `to`, if a
+    /// translation of this namespace made it that. Nothing if there is no such connection.
+    pub(crate) fn who_is_answered(
+        &mut self,
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+    ) -> Result<Option<Ipv4Addr>, NetlinkError> {
+        let mut get = Requests::default();
+        get.message("find a connection", GET, REQUEST | ACK, |m| {
+            m.raw(&[FAMILY_IPV4, 0, 0, 0]);
+            m.nested(TUPLE_REPLY, |m| {
+                m.nested(TUPLE_IP, |m| {
+                    m.attribute(1, &from.ip().octets());
+                    m.attribute(2, &to.ip().octets());
+                });
+                m.nested(TUPLE_PROTOCOL, |m| {
+                    m.attribute(1, &[TCP]);
+                    m.attribute(TUPLE_SOURCE_PORT, &from.port().to_be_bytes());
+                    m.attribute(TUPLE_DESTINATION_PORT, &to.port().to_be_bytes());
+                });
+            });
+        });
+        let found = match self.get(&get) {
+            Err(error) if error.is(Errno::ENOENT) => return Ok(None),
+            found => found?,
+        };
+        let payload = found.as_deref().and_then(|it| it.get(NETFILTER_HEADER_LEN..));
+        let mut parts = attributes(payload.unwrap_or_default());
+        let original = parts.find(|(kind, _)| *kind == TUPLE_ORIGINAL);
+        Ok(original.and_then(|(_, value)| tuple(value)).map(|it| it.source))
+    }
+
     /// One walk over the table, whatever is to be forgotten.
     pub(crate) fn forget_connections(&mut self, which: &Forgotten) -> Result<(), NetlinkError> {
         if which.is_empty() {
@@ -109,8 +148,9 @@ fn tuple(value: &[u8]) -> Option<Tuple> {
         Some(Ipv4Addr::from(*octets))
     };
     let part = |wanted| attributes(protocol).find(|(kind, _)| *kind == wanted).map(|it| it.1);
-    let port =
-        part(3).and_then(|bytes| bytes.first_chunk()).map_or(0, |it| u16::from_be_bytes(*it));
+    let port = part(TUPLE_DESTINATION_PORT)
+        .and_then(|bytes| bytes.first_chunk())
+        .map_or(0, |it| u16::from_be_bytes(*it));
     Some(Tuple {
         source: address(1)?,
         destination: address(2)?,

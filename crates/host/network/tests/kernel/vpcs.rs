@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 
 use longshore_types::{SecurityGroupId, SeededEnv};
 use network::feed::{
@@ -353,6 +353,37 @@ fn vpcs_of_the_same_addresses_span_hosts_and_stay_apart() {
             assert!(!inside(namespace, || run("ip -o link")).contains("0a0b0c0d"));
             assert_eq!(inside(namespace, || run("nft list tables")), "");
         }
+    });
+}
+
+#[test]
+fn who_asks_a_service_of_the_host_is_known_by_its_vpc_and_its_address_there() {
+    on_a_host(|world| {
+        let service = SocketAddrV4::new([169, 254, 170, 2].into(), 80);
+        let mut config = world.config("0a0b0c0d", "172.31.0.0/16");
+        config.served_here = vec![(*service.ip(), service.port())];
+        let network = world.runtime.block_on(Network::open(config)).unwrap();
+        let listener = network.listeners().remove(0);
+        let told = [ONE, TWO].into_iter().fold(Told::default(), |told, vpc| {
+            let told = told.vpc(vpc).subnet(vpc, 1, &[]);
+            told.interface(vpc, (1, 4), &[OPEN], None).interface(vpc, (1, 5), &[OPEN], None)
+        });
+        told.tell(world, &network, vec![open_group()]);
+        let places = [(ONE, 4), (ONE, 5), (TWO, 4)];
+        let tasks = places.map(|(vpc, last)| attach(world, &network, vpc, (1, last), &[OPEN]));
+        let behind = |from| world.runtime.block_on(network.behind(from, service)).unwrap();
+        let mut held = Vec::new();
+        for task in tasks.iter().chain(&tasks) {
+            held.push(at(task, || TcpStream::connect(service).unwrap()));
+            let (_, from) = listener.accept().unwrap();
+            let SocketAddr::V4(from) = from else { panic!("{from}") };
+            assert_eq!(Some(*from.ip()), task.seen_as);
+            assert_eq!(behind(from), Some(task.address));
+            // One that is not there, and one that no router has.
+            assert_eq!(behind(SocketAddrV4::new(*from.ip(), 1)), None);
+            assert_eq!(behind(SocketAddrV4::new(task.address, from.port())), None);
+        }
+        assert_ne!(tasks[0].seen_as, tasks[2].seen_as, "each VPC has a router of its own");
     });
 }
 

@@ -8,6 +8,7 @@ mod endpoints;
 mod images;
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -404,6 +405,15 @@ impl Networks for DockerHost {
     fn reconcile(&self, names: Vec<String>) -> BoxFuture<'_, Result<(), NetError>> {
         self.endpoints().keep(&names);
         Box::pin(async { Ok(()) })
+    }
+
+    /// Who has an interface has its own, and no VPC is here.
+    fn behind(
+        &self,
+        _from: SocketAddrV4,
+        _to: SocketAddrV4,
+    ) -> BoxFuture<'_, Result<Option<Ipv4Addr>, NetError>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn counters(&self, name: &str) -> BoxFuture<'_, Result<Counters, NetError>> {
