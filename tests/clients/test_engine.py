@@ -1,5 +1,7 @@
 """What a running task does: order, health, restarts, stopping, limits, isolation."""
 
+import gzip
+import json
 import os
 import stat
 import time
@@ -232,6 +234,34 @@ def test_no_logging_at_all_is_fine(cluster):
         )["taskDefinition"]["taskDefinitionArn"]
         arn, = cluster.run(definition, fargate=False, cluster="default")
         assert cluster.until(arn, "STOPPED", cluster="default")["containers"][0]["exitCode"] == 0
+
+
+def test_json_files_say_what_is_asked_for_and_are_kept_compressed(region, cluster):
+    def run(**options):
+        container = {"name": "a", "image": cluster.box, "memory": 64, "command": ["sh", "-c", "seq 1 9999"],
+                     "environment": [{"name": "STAGE", "value": "beta"}, {"name": "OTHER", "value": "x"}],
+                     "dockerLabels": {"team": "blue", "tier": "front"},
+                     "logConfiguration": {"logDriver": "json-file", "options": options}}
+        arn, = cluster.run(cluster.ecs.register_task_definition(family=unique("f"), containerDefinitions=[container])
+                           ["taskDefinition"]["taskDefinitionArn"], fargate=False, cluster="default")
+        return arn, cluster.until(arn, "STOPPED", cluster="default")
+
+    arn, task = run(**{"tag": "{{.ImageName}}|{{.Name}}", "labels": "team", "env-regex": "^ST", "max-size": "100k",
+                       "max-file": "3", "compress": "true"})
+    assert task["containers"][0]["exitCode"] == 0, task
+    files = {path.name.partition("-json.log")[2]: path for path in region.data_dir.rglob(f"*{arn.rsplit('/', 1)[1]}*-json.log*")}
+    assert sorted(files) == ["", ".1.gz", ".2.gz"], files
+    texts = [gzip.decompress(files[".2.gz"].read_bytes()), gzip.decompress(files[".1.gz"].read_bytes()), files[""].read_bytes()]
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
+    # What goes on in the next entry has no line break.
+    numbers = [int(text) for text in "".join(line["log"] for line in lines).splitlines()]
+    assert numbers == list(range(numbers[0], 10000))
+    image, _, name = lines[0]["attrs"].pop("tag").partition("|")
+    assert image == cluster.box and name.endswith("-a-" + name.rsplit("-", 1)[1]), (image, name)
+    assert lines[0]["attrs"] == {"team": "blue", "STAGE": "beta"} and lines[0]["stream"] == "stdout"
+
+    _, task = run(compress="true")
+    assert "compress cannot be true when max-file is less than 2" in task["containers"][0]["reason"] + task["stoppedReason"], task
 
 
 def test_nothing_of_a_region_is_open_to_other_users_and_containers_know_nothing_of_it(region, cluster):

@@ -106,8 +106,9 @@ impl ActionContext {
     fn about(&self, index: usize) -> Option<RunAbout> {
         let (container, state) = (&self.spec.containers[index], self.container(index));
         match container.log.driver {
-            LogDriver::JsonFile | LogDriver::Awslogs | LogDriver::None => return None,
-            LogDriver::Syslog
+            LogDriver::Awslogs | LogDriver::None => return None,
+            LogDriver::JsonFile
+            | LogDriver::Syslog
             | LogDriver::Fluentd
             | LogDriver::Gelf
             | LogDriver::Splunk

@@ -246,7 +246,7 @@ impl LogShipping {
     ) -> Result<(), LogError> {
         match log.spec.driver {
             LogDriver::None => Ok(()),
-            LogDriver::JsonFile => Ok(JsonOptions::read(&log.options()).map(drop)?),
+            LogDriver::JsonFile => Ok(JsonOptions::read(log).map(drop)?),
             LogDriver::Awslogs => {
                 let options = AwslogsOptions::read(log)?;
                 self.service.check(&options.target).map_err(LogError::NotAdmitted)?;

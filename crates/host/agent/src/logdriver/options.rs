@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use regex::bytes::Regex;
 
-use super::{RunLog, SPOOL_BYTES_MAX};
+use super::remote::tag;
+use super::{RunLog, SPOOL_BYTES_MAX, wanted_of_container};
 use crate::engine::parse_size;
 
 const KNOWN: [&str; 16] = [
@@ -75,8 +76,8 @@ pub enum OptionError {
     UnknownDirective { directive: char },
     #[error("log opt 'awslogs-datetime-format' ends with a bare %")]
     NoDirective,
-    #[error("log opt '{key}' of the json-file log driver is not available")]
-    Unavailable { key: &'static str },
+    #[error("compress cannot be true when max-file is less than 2 or max-size is not set")]
+    NothingToCompress,
     #[error("max-file cannot be less than 1: {value}")]
     TooFewFiles { value: String },
     #[error("cannot set max-file without max-size")]
@@ -148,21 +149,21 @@ impl AwslogsOptions {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct JsonOptions {
     pub(super) bytes_max: u64,
     pub(super) files_max: u32,
+    /// Whether files that are full are kept compressed.
+    pub(super) compresses: bool,
+    /// What each line says of its container.
+    pub(super) attributes: BTreeMap<String, String>,
 }
 
 impl JsonOptions {
-    pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Self, OptionError> {
+    pub(super) fn read(log: &RunLog) -> Result<Self, OptionError> {
+        let options = &log.options();
         refuse_unknown(options, &KNOWN_JSON, "json-file")?;
         mode(options)?;
-        for key in ["compress", "env", "env-regex", "labels", "labels-regex", "tag"] {
-            if options.get(key).is_some_and(|value| !matches!(&**value, "" | "false")) {
-                return Err(OptionError::Unavailable { key });
-            }
-        }
         let files_max = match options.get("max-file") {
             None => 1,
             Some(text) => text
@@ -181,8 +182,28 @@ impl JsonOptions {
         if files_max > 1 && !options.contains_key("max-size") {
             return Err(OptionError::FilesWithoutSize);
         }
-        Ok(Self { bytes_max, files_max })
+        let compresses = boolean(options, "compress", false)?;
+        if compresses && (files_max < 2 || bytes_max == u64::MAX) {
+            return Err(OptionError::NothingToCompress);
+        }
+        Ok(Self { bytes_max, files_max, compresses, attributes: attributes(log, options)? })
     }
+}
+
+/// The labels and variables that are wanted, and the tag if there is one.
+fn attributes(
+    log: &RunLog,
+    options: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, OptionError> {
+    let about = log.about.clone().unwrap_or_default();
+    // What fits them was found when the container was described; patterns that nobody can read are said here.
+    wanted_of_container(options, &BTreeMap::new(), &BTreeMap::new())?;
+    let tag = options.contains_key("tag").then(|| tag::expand(options, &log.runtime_id, &about));
+    let mut attributes = about.extra;
+    if let Some(tag) = tag.transpose()? {
+        attributes.insert("tag".to_owned(), tag);
+    }
+    Ok(attributes)
 }
 
 pub(super) fn refuse_unknown(
@@ -287,7 +308,7 @@ fn datetime_regex(format: &str) -> Result<String, OptionError> {
 pub(super) mod tests {
     use longshore_types::Token;
 
-    use super::super::{LogError, SinkError};
+    use super::super::{LogError, RunAbout, SinkError};
     use super::*;
     use crate::spec::{LogDriver, LogSpec};
 
@@ -365,11 +386,40 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_json_file_needs_a_size_to_be_rotated() {
-        let read = |pairs: &[(&str, &str)]| JsonOptions::read(&log(pairs).spec.options);
-        assert!(read(&[("max-file", "3")]).is_err());
-        let options = read(&[("max-file", "3"), ("max-size", "10k")]).unwrap();
-        assert_eq!(options, JsonOptions { bytes_max: 10 << 10, files_max: 3 });
+    fn a_json_file_needs_a_size_to_be_rotated_and_more_than_one_to_be_compressed() {
+        let read = |pairs: &[(&str, &str)]| JsonOptions::read(&log(pairs));
+        let (three, size) = (("max-file", "3"), ("max-size", "10k"));
+        assert!(read(&[three]).is_err());
+        let attributes = BTreeMap::new();
+        let options =
+            JsonOptions { bytes_max: 10 << 10, files_max: 3, compresses: false, attributes };
+        assert_eq!(read(&[three, size]).unwrap(), options);
+        assert_eq!(read(&[three, size, ("compress", "false")]).unwrap(), options);
+        let options = JsonOptions { compresses: true, ..options };
+        assert_eq!(read(&[three, size, ("compress", "true")]).unwrap(), options);
+        let compress = ("compress", "true");
+        for wrong in [&[compress][..], &[size, compress], &[size, ("max-file", "1"), compress]] {
+            let error = read(wrong).unwrap_err();
+            assert!(matches!(error, OptionError::NothingToCompress), "{error}");
+        }
+        assert!(read(&[three, size, ("compress", "maybe")]).is_err());
+    }
+
+    #[test]
+    fn lines_of_a_json_file_say_of_their_container_what_options_ask_for() {
+        let read = |pairs: &[(&str, &str)]| {
+            let extra = [("team".to_owned(), "x".to_owned())].into();
+            let about = RunAbout { name: "ecs-web".into(), extra, ..RunAbout::default() };
+            JsonOptions::read(&RunLog { about: Some(about), ..log(pairs) })
+        };
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let attributes = |pairs: &[(&str, &str)]| read(pairs).unwrap().attributes;
+        assert_eq!(attributes(&[("labels", "team")]), [pair("team", "x")].into());
+        let both = [pair("tag", "ecs-web/001122334455"), pair("team", "x")];
+        assert_eq!(attributes(&[("tag", "{{.Name}}/{{.ID}}")]), both.into());
+        for wrong in [("tag", "{{.None}}"), ("labels-regex", "("), ("env-regex", "(")] {
+            assert!(read(&[wrong]).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

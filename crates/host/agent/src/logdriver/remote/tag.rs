@@ -55,7 +55,7 @@ pub(crate) fn extra(
 }
 
 /// A tag with its placeholders filled in; without one, the beginning of the container's id.
-pub(super) fn expand(
+pub(in crate::logdriver) fn expand(
     options: &BTreeMap<String, String>,
     id: &str,
     about: &RunAbout,
