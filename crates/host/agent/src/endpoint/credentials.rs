@@ -10,9 +10,12 @@ use tracing::debug;
 use super::{Server, respond};
 
 /// Answers a question for the credentials of `id`.
-pub(super) fn answer(server: &Server<'_>, id: &str, version: u8) -> Response<Full<Bytes>> {
+pub(super) async fn answer(server: &Server<'_>, id: &str, version: u8) -> Response<Full<Bytes>> {
     let refuse = |code, message: &str| refuse(version, code, message);
-    let found = server.engine.named(id).filter(|(view, _)| server.is_asked_by(view));
+    let found = match server.engine.named(id) {
+        Some(named) if server.is_asked_by(&named.0).await => Some(named),
+        Some(_) | None => None,
+    };
     match found {
         _ if id.is_empty() => refuse("NoIdInRequest", "No Credential ID in the request"),
         None => refuse("InvalidIdInRequest", "Credentials not found"),

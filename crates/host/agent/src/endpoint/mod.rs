@@ -262,7 +262,18 @@ struct Shared {
 
 impl Server<'_> {
     /// Whether a container of the task asks, and not another's.
-    fn is_asked_by(&self, view: &TaskView) -> bool {
+    async fn is_asked_by(&self, view: &TaskView) -> bool {
+        if !self.may_be_asked_by(view) {
+            return false;
+        }
+        match seen_as(&view.state) {
+            Some(_) => self.behind().await.is_some_and(|address| has_address(view, address)),
+            None => true,
+        }
+    }
+
+    /// The same, as far as the address tells that it is seen by.
+    fn may_be_asked_by(&self, view: &TaskView) -> bool {
         match self.from {
             IpAddr::V4(from) => is_at(&view.spec, &view.state, self.endpoint, from),
             IpAddr::V6(_) => false,
@@ -281,8 +292,8 @@ impl Server<'_> {
             return not_found();
         }
         match asked {
-            Asked::Credentials { id, version } => credentials::answer(self, id, version),
-            Asked::Own { version, id, what } => match self.owner(id) {
+            Asked::Credentials { id, version } => credentials::answer(self, id, version).await,
+            Asked::Own { version, id, what } => match self.owner(id).await {
                 Some((view, index)) => self.describe(&view, Some(index), what, version).await,
                 None => unknown(version, id),
             },
@@ -293,7 +304,7 @@ impl Server<'_> {
                 }
             },
             Asked::Protection { id } => {
-                let Some((view, _)) = self.owner(id) else { return unknown(Version::V4, id) };
+                let Some((view, _)) = self.owner(id).await else { return unknown(Version::V4, id) };
                 let Ok(body) = Limited::new(body, ENDPOINT_BODY_BYTES_MAX).collect().await else {
                     return respond(StatusCode::PAYLOAD_TOO_LARGE, &json!("Request too large"));
                 };
@@ -303,26 +314,29 @@ impl Server<'_> {
     }
 
     /// The container that was told this id, if it is its task that asks.
-    fn owner(&self, id: &str) -> Option<(TaskView, usize)> {
-        self.engine.owner_of(id).filter(|(view, _)| self.is_asked_by(view))
+    async fn owner(&self, id: &str) -> Option<(TaskView, usize)> {
+        let (view, index) = self.engine.owner_of(id)?;
+        self.is_asked_by(&view).await.then_some((view, index))
     }
 
-    /// The task whose own interface the question comes from. Tasks of a VPC with addresses of its own are seen by one
-    /// that they share: which of them asks, the VPC's router knows.
+    /// The task whose own interface the question comes from.
     async fn task_at(&self) -> Option<TaskView> {
-        let IpAddr::V4(from) = self.from else { return None };
         let mut views = self.engine.views();
-        views.retain(|view| view.spec.eni.is_some() && self.is_asked_by(view));
-        let address = if views.iter().any(|view| seen_as(&view.state).is_some()) {
-            let (from, to) = (SocketAddrV4::new(from, self.port), SocketAddrV4::new(ADDRESS, PORT));
-            let behind = self.engine.context().networks.behind(from, to).await;
-            behind
-                .inspect_err(|error| warn!(%from, error = %Chain(error), "asker unknown"))
-                .ok()??
-        } else {
-            from
-        };
-        views.into_iter().find(|view| has_address(&view.spec, address))
+        views.retain(|view| view.spec.eni.is_some() && self.may_be_asked_by(view));
+        let is_shared = views.iter().any(|view| seen_as(&view.state).is_some());
+        let behind = if is_shared { Some(self.behind().await?) } else { None };
+        views.into_iter().find(|view| behind.is_none_or(|address| has_address(view, address)))
+    }
+
+    /// The address of who asks in its VPC, where tasks of one are seen by an address that they share: its router knows.
+    async fn behind(&self) -> Option<Ipv4Addr> {
+        let IpAddr::V4(from) = self.from else { return None };
+        let (from, to) = (SocketAddrV4::new(from, self.port), SocketAddrV4::new(ADDRESS, PORT));
+        let found = self.engine.context().networks.behind(from, to).await;
+        found.unwrap_or_else(|error| {
+            warn!(%from, error = %Chain(&error), "a VPC's router does not say who asks");
+            None
+        })
     }
 
     async fn describe(
@@ -431,8 +445,8 @@ fn is_at(spec: &TaskSpec, state: &TaskState, endpoint: &TaskEndpoint, from: Ipv4
 }
 
 /// Whether a task has this address in its VPC.
-fn has_address(spec: &TaskSpec, address: Ipv4Addr) -> bool {
-    spec.eni.as_ref().is_some_and(|eni| eni.address == address)
+fn has_address(view: &TaskView, address: Ipv4Addr) -> bool {
+    view.spec.eni.as_ref().is_some_and(|eni| eni.address == address)
 }
 
 #[cfg(test)]
