@@ -45,7 +45,7 @@ const LAYERS: &[Layer] = &[
             ("model", &["policy"]),
             ("store", &["model"]),
             ("plan", &["model"]),
-            ("control", &["model", "plan", "policy", "store", "vault"]),
+            ("control", &["events", "model", "plan", "policy", "store", "vault"]),
         ],
     },
     Layer {
@@ -81,7 +81,7 @@ const ABOVE_ALL: &[&str] = &["longshore", "testkit", "tests", "xtask"];
 const OUTSIDE: &[&str] = &["samples", "tests/probe"];
 
 /// What decides is a function of its arguments: no runtime, no socket, no database within reach.
-const PURE: &[&str] = &["longshore-types", "model", "plan", "policy", "routing"];
+const PURE: &[&str] = &["events", "longshore-types", "model", "plan", "policy", "routing"];
 const IMPURE: &[&str] = &["tokio", "hyper", "mio", "rusqlite", "nix", "rustix"];
 
 /// Libraries that only one of our crates may use by itself.
