@@ -42,7 +42,7 @@ const LAYERS: &[Layer] = &[
         below: &["base"],
         besides: &[],
         within: &[
-            ("model", &["policy"]),
+            ("model", &["events", "policy"]),
             ("store", &["model"]),
             ("plan", &["model"]),
             ("control", &["events", "model", "plan", "policy", "store", "vault"]),

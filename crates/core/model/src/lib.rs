@@ -18,6 +18,7 @@ pub mod document;
 pub mod ecr;
 pub mod ecr_rules;
 pub mod elb;
+pub mod event;
 pub mod iam;
 pub mod idempotency;
 mod indexes;
@@ -56,6 +57,7 @@ pub use ecr::{
 };
 pub use ecr_rules::{EcrPullThroughRule, EcrTemplate, MadeFor, NamePrefix};
 pub use elb::{ElbBalancer, ElbGroup, ElbListener, ElbRule, ElbTarget};
+pub use event::{EventRule, PendingEvent};
 pub use iam::{
     Grants, IamAccessKey, IamAccount, IamGroup, IamInstanceProfile, IamKeyUse, IamMfaDevice,
     IamOidcProvider, IamPolicy, IamRole, IamUser, LoginProfile, MfaAssignment, NameKey,

@@ -275,6 +275,8 @@ rows! {
     AlarmHistory(crate::alarm::AlarmHistory), alarm_histories, "alarm-history";
     ScalableTarget(crate::scaling::ScalableTarget), scalable_targets, "scalable-target";
     ScalingActivities(crate::scaling::ScalingActivities), scaling_activities, "scaling-activities";
+    EventRule(crate::event::EventRule), event_rules, "event-rule";
+    PendingEvent(crate::event::PendingEvent), pending_events, "pending-event";
 }
 
 impl Row {

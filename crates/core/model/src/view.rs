@@ -145,6 +145,10 @@ pub enum Index {
     MetricAlarms(AccountId),
     /// Alarms that act by a scaling policy, by the policy's ARN.
     PolicyAlarms(AccountId, Arc<str>),
+    /// Rules of EventBridge of an account.
+    EventRules(AccountId),
+    /// Those of them that are enabled and have a pattern.
+    PatternRules(AccountId),
 }
 
 /// The rows of an index, and the commit that last touched one of them.
@@ -278,6 +282,8 @@ pub enum Tally {
     ProviderTasks(AccountId, ClusterName, Arc<str>),
     /// Every task of a task definition, stopped ones too.
     DefinitionTasks(AccountId, TaskDefinitionId),
+    /// Events that wait for their targets.
+    PendingEvents(AccountId),
 }
 
 /// What a decision was made from: had it changed, the decision might have been another.
