@@ -1,6 +1,6 @@
 //! The envelope of an event.
 
-use longshore_types::{AccountId, Region, Timestamp, Uuid};
+use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
 
 use crate::Json;
 
@@ -11,7 +11,7 @@ pub struct Event {
     pub source: String,
     pub detail_type: String,
     pub account: AccountId,
-    pub region: Region,
+    pub region: RegionName,
     pub time: Timestamp,
     pub resources: Vec<String>,
     /// An object.
@@ -43,6 +43,6 @@ impl Event {
 }
 
 /// `2026-11-29T11:20:07Z`
-fn seconds(at: Timestamp) -> String {
+pub(crate) fn seconds(at: Timestamp) -> String {
     format!("{}Z", at.iso8601().get(..19).unwrap_or_default())
 }

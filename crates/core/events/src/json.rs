@@ -32,7 +32,10 @@ impl Json {
         let mut reader = Reader { text, at: 0 };
         let value = reader.value(0)?;
         reader.skip_space();
-        if reader.at < text.len() { Err(reader.wrong("something follows the value")) } else { Ok(value) }
+        if reader.at < text.len() {
+            return Err(reader.wrong("something follows the value"));
+        }
+        Ok(value)
     }
 
     /// The member of an object.
@@ -87,11 +90,26 @@ impl From<serde_json::Value> for Json {
             serde_json::Value::Bool(value) => Self::Bool(value),
             serde_json::Value::Number(number) => Self::Number(number.to_string()),
             serde_json::Value::String(text) => Self::Text(text),
-            serde_json::Value::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
+            serde_json::Value::Array(items) => {
+                Self::List(items.into_iter().map(Self::from).collect())
+            }
             serde_json::Value::Object(members) => {
                 let members = members.into_iter();
                 Self::Object(members.map(|(key, value)| (key, Self::from(value))).collect())
             }
+        }
+    }
+}
+
+/// Reads values one behind the other, with nothing but space between them; one at the least.
+pub(crate) fn values(text: &str) -> Result<Vec<Json>, NotJson> {
+    let mut reader = Reader { text, at: 0 };
+    let mut found = Vec::new();
+    loop {
+        found.push(reader.value(0)?);
+        reader.skip_space();
+        if text.len() <= reader.at {
+            return Ok(found);
         }
     }
 }
@@ -132,7 +150,7 @@ fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 }
 
 /// A text as it stands between the quotes of a JSON string.
-pub(crate) fn write_escaped(to: &mut impl fmt::Write, text: &str) -> fmt::Result {
+fn write_escaped(to: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     for each in text.chars() {
         match each {
             '"' => to.write_str("\\\"")?,
@@ -141,14 +159,14 @@ pub(crate) fn write_escaped(to: &mut impl fmt::Write, text: &str) -> fmt::Result
             '\r' => to.write_str("\\r")?,
             '\t' => to.write_str("\\t")?,
             each if u32::from(each) < 0x20 => write!(to, "\\u{:04x}", u32::from(each))?,
-            each => to.write_char(each)?,
+            each => fmt::Write::write_char(to, each)?,
         }
     }
     Ok(())
 }
 
 /// Where a byte of a text is, by line and column from one.
-pub(crate) fn place(text: &str, at: usize) -> (usize, usize) {
+fn place(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -156,14 +174,14 @@ pub(crate) fn place(text: &str, at: usize) -> (usize, usize) {
 }
 
 /// Reads a text from its beginning.
-pub(crate) struct Reader<'a> {
-    pub(crate) text: &'a str,
+struct Reader<'a> {
+    text: &'a str,
     /// The byte that comes next.
-    pub(crate) at: usize,
+    at: usize,
 }
 
 impl Reader<'_> {
-    pub(crate) fn wrong(&self, what: &'static str) -> NotJson {
+    fn wrong(&self, what: &'static str) -> NotJson {
         let (line, column) = place(self.text, self.at);
         NotJson { what, line, column }
     }
@@ -202,7 +220,8 @@ impl Reader<'_> {
 
     fn word(&mut self) -> Result<Json, NotJson> {
         let left = self.text.get(self.at..).unwrap_or_default();
-        let words = [("null", Json::Null), ("true", Json::Bool(true)), ("false", Json::Bool(false))];
+        let words =
+            [("null", Json::Null), ("true", Json::Bool(true)), ("false", Json::Bool(false))];
         let found = words.into_iter().find(|(word, _)| left.starts_with(word));
         let (word, value) = found.ok_or_else(|| self.wrong("no value begins like this"))?;
         self.at += word.len();

@@ -14,6 +14,8 @@ pub mod limits;
 mod matcher;
 mod path;
 mod pattern;
+#[cfg(test)]
+mod tests;
 
 pub use event::Event;
 pub use input::{InputTransformer, NotATransformer, RuleInfo};
