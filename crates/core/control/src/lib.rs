@@ -26,6 +26,7 @@ pub mod kms;
 mod layers;
 pub mod machine_images;
 pub mod object_store;
+pub mod outbox;
 pub mod paging;
 pub mod parameters;
 pub mod ports;

@@ -15,6 +15,7 @@ use crate::connect_figures::ConnectFigures;
 use crate::iam::Standings;
 use crate::keyring::RootKeys;
 use crate::layers::LayerDirectory;
+use crate::outbox::Outbox;
 
 /// The doors that a region opens and a test replaces.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Control {
     pub connect_figures: ConnectFigures,
     /// Which hosts have which layers of images.
     pub layers: LayerDirectory,
+    /// What is known besides its rows of the events that wait.
+    pub outbox: Outbox,
     /// Opened when it first signs, and by one at a time: of two that make it at once, one's key would be beside the
     /// other's certificate.
     pub(crate) own_authority: Mutex<Option<Arc<Authority>>>,
@@ -66,6 +69,7 @@ impl Control {
             connect_hosts,
             connect_figures: ConnectFigures::default(),
             layers,
+            outbox: Outbox::default(),
             own_authority: Mutex::default(),
             standings: Standings::default(),
             root_keys,

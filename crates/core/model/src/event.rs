@@ -14,6 +14,9 @@ use crate::table::Record;
 use crate::tags::Tags;
 use crate::view::{Index, Tally};
 
+/// The room that waiting events take is counted in blocks of so many bytes.
+pub const BLOCK_BYTES: usize = 4 << 10;
+
 /// Which events a rule wants, as it was written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -146,7 +149,7 @@ pub struct TargetTry {
 #[serde(rename_all = "camelCase")]
 pub struct PendingEvent {
     pub account: AccountId,
-    /// When it came in, then a random part: the oldest are the first.
+    /// When it came in, the event's id and the rule's name: the oldest are the first.
     pub id: Arc<str>,
     pub at: Timestamp,
     pub rule: Arc<str>,
@@ -158,9 +161,15 @@ pub struct PendingEvent {
 }
 
 impl PendingEvent {
+    /// `id` is the event's own.
     pub fn new(account: AccountId, at: Timestamp, id: Uuid, rule: &Arc<str>, event: Document) -> Self {
-        let id = format!("{:014}-{id}", at.0).into();
+        let id = format!("{:014}-{id}-{rule}", at.0).into();
         Self { account, id, at, rule: Arc::clone(rule), event, left: None }
+    }
+
+    /// How much room it takes, in blocks.
+    pub fn blocks(&self) -> usize {
+        1 + self.event.as_str().len() / BLOCK_BYTES
     }
 
     /// When it is to be looked at.
@@ -182,6 +191,6 @@ impl Record for PendingEvent {
     }
 
     fn tallies(&self) -> Vec<Tally> {
-        vec![Tally::PendingEvents(self.account)]
+        vec![Tally::PendingEvents(self.account); self.blocks()]
     }
 }

@@ -282,7 +282,7 @@ pub enum Tally {
     ProviderTasks(AccountId, ClusterName, Arc<str>),
     /// Every task of a task definition, stopped ones too.
     DefinitionTasks(AccountId, TaskDefinitionId),
-    /// Events that wait for their targets.
+    /// The room that events take which wait for their targets, in blocks.
     PendingEvents(AccountId),
 }
 

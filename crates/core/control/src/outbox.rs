@@ -1,0 +1,106 @@
+//! Events on their way to the targets of EventBridge's rules.
+//!
+//! What happens is told in the batch that writes it: for each rule that wants an event a row, which EventBridge's reconciler
+//! delivers and deletes. So an event is there if and only if what it tells of is.
+//!
+//! **Invariant:** what waits takes no more than [`BLOCKS_MAX`] blocks of an account, whoever causes events: those that waited
+//! longest give way, and are counted.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use events::{Event, Json};
+use longshore_types::{AccountId, Timestamp};
+use model::event::BLOCK_BYTES;
+use model::{Document, EventRule, Index, Key, PendingEvent, Tally, View};
+use store::{BATCH_ROWS_MAX, Batch};
+
+/// How many blocks an account's waiting events may take.
+pub const BLOCKS_MAX: usize = (32 << 20) / BLOCK_BYTES;
+
+/// What is known of waiting events that is no row.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    dropped: Mutex<BTreeMap<AccountId, u64>>,
+}
+
+impl Outbox {
+    /// How many events of accounts gave way to others since this was asked last.
+    pub fn take_dropped(&self) -> BTreeMap<AccountId, u64> {
+        std::mem::take(&mut self.dropped.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note_dropped(&self, account: AccountId, count: u64) {
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        *dropped.entry(account).or_default() += count;
+    }
+
+    /// Has an event told to the targets of every rule that wants it. Whether there is one.
+    pub fn tell(&self, view: &View, batch: &mut Batch, event: &Event, now: Timestamp) -> bool {
+        let wanting = wanting(view, event);
+        let rules = wanting.iter().map(|rule| &rule.name);
+        self.tell_rules(view, batch, event, rules, now)
+    }
+
+    /// The same of rules that are named.
+    pub fn tell_rules<'r>(
+        &self,
+        view: &View,
+        batch: &mut Batch,
+        event: &Event,
+        rules: impl Iterator<Item = &'r Arc<str>>,
+        now: Timestamp,
+    ) -> bool {
+        let Ok(document) = Document::from_text(event.to_json()) else { return false };
+        let mut blocks = 0;
+        for rule in rules {
+            let row = PendingEvent::new(event.account, now, event.id, rule, document.clone());
+            blocks += row.blocks();
+            batch.put(row);
+        }
+        self.make_room(view, batch, event.account, blocks);
+        0 < blocks
+    }
+
+    /// Deletes those that waited longest, until there is room for so many blocks more.
+    fn make_room(&self, view: &View, batch: &mut Batch, account: AccountId, blocks: usize) {
+        let taken = view.tally(&Tally::PendingEvents(account));
+        let mut over = (taken + blocks).saturating_sub(BLOCKS_MAX);
+        let mut dropped = 0;
+        for row in view.pending_events.of(account) {
+            if over == 0 || BATCH_ROWS_MAX <= batch.len() {
+                break;
+            }
+            over = over.saturating_sub(row.blocks());
+            dropped += 1;
+            batch.delete(Key::PendingEvent(account, Arc::clone(&row.id)));
+        }
+        if 0 < dropped {
+            tracing::warn!(%account, dropped, "events that waited too long gave way to newer ones");
+            self.note_dropped(account, dropped);
+        }
+    }
+}
+
+/// Whether any rule may want events of a source: cheap where there is none.
+pub fn may_be_wanted(view: &View, account: AccountId, source: &str) -> bool {
+    pattern_rules(view, account)
+        .any(|rule| rule.wants().is_some_and(|pattern| pattern.may_want(source)))
+}
+
+/// The rules that want an event.
+pub fn wanting<'v>(view: &'v View, event: &Event) -> Vec<&'v Arc<EventRule>> {
+    if !may_be_wanted(view, event.account, &event.source) {
+        return Vec::new();
+    }
+    let value: Json = event.to_value();
+    let rules = pattern_rules(view, event.account);
+    rules.filter(|rule| rule.wants().is_some_and(|pattern| pattern.matches(&value))).collect()
+}
+
+fn pattern_rules(view: &View, account: AccountId) -> impl Iterator<Item = &Arc<EventRule>> {
+    view.members(&Index::PatternRules(account)).filter_map(move |key| match key {
+        Key::EventRule(account, name) => view.event_rules.get(*account, name),
+        _ => None,
+    })
+}
