@@ -71,6 +71,9 @@ pub(super) struct Reference {
     _deprecated_message: Option<IgnoredAny>,
     #[serde(rename = "deprecatedSince")]
     _deprecated_since: Option<IgnoredAny>,
+    /// From which member SDKs take a parameter of the rules by which they choose an endpoint.
+    #[serde(rename = "contextParam")]
+    _context_param: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize, Clone)]
