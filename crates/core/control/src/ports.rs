@@ -123,3 +123,44 @@ pub trait TaskRunner: Debug + Send + Sync {
         reason: &'a str,
     ) -> BoxFuture<'a, Result<(), ApiError>>;
 }
+
+/// Who runs tasks for somebody who says all that RunTask can be asked.
+pub trait TaskStarter: Debug + Send + Sync {
+    /// Does what RunTask does, for a caller that must be allowed to. `request` is the call's, in JSON. It is well once a task
+    /// was made.
+    fn start<'a>(
+        &'a self,
+        caller: &'a Caller,
+        request: &'a str,
+    ) -> BoxFuture<'a, Result<(), ApiError>>;
+}
+
+/// Something that a service says to a log group in its own name.
+#[derive(Clone, Copy, Debug)]
+pub struct LogLine<'a> {
+    /// `events.amazonaws.com`
+    pub service: &'a str,
+    /// The ARN of what it says it for, and whose that is.
+    pub source: (&'a str, AccountId),
+    /// Whose group it is.
+    pub account: AccountId,
+    pub group: &'a str,
+    /// Made if it is not there.
+    pub stream: &'a str,
+    pub at: Timestamp,
+    pub message: &'a str,
+}
+
+/// Why a service's line is not in the group.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLogged {
+    #[error("no resource policy of the log group or of its account lets {action} be done")]
+    NotLet { action: &'static str },
+    #[error("{}", .0.message)]
+    Refused(ApiError),
+}
+
+/// Who writes to log groups what services say in their own name, as far as resource policies let them.
+pub trait LogWriter: Debug + Send + Sync {
+    fn write<'a>(&'a self, line: &'a LogLine<'a>) -> BoxFuture<'a, Result<(), NotLogged>>;
+}

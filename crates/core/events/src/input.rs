@@ -10,7 +10,7 @@ use longshore_types::Timestamp;
 
 use crate::json::{self, Json};
 use crate::limits::VARIABLES_MAX;
-use crate::{Event, InputPath, NotAPath, NotJson};
+use crate::{InputPath, NotAPath, NotJson};
 
 /// Why paths and a template make no transformer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,8 +103,8 @@ impl InputTransformer {
 
     /// The target's input. A variable of which the event has nothing is left out: with its member or element where it is by
     /// itself, as nothing within a string.
-    pub fn apply(&self, event: &Event, rule: RuleInfo<'_>) -> String {
-        let whole = event.to_value();
+    /// `whole` is the event's envelope.
+    pub fn apply(&self, whole: &Json, rule: RuleInfo<'_>) -> String {
         let look_up = |name: &str| match name {
             "aws.events.rule-arn" => Some(Json::from(rule.arn)),
             "aws.events.rule-name" => Some(Json::from(rule.name)),
@@ -112,8 +112,8 @@ impl InputTransformer {
                 Some(Json::from(crate::event::seconds(rule.ingested)))
             }
             "aws.events.event.json" => Some(whole.clone()),
-            "aws.events.event" => Some(without_detail(&whole)),
-            name => self.paths.get(name)?.of(&whole),
+            "aws.events.event" => Some(without_detail(whole)),
+            name => self.paths.get(name)?.of(whole),
         };
         let lines = self
             .lines

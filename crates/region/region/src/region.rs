@@ -16,6 +16,7 @@ use ec2::Ec2;
 use ecr::Ecr;
 use ecs::Ecs;
 use elb::Elb;
+use eventbridge::EventBridge;
 use iam::Iam;
 use identity::Identity;
 use kms::Kms;
@@ -145,7 +146,9 @@ impl Region {
         let acm = Arc::new(Acm::new(core()));
         let map = Arc::new(CloudMap::new(core()));
         let ec2 = Arc::new(Ec2::new(core()));
-        let cloudwatch = Arc::new(CloudWatch::new(core(), Arc::new(metrics)));
+        let metrics = Arc::new(metrics);
+        let cloudwatch = Arc::new(CloudWatch::new(core(), Arc::clone(&metrics)));
+        let events = Arc::new(EventBridge::new(core(), metrics, ecs.clone(), logs.clone()));
         sessions.report_usage_to(cloudwatch.clone());
         let scaling = Arc::new(Scaling::new(core(), cloudwatch.clone()));
         let tagged: Vec<Arc<dyn Tagged>> = vec![
@@ -161,6 +164,7 @@ impl Region {
             ec2.clone(),
             cloudwatch.clone(),
             scaling.clone(),
+            events.clone(),
         ];
         let iam = Arc::new(Iam::new(core()));
         let tagging = Arc::new(Tagging::new(core(), tagged));
@@ -179,6 +183,7 @@ impl Region {
             ec2,
             cloudwatch,
             scaling,
+            events,
             tagging.clone(),
         ];
         let models = services.iter().map(|service| service.service()).collect();

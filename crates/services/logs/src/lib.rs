@@ -24,6 +24,7 @@ mod sweep;
 mod tagged;
 mod tags;
 mod test_metric_filter;
+mod writer;
 
 use std::sync::Arc;
 

@@ -87,6 +87,9 @@ pub fn tags_of<'a>(view: &'a View, arn: &str) -> Option<&'a Tags> {
             let found = view.scalable_targets.of(account).find(|row| row.id == *id);
             found.map(|row| &row.tags)
         }
+        ("events", ["rule", name]) => {
+            view.event_rules.get(account, &(*name).into()).map(|row| &row.tags)
+        }
         ("kms", ["key", id]) => view.kms_keys.get(account, &id.parse().ok()?).map(|row| &row.tags),
         ("ec2", [_, id]) => view.tags_on(account, id),
         ("secretsmanager", _) => find_secret(view, region, account, arn).map(|row| &row.tags),

@@ -2,7 +2,7 @@
 
 use aws_wire::{ApiError, Caller, Origin, Principal};
 use control::Permission;
-use control::ports::{BoxFuture, TaskAsk, TaskRunner};
+use control::ports::{BoxFuture, TaskAsk, TaskRunner, TaskStarter};
 use control::tasks::put_task;
 use ecs_api as api;
 use longshore_types::{AccountId, TaskId, Uuid};
@@ -57,6 +57,26 @@ impl TaskRunner for Ecs {
                 Ok((batch, ()))
             });
             decided.await
+        })
+    }
+}
+
+impl TaskStarter for Ecs {
+    fn start<'a>(
+        &'a self,
+        caller: &'a Caller,
+        request: &'a str,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(async move {
+            let read = aws_wire::json::from_slice::<api::RunTaskRequest>(request.as_bytes());
+            let input = read.map_err(|why| Refusal::invalid(why.to_string()))?;
+            let answer = super::handle(self, caller, input).await?;
+            if answer.tasks.is_some_and(|tasks| !tasks.is_empty()) {
+                return Ok(());
+            }
+            let why = answer.failures.into_iter().flatten().next();
+            let why = why.and_then(|failure| failure.detail.or(failure.reason)).unwrap_or_default();
+            Err(Refusal::client(format!("The task could not be placed: {why}")).into())
         })
     }
 }
