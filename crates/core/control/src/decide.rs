@@ -50,7 +50,9 @@ impl Control {
     {
         let _turn = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
         let view = self.store.latest();
-        let (batch, answer) = decide(&view, self.clock.now())?;
+        let now = self.clock.now();
+        let (mut batch, answer) = decide(&view, now)?;
+        self.tell_of(&view, &mut batch, now);
         // The store changes in place what nobody looks at.
         drop(view);
         Ok((self.store.submit(batch), answer))

@@ -40,6 +40,7 @@ pub mod targets;
 pub mod tasks;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod told;
 pub mod traffic;
 mod tunnels;
 mod underlay;

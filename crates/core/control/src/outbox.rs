@@ -6,17 +6,20 @@
 //! **Invariant:** what waits takes no more than [`BLOCKS_MAX`] blocks of an account, whoever causes events: those that waited
 //! longest give way, and are counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use events::{Event, Json};
 use longshore_types::{AccountId, Timestamp};
 use model::event::BLOCK_BYTES;
-use model::{Document, EventRule, Index, Key, PendingEvent, Tally, View};
+use model::{Document, EventRule, Index, Key, PendingEvent, Row, Tally, View};
 use store::{BATCH_ROWS_MAX, Batch};
 
 /// How many blocks an account's waiting events may take.
 pub const BLOCKS_MAX: usize = (32 << 20) / BLOCK_BYTES;
+
+/// How many events one batch may tell, and let go for them, together.
+const EVENTS_MAX: usize = 10 * BATCH_ROWS_MAX;
 
 /// What is known of waiting events that is no row.
 #[derive(Debug, Default)]
@@ -52,28 +55,49 @@ impl Outbox {
         now: Timestamp,
     ) -> bool {
         let Ok(document) = Document::from_text(event.to_json()) else { return false };
-        let mut blocks = 0;
+        let (mut is_told, mut dropped) = (false, 0);
         for rule in rules {
-            let row = PendingEvent::new(event.account, now, event.id, rule, document.clone());
-            blocks += row.blocks();
-            batch.put(row);
+            let place = batch.events();
+            if EVENTS_MAX <= place {
+                dropped += 1;
+                continue;
+            }
+            let (account, place) = (event.account, (view.seq.next(), place));
+            batch.put(PendingEvent::new(account, now, place, event.id, rule, document.clone()));
+            is_told = true;
         }
-        self.make_room(view, batch, event.account, blocks);
-        0 < blocks
+        if 0 < dropped {
+            self.note_dropped(event.account, dropped);
+        }
+        if is_told {
+            self.make_room(view, batch, event.account);
+        }
+        is_told
     }
 
-    /// Deletes those that waited longest, until there is room for so many blocks more.
-    fn make_room(&self, view: &View, batch: &mut Batch, account: AccountId, blocks: usize) {
-        let taken = view.tally(&Tally::PendingEvents(account));
-        let mut over = (taken + blocks).saturating_sub(BLOCKS_MAX);
+    /// Deletes those that waited longest, until there is room for what the batch adds.
+    fn make_room(&self, view: &View, batch: &mut Batch, account: AccountId) {
+        let added = batch.writes.iter().filter_map(|row| match row {
+            Row::PendingEvent(row) if row.account == account => Some(row.blocks()),
+            _ => None,
+        });
+        let taken = view.tally(&Tally::PendingEvents(account)) + added.sum::<usize>();
+        let mut over = taken.saturating_sub(BLOCKS_MAX);
+        if over == 0 {
+            return;
+        }
+        let gone: BTreeSet<Key> = batch.deletes.iter().cloned().collect();
         let mut dropped = 0;
         for row in view.pending_events.of(account) {
-            if over == 0 || BATCH_ROWS_MAX <= batch.len() {
+            if over == 0 || EVENTS_MAX <= batch.events() {
                 break;
             }
             over = over.saturating_sub(row.blocks());
-            dropped += 1;
-            batch.delete(Key::PendingEvent(account, Arc::clone(&row.id)));
+            let key = Key::PendingEvent(account, Arc::clone(&row.id));
+            if !gone.contains(&key) {
+                dropped += 1;
+                batch.delete(key);
+            }
         }
         if 0 < dropped {
             tracing::warn!(%account, dropped, "events that waited too long gave way to newer ones");

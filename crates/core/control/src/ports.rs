@@ -12,11 +12,12 @@ use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
 use longshore_types::{AccountId, TaskId, Timestamp};
 use model::alarm::Sample;
-use model::{Instance, MetricAlarm, Tags, Task, View};
+use model::{Instance, Kind, MetricAlarm, Tags, Task, View};
 use serde_json::Value;
 
 use crate::Permission;
 use crate::reconcile::Driver;
+use crate::told::{Changes, Told};
 
 /// A future that is boxed because its kind depends on the service.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -36,6 +37,11 @@ pub trait RegionService: Debug + Send + Sync {
     /// Readies the rows that a crash may have left behind, before requests are served.
     fn prepare(&self) -> BoxFuture<'_, Result<(), ApiError>> {
         Box::pin(ready(Ok(())))
+    }
+
+    /// What it tells EventBridge of by itself, if anything.
+    fn event_source(&self) -> Option<&'static dyn EventSource> {
+        None
     }
 
     /// Registers what the service does by itself.
@@ -71,6 +77,18 @@ pub trait Tagged: Debug + Send + Sync {
         arn: &'a str,
         keys: &'a [String],
     ) -> BoxFuture<'a, Result<(), ApiError>>;
+}
+
+/// What a service tells EventBridge of by itself: see [`crate::told`].
+pub trait EventSource: Debug + Send + Sync {
+    /// Such as `aws.ecs`.
+    fn source(&self) -> &'static str;
+
+    /// The kinds of rows whose changes it tells of.
+    fn kinds(&self) -> &'static [Kind];
+
+    /// What changes of one account's rows of these kinds come to, in the order in which it is to be heard.
+    fn tell(&self, changes: &Changes<'_>) -> Vec<Told>;
 }
 
 /// Who keeps what tasks use.

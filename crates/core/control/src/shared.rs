@@ -1,6 +1,6 @@
 //! What every service holds, and the names that follow from a region's settings.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_wire::Caller;
 use longshore_types::{AccountId, Clock, IdSource, Scope};
@@ -16,6 +16,7 @@ use crate::iam::Standings;
 use crate::keyring::RootKeys;
 use crate::layers::LayerDirectory;
 use crate::outbox::Outbox;
+use crate::ports::EventSource;
 
 /// The doors that a region opens and a test replaces.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct Control {
     pub layers: LayerDirectory,
     /// What is known besides its rows of the events that wait.
     pub outbox: Outbox,
+    /// Which services tell of changes of their rows.
+    pub(crate) event_sources: OnceLock<Vec<&'static dyn EventSource>>,
     /// Opened when it first signs, and by one at a time: of two that make it at once, one's key would be beside the
     /// other's certificate.
     pub(crate) own_authority: Mutex<Option<Arc<Authority>>>,
@@ -70,6 +73,7 @@ impl Control {
             connect_figures: ConnectFigures::default(),
             layers,
             outbox: Outbox::default(),
+            event_sources: OnceLock::new(),
             own_authority: Mutex::default(),
             standings: Standings::default(),
             root_keys,

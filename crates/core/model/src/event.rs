@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::document::Document;
 use crate::table::Record;
 use crate::tags::Tags;
-use crate::view::{Index, Tally};
+use crate::view::{Index, Seq, Tally};
 
 /// The room that waiting events take is counted in blocks of so many bytes.
 pub const BLOCK_BYTES: usize = 4 << 10;
@@ -149,7 +149,7 @@ pub struct TargetTry {
 #[serde(rename_all = "camelCase")]
 pub struct PendingEvent {
     pub account: AccountId,
-    /// When it came in, the event's id and the rule's name: the oldest are the first.
+    /// When it came in, its place among the events of its time, the event's id and the rule's name: the oldest are the first.
     pub id: Arc<str>,
     pub at: Timestamp,
     pub rule: Arc<str>,
@@ -161,9 +161,18 @@ pub struct PendingEvent {
 }
 
 impl PendingEvent {
-    /// `id` is the event's own.
-    pub fn new(account: AccountId, at: Timestamp, id: Uuid, rule: &Arc<str>, event: Document) -> Self {
-        let id = format!("{:014}-{id}-{rule}", at.0).into();
+    /// `id` is the event's own. `place` is the commit that it is decided on, and how many events of its batch come before it:
+    /// what is told of one row one after the other stays in this order.
+    pub fn new(
+        account: AccountId,
+        at: Timestamp,
+        place: (Seq, usize),
+        id: Uuid,
+        rule: &Arc<str>,
+        event: Document,
+    ) -> Self {
+        let (seq, index) = place;
+        let id = format!("{:014}-{:012}-{index:05}-{id}-{rule}", at.0, seq.0).into();
         Self { account, id, at, rule: Arc::clone(rule), event, left: None }
     }
 

@@ -72,6 +72,12 @@ macro_rules! rows {
         }
 
         impl Row {
+            pub const fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$variant(_) => Kind::$variant,)*
+                }
+            }
+
             pub fn key(&self) -> Key {
                 match self {
                     $(Self::$variant(row) => Key::$variant(row.account(), row.id()),)*

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use model::{Dep, Key, Row, Seq, View};
+use model::{Dep, Key, Kind, Row, Seq, View};
 use tokio::sync::oneshot;
 
 use crate::feed::Change;
@@ -50,6 +50,13 @@ impl Batch {
         self.writes.len() + self.deletes.len()
     }
 
+    /// How many of its rows are events that are told of the others.
+    pub fn events(&self) -> usize {
+        let written = self.writes.iter().filter(|row| row.kind() == Kind::PendingEvent).count();
+        let deleted = self.deletes.iter().filter(|key| key.kind() == Kind::PendingEvent).count();
+        written + deleted
+    }
+
     /// What it changes if it is commit `seq`.
     pub(crate) fn changes(&self, seq: Seq) -> impl Iterator<Item = Change> {
         let written = self.writes.iter().map(Row::key);
@@ -66,7 +73,7 @@ pub enum CommitError {
     /// The view is older than what the store remembers of removed rows: look again.
     #[error("the decision's view is older than {oldest}")]
     TooOld { oldest: Seq },
-    #[error("the batch has {rows} rows, more than {}", crate::BATCH_ROWS_MAX)]
+    #[error("the batch has {rows} rows besides events, more than {}", crate::BATCH_ROWS_MAX)]
     TooLarge { rows: usize },
     #[error("{} batches wait for the disk already", crate::BATCHES_WAITING_MAX)]
     Overloaded,

@@ -51,8 +51,12 @@ impl Ledger {
 
     /// Applies `batch` to the latest view, if nothing that it depends on changed since its view.
     pub(crate) fn accept(&mut self, batch: &Batch) -> Result<Arc<View>, CommitError> {
+        // Events come to what was decided, and are bounded by who adds them.
         if BATCH_ROWS_MAX < batch.len() {
-            return Err(CommitError::TooLarge { rows: batch.len() });
+            let rows = batch.len() - batch.events();
+            if BATCH_ROWS_MAX < rows {
+                return Err(CommitError::TooLarge { rows });
+            }
         }
         if batch.based_on < self.oldest {
             return Err(CommitError::TooOld { oldest: self.oldest });

@@ -33,7 +33,7 @@ pub use memory::MemoryStore;
 pub use model::{Dep, Index, Key, Kind, Row, Seq};
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore};
 
-/// The most rows that one batch may write and delete.
+/// The most rows that one batch may write and delete, those of waiting events aside.
 pub const BATCH_ROWS_MAX: usize = 500;
 
 /// The most batches that may wait for the disk, and so are written with one sync; more are refused.
