@@ -353,11 +353,16 @@ fn a_template_is_filled_with_what_the_event_has() {
         ),
         ("<version>", "3"),
     ] {
-        assert_eq!(transformer(template).unwrap().apply(&event().to_value(), rule), expected, "{template}");
+        assert_eq!(
+            transformer(template).unwrap().apply(&event().to_value(), rule),
+            expected,
+            "{template}"
+        );
     }
     let whole = transformer("<aws.events.event.json>").unwrap().apply(&event().to_value(), rule);
     assert_eq!(whole, event().to_json());
-    let envelope = transformer(r#"{"e":<aws.events.event>}"#).unwrap().apply(&event().to_value(), rule);
+    let envelope =
+        transformer(r#"{"e":<aws.events.event>}"#).unwrap().apply(&event().to_value(), rule);
     assert!(envelope.contains("detail-type") && !envelope.contains("lastStatus"), "{envelope}");
 }
 

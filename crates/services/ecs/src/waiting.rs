@@ -571,6 +571,8 @@ impl Reconciler for WaitingTasks {
             | Key::AlarmHistory(..)
             | Key::ScalableTarget(..)
             | Key::ScalingActivities(..)
+            | Key::EventRule(..)
+            | Key::PendingEvent(..)
             | Key::ElbBalancer(..)
             | Key::ElbGroup(..)
             | Key::ElbListener(..)

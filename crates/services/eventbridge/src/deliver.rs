@@ -21,9 +21,7 @@ use tracing::warn;
 use crate::errors::cannot_assume;
 use crate::figures::Figure;
 use crate::input::{Kind, kind_of, line, run_task, token};
-use crate::limits::{
-    AGE_MS, DELIVERIES_AT_ONCE, RETRIES, RETRY_MS, RETRY_MS_MAX, ROLE_MS,
-};
+use crate::limits::{AGE_MS, DELIVERIES_AT_ONCE, RETRIES, RETRY_MS, RETRY_MS_MAX, ROLE_MS};
 use crate::targets::read;
 use crate::{EventBridge, PRINCIPAL};
 
@@ -196,10 +194,8 @@ impl EventBridge {
             if let Some(row) = view.pending_events.get(*account, id) {
                 match left.is_empty() {
                     true => batch.delete(key),
-                    false => batch.put(PendingEvent {
-                        left: Some(left.clone()),
-                        ..PendingEvent::clone(row)
-                    }),
+                    false => batch
+                        .put(PendingEvent { left: Some(left.clone()), ..PendingEvent::clone(row) }),
                 };
             }
             Ok((batch, ()))

@@ -25,7 +25,11 @@ pub(crate) enum Kind {
 }
 
 /// What the ARN of a target names.
-pub(crate) fn kind_of(arn: &str, region: &RegionName, account: AccountId) -> Result<Kind, ApiError> {
+pub(crate) fn kind_of(
+    arn: &str,
+    region: &RegionName,
+    account: AccountId,
+) -> Result<Kind, ApiError> {
     let wrong = |why: &str| parameter(arn, why);
     let read = Arn::parse(arn).map_err(|_| wrong("Provided Arn is not in correct format."))?;
     let kind = match (read.service, read.resource) {
@@ -100,11 +104,8 @@ fn check_tasks(parameters: &api::EcsParameters) -> Result<(), ApiError> {
 
 fn check_input(target: &api::Target) -> Result<(), ApiError> {
     let id = target.id.as_deref().unwrap_or_default();
-    let given = [
-        target.input.is_some(),
-        target.input_path.is_some(),
-        target.input_transformer.is_some(),
-    ];
+    let given =
+        [target.input.is_some(), target.input_path.is_some(), target.input_transformer.is_some()];
     if 1 < given.into_iter().filter(|is_given| *is_given).count() {
         return Err(invalid(format!(
             "Only one of Input, InputPath, or InputTransformer must be provided for target {id}."

@@ -16,10 +16,15 @@ use crate::{EventBridge, bus};
 /// Why an entry is not taken: a code and a sentence.
 type Refused = (&'static str, String);
 
-fn read(it: &EventBridge, caller: &Caller, entry: &api::PutEventsRequestEntry) -> Result<Event, Refused> {
+fn read(
+    it: &EventBridge,
+    caller: &Caller,
+    entry: &api::PutEventsRequestEntry,
+) -> Result<Event, Refused> {
     let text = |name: &str, value: &Option<String>| {
         value.clone().filter(|value| !value.is_empty()).ok_or_else(|| {
-            let why = format!("Parameter {name} is not valid. Reason: {name} is a required argument.");
+            let why =
+                format!("Parameter {name} is not valid. Reason: {name} is a required argument.");
             ("InvalidArgument", why)
         })
     };
@@ -27,7 +32,10 @@ fn read(it: &EventBridge, caller: &Caller, entry: &api::PutEventsRequestEntry) -
     let detail_type = text("DetailType", &entry.detail_type)?;
     let detail = text("Detail", &entry.detail)?;
     if source.starts_with("aws.") {
-        return Err(("NotAuthorizedForSourceException", "Not authorized for the source.".to_owned()));
+        return Err((
+            "NotAuthorizedForSourceException",
+            "Not authorized for the source.".to_owned(),
+        ));
     }
     if 128 < detail_type.chars().count() {
         let why = "Parameter DetailType is not valid. Reason: it is longer than 128 characters.";
@@ -113,10 +121,9 @@ pub(crate) async fn put_events(
 
 fn shown(read: Result<Event, Refused>) -> api::PutEventsResultEntry {
     match read {
-        Ok(event) => api::PutEventsResultEntry {
-            event_id: Some(event.id.to_string()),
-            ..Default::default()
-        },
+        Ok(event) => {
+            api::PutEventsResultEntry { event_id: Some(event.id.to_string()), ..Default::default() }
+        }
         Err((code, message)) => api::PutEventsResultEntry {
             event_id: None,
             error_code: Some(code.to_owned()),

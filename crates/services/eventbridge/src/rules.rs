@@ -74,9 +74,7 @@ fn schedule(
     let before = known.filter(|row| row.is_enabled).and_then(|row| row.schedule.as_ref());
     match before.filter(|before| before.expression == *expression) {
         Some(before) => Some(before.clone()),
-        None => {
-            Some(RuleSchedule { expression: expression.clone(), since: now, done_until: now })
-        }
+        None => Some(RuleSchedule { expression: expression.clone(), since: now, done_until: now }),
     }
 }
 

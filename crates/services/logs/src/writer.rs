@@ -15,7 +15,8 @@ impl LogWriter for CloudWatchLogs {
 
 async fn write(it: &CloudWatchLogs, line: &LogLine<'_>) -> Result<(), NotLogged> {
     let LogLine { service, source, account, stream, .. } = *line;
-    let wrong = |why: String| NotLogged::Refused(ApiError::client("InvalidParameterException", why));
+    let wrong =
+        |why: String| NotLogged::Refused(ApiError::client("InvalidParameterException", why));
     let group: GroupName = line.group.parse().map_err(|why| wrong(format!("{why}")))?;
     let name: StreamName = stream.parse().map_err(|why| wrong(format!("{why}")))?;
     let refused = |why: LogsError| NotLogged::Refused(to_api(why));

@@ -305,6 +305,7 @@ async fn who_may_read_everything_reads_everything_and_changes_nothing() {
         "Get",
         "List",
         "Simulate",
+        "TestEventPattern",
         "TestMetricFilter",
     ];
     let mut wrong = BTreeSet::new();

@@ -153,6 +153,8 @@ pub(super) fn row(
         | Key::AlarmHistory(..)
         | Key::ScalableTarget(..)
         | Key::ScalingActivities(..)
+        | Key::EventRule(..)
+        | Key::PendingEvent(..)
         | Key::ElbBalancer(..)
         | Key::ElbGroup(..)
         | Key::ElbListener(..)
