@@ -195,6 +195,7 @@ const SERVICES: &[EndpointService] = &[
     named("ecs-agent", "ecs-a", &["ecs"]),
     named("ecs-telemetry", "ecs-t", &["ecs"]),
     plain("elasticloadbalancing", &["elasticloadbalancing"]),
+    plain("events", &["events"]),
     plain("kms", &["kms"]),
     plain("logs", &["logs"]),
     plain("secretsmanager", &["secretsmanager"]),
