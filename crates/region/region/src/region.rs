@@ -186,6 +186,7 @@ impl Region {
             events,
             tagging.clone(),
         ];
+        control.set_event_sources(services.iter().filter_map(|it| it.event_source()).collect());
         let models = services.iter().map(|service| service.service()).collect();
         let reconcilers = OnceLock::new();
         let nodes = Nodes::new(Arc::clone(&control));

@@ -21,6 +21,7 @@ mod render;
 mod statistics;
 mod tagged;
 mod tags;
+mod told;
 mod usage;
 mod watch;
 
@@ -30,7 +31,7 @@ use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
 use cloudwatch_api as api;
 use control::Control;
-use control::ports::{BoxFuture, RegionService, Usage, Watcher};
+use control::ports::{BoxFuture, EventSource, RegionService, Usage, Watcher};
 use control::reconcile::Driver;
 use longshore_types::Timestamp;
 use metrics::Metrics;
@@ -75,6 +76,10 @@ impl RegionService for CloudWatch {
         call: &'a Call<'a>,
     ) -> BoxFuture<'a, Result<Answer, ApiError>> {
         Box::pin(api::dispatch(self, caller, call))
+    }
+
+    fn event_source(&self) -> Option<&'static dyn EventSource> {
+        Some(&told::CloudWatchEvents)
     }
 
     fn register(self: Arc<Self>, driver: &mut Driver) {

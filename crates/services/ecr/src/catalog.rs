@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use control::Control;
-use longshore_types::{AccountId, Clock, Digest, ImageTag, RepositoryName, Timestamp};
+use longshore_types::{AccountId, Digest, ImageTag, RepositoryName, Timestamp};
 use model::{
     EcrLayer, EcrManifest, EcrRepository, EcrTag, ImageScan, Key, ManifestId, Record as _, TagId,
     View,
@@ -15,7 +15,7 @@ use model::{
 use registry::{
     Catalog, CatalogError, NewManifest, Parts, Referrer, Registry, Repository, StoredManifest,
 };
-use store::{BATCH_ROWS_MAX, Batch, Store};
+use store::{BATCH_ROWS_MAX, Batch};
 
 use crate::authorizer::RegionAuthorizer;
 use crate::scanning;
@@ -35,12 +35,11 @@ pub type RegionRegistry = Registry<StoreCatalog, RegionAuthorizer>;
 
 /// Opens the registry of a region in its data directory.
 pub fn open(control: &Arc<Control>) -> Result<RegionRegistry, image::BlobError> {
-    let Control { config, store, clock, ids, .. } = &**control;
+    let Control { config, clock, ids, .. } = &**control;
     Registry::open(Parts {
         dir: config.data_dir.join(REGISTRY_DIR),
         catalog: StoreCatalog {
-            store: Arc::clone(store),
-            clock: Arc::clone(clock),
+            control: Arc::clone(control),
             has_scanner: config.image_scanner.is_some(),
         },
         authorizer: RegionAuthorizer::new(control),
@@ -101,8 +100,7 @@ pub(crate) fn need<'a>(
 /// Decides on the latest rows until a decision is committed.
 #[derive(Debug)]
 pub struct StoreCatalog {
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
+    control: Arc<Control>,
     /// Whether images can be scanned when they are pushed.
     has_scanner: bool,
 }
@@ -118,10 +116,12 @@ impl StoreCatalog {
         let failed = |error| CatalogError::Failed(Box::new(error));
         for _ in 0..TRIES_MAX {
             let (batch, answer) = {
-                let view = self.store.latest();
-                decide(&view, self.clock.now())?
+                let (view, now) = (self.control.store.latest(), self.control.clock.now());
+                let (mut batch, answer) = decide(&view, now)?;
+                self.control.tell_of(&view, &mut batch, now);
+                (batch, answer)
             };
-            match self.store.commit(batch).await {
+            match self.control.store.commit(batch).await {
                 Ok(_) => return Ok(answer),
                 Err(error) if error.is_stale() => {}
                 Err(error) => return Err(failed(error)),
@@ -131,7 +131,7 @@ impl StoreCatalog {
     }
 
     fn view(&self) -> Arc<View> {
-        self.store.durable()
+        self.control.store.durable()
     }
 
     /// Removes a repository and all that is in it, a batch at a time. The repository itself goes
@@ -226,7 +226,7 @@ impl Catalog for StoreCatalog {
     }
 
     fn pulled(&self, repository: &Repository, digest: &Digest) {
-        let (view, now) = (self.store.latest(), self.clock.now());
+        let (view, now) = (self.control.store.latest(), self.control.clock.now());
         let id = manifest_id(repository, *digest);
         let Some(row) = view.ecr_manifests.get(repository.account, &id) else { return };
         if row.last_pull_at.is_some_and(|last| now.since_ms(last) < PULL_NOTE_MS_MIN) {
@@ -235,7 +235,7 @@ impl Catalog for StoreCatalog {
         let mut batch = Batch::on(&view);
         batch.put(EcrManifest { last_pull_at: Some(now), ..row.as_ref().clone() });
         // Whoever was quicker has noted something newer, and a lost note is only a lost note.
-        drop(self.store.submit(batch));
+        drop(self.control.store.submit(batch));
     }
 
     async fn link(
@@ -356,7 +356,7 @@ impl Catalog for StoreCatalog {
     fn digests(&self) -> BTreeSet<Digest> {
         // What is durable and what is about to be.
         let mut digests = BTreeSet::new();
-        for view in [self.store.durable(), self.store.latest()] {
+        for view in [self.control.store.durable(), self.control.store.latest()] {
             digests.extend(view.ecr_layers.iter().map(|row| row.digest));
             digests.extend(view.ecr_manifests.iter().map(|row| row.digest));
         }

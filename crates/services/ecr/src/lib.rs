@@ -39,6 +39,7 @@ mod templates;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
 use catalog::RegionRegistry;
 use control::Control;
-use control::ports::{BoxFuture, RegionService};
+use control::ports::{BoxFuture, EventSource, RegionService};
 use control::reconcile::Driver;
 use ecr_api::SERVICE;
 use image::{Digest, Egress};
@@ -95,6 +96,10 @@ impl RegionService for Ecr {
         call: &'a Call<'a>,
     ) -> BoxFuture<'a, Result<Answer, ApiError>> {
         Box::pin(ecr_api::dispatch(self, caller, call))
+    }
+
+    fn event_source(&self) -> Option<&'static dyn EventSource> {
+        Some(&told::EcrEvents)
     }
 
     fn register(self: Arc<Self>, driver: &mut Driver) {

@@ -73,6 +73,7 @@ mod task_template;
 mod task_tests;
 #[cfg(test)]
 mod testing;
+mod told;
 mod update_cluster;
 mod update_container_agent;
 mod update_container_instances_state;
@@ -84,7 +85,7 @@ use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Protocol, Service};
 use aws_wire::{ApiError, Caller};
-use control::ports::{BoxFuture, RegionService};
+use control::ports::{BoxFuture, EventSource, RegionService};
 use control::reconcile::Driver;
 use control::{Control, Documents};
 use ecs_api as api;
@@ -130,6 +131,10 @@ impl RegionService for Ecs {
 
     fn prepare(&self) -> BoxFuture<'_, Result<(), ApiError>> {
         Box::pin(pool::settle_all(self))
+    }
+
+    fn event_source(&self) -> Option<&'static dyn EventSource> {
+        Some(&told::EcsEvents)
     }
 
     fn register(self: Arc<Self>, driver: &mut Driver) {

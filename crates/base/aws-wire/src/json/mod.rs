@@ -18,6 +18,14 @@ pub fn to_vec<T: Record>(value: &T) -> Vec<u8> {
     out
 }
 
+/// The same with times as texts: how events show what answers show.
+pub fn to_vec_with_iso_times<T: Record>(value: &T) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    let shape = Shape::Structure(T::table());
+    value.encode(shape, &mut Writer::new(&mut out, TimestampFormat::Iso8601));
+    out
+}
+
 /// Appends a structure's JSON object to `out`.
 pub fn write_into(value: &dyn Encode, table: &'static Structure, out: &mut Vec<u8>) {
     value.encode(Shape::Structure(table), &mut Writer::new(out, TimestampFormat::Seconds));
