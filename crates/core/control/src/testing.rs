@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_wire::{Caller, Origin, Principal};
 use longshore_types::{Clock, SeededEnv, Uuid};
-use store::{MemoryStore, Store};
+use store::{Batch, MemoryStore, Store};
 use vault::RootKey;
 
 use crate::keyring::RootKeys;
@@ -54,6 +54,24 @@ impl TestControl {
     /// The root user of the first account.
     pub fn root(&self) -> Caller {
         self.root_of("000000000000")
+    }
+
+    /// Has a rule of the first account want what a pattern says.
+    pub async fn want(&self, pattern: &str) {
+        let account = self.root().account;
+        let rule = self.control.decide(|view, _| {
+            let mut batch = Batch::on(view);
+            batch.put(rows::event_rule(account, "all", pattern));
+            Ok((batch, ()))
+        });
+        rule.await.expect("a rule");
+    }
+
+    /// The events that wait, in their order.
+    pub fn told(&self) -> Vec<serde_json::Value> {
+        let view = self.control.view();
+        let events = view.pending_events.iter();
+        events.map(|row| serde_json::from_str(row.event.as_str()).expect("an event")).collect()
     }
 
     pub fn root_of(&self, account: &str) -> Caller {

@@ -102,3 +102,166 @@ fn with(view: &View, batch: &Batch) -> View {
     }
     after
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{AccountSetting, EventRule, Kind, SettingId, SettingPrincipal};
+    use store::BATCH_ROWS_MAX;
+
+    use super::*;
+    use crate::testing::{TestControl, rows};
+
+    /// Tells of each setting by its name, and whether it was there before.
+    #[derive(Debug)]
+    struct Settings;
+
+    impl EventSource for Settings {
+        fn source(&self) -> &'static str {
+            "aws.test"
+        }
+
+        fn kinds(&self) -> &'static [Kind] {
+            &[Kind::AccountSetting]
+        }
+
+        fn tell(&self, changes: &Changes<'_>) -> Vec<Told> {
+            let one = |key: &Key| match key {
+                Key::AccountSetting(account, id) => {
+                    let value = |view: &View| {
+                        let row = view.account_settings.get(*account, id);
+                        Json::from(row.map(|row| row.value.clone()).unwrap_or_default())
+                    };
+                    let detail = vec![
+                        ("name".to_owned(), Json::from(id.name.as_str())),
+                        ("was".to_owned(), value(changes.before)),
+                        ("is".to_owned(), value(changes.after)),
+                    ];
+                    let detail = Json::Object(detail);
+                    Told { detail_type: "Setting", resources: Vec::new(), detail }
+                }
+                other => panic!("{other} is not asked for"),
+            };
+            changes.keys.iter().map(one).collect()
+        }
+    }
+
+    fn world() -> TestControl {
+        let world = TestControl::new();
+        world.control.set_event_sources(vec![&Settings]);
+        world
+    }
+
+    fn setting(account: AccountId, name: &str, value: &str) -> AccountSetting {
+        let setting = SettingId { principal: SettingPrincipal::Default, name: name.to_owned() };
+        AccountSetting { account, setting, value: value.to_owned() }
+    }
+
+    async fn write(world: &TestControl, account: &str, names: &[String], value: &str) {
+        let account = world.root_of(account).account;
+        let decided = world.control.decide(|view, _| {
+            let mut batch = Batch::on(view);
+            for name in names {
+                batch.put(setting(account, name, value));
+            }
+            Ok((batch, ()))
+        });
+        decided.await.unwrap();
+    }
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|each| format!("{each:03}")).collect()
+    }
+
+    const OURS: &str = "000000000000";
+
+    #[tokio::test]
+    async fn nothing_is_told_where_no_rule_wants_it() {
+        let world = world();
+        write(&world, OURS, &names(1), "1").await;
+        world.want(r#"{"source":["aws.other"]}"#).await;
+        write(&world, OURS, &names(1), "2").await;
+        world.want(r#"{"source":["aws.test"],"detail":{"name":["other"]}}"#).await;
+        write(&world, OURS, &names(1), "3").await;
+        world.want(r#"{"source":["aws.test"]}"#).await;
+        write(&world, "000000000001", &names(1), "4").await;
+        assert_eq!(world.told(), Vec::<serde_json::Value>::new());
+        let off = EventRule {
+            is_enabled: false,
+            ..rows::event_rule(world.root().account, "all", r#"{"source":["aws.test"]}"#)
+        };
+        let decided = world.control.decide(|view, _| {
+            let mut batch = Batch::on(view);
+            batch.put(off.clone());
+            Ok((batch, ()))
+        });
+        decided.await.unwrap();
+        write(&world, OURS, &names(1), "5").await;
+        assert_eq!(world.told(), Vec::<serde_json::Value>::new());
+    }
+
+    #[tokio::test]
+    async fn what_a_batch_changes_is_told_with_it_and_in_the_order_of_commits() {
+        let world = world();
+        world.want(r#"{"source":[{"prefix":"aws."}]}"#).await;
+        for value in ["1", "2", "3"] {
+            write(&world, OURS, &names(2), value).await;
+        }
+        let told: Vec<_> = world.told();
+        let details: Vec<_> = told.iter().map(|event| event["detail"].to_string()).collect();
+        let expected = [("", "1"), ("1", "2"), ("2", "3")].into_iter().flat_map(|(was, is)| {
+            names(2)
+                .into_iter()
+                .map(move |name| format!(r#"{{"is":"{is}","name":"{name}","was":"{was}"}}"#))
+        });
+        assert_eq!(details, expected.collect::<Vec<_>>());
+        assert_eq!(told[0]["source"], "aws.test");
+        assert_eq!(told[0]["detail-type"], "Setting");
+        assert_eq!(told[0]["account"], OURS);
+    }
+
+    #[tokio::test]
+    async fn a_decision_that_is_made_again_tells_of_what_is_committed() {
+        let world = world();
+        world.want(r#"{"source":["aws.test"]}"#).await;
+        let account = world.root().account;
+        let mut looks = 0;
+        let decided = world.control.decide(|view, _| {
+            looks += 1;
+            if looks == 1 {
+                let mut theirs = Batch::on(view);
+                theirs.put(setting(account, "x", "theirs"));
+                world.control.store.submit(theirs).unwrap();
+            }
+            let mut batch = Batch::on(view);
+            batch.put(setting(account, "x", "ours"));
+            Ok((batch, ()))
+        });
+        decided.await.unwrap();
+        let told: Vec<_> = world.told().iter().map(|it| it["detail"]["was"].clone()).collect();
+        assert_eq!((looks, told), (2, vec!["theirs".into()]));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_full_tells_of_all_of_its_rows() {
+        let world = world();
+        world.want(r#"{"source":["aws.test"]}"#).await;
+        write(&world, OURS, &names(BATCH_ROWS_MAX), "1").await;
+        assert_eq!(world.told().len(), BATCH_ROWS_MAX);
+    }
+
+    #[tokio::test]
+    async fn what_is_deleted_is_told_too() {
+        let world = world();
+        write(&world, OURS, &names(1), "1").await;
+        world.want(r#"{"source":["aws.test"]}"#).await;
+        let account = world.root().account;
+        let decided = world.control.decide(|view, _| {
+            let mut batch = Batch::on(view);
+            batch.delete(Key::AccountSetting(account, setting(account, "000", "").setting));
+            Ok((batch, ()))
+        });
+        decided.await.unwrap();
+        assert_eq!(world.told()[0]["detail"]["was"], "1");
+        assert_eq!(world.told()[0]["detail"]["is"], "");
+    }
+}

@@ -790,3 +790,44 @@ async fn what_is_old_is_forgotten_whenever_its_turn_comes_in_a_minute() {
     while world.driver.step().await {}
     assert!(world.it.metrics.units(&load).is_empty());
 }
+
+#[tokio::test]
+async fn eventbridge_is_told_when_an_alarm_changes_its_state() {
+    let world = World::new();
+    world.test.control.set_event_sources(vec![world.it.event_source().unwrap()]);
+    world.test.want(r#"{"source":["aws.cloudwatch"]}"#).await;
+    world.alarm("high", |it| it.alarm_description = text("too much")).await.unwrap();
+    let set = |state: &'static str| {
+        let input = api::SetAlarmStateInput {
+            alarm_name: text("high"),
+            state_value: Some(state.into()),
+            state_reason: text("a drill"),
+            state_reason_data: text(r#"{"a":1}"#),
+        };
+        let caller = world.test.root();
+        let it = Arc::clone(&world.it);
+        async move { it.set_alarm_state(&caller, input).await }
+    };
+    assert_eq!(world.test.told(), Vec::<Value>::new());
+    set("ALARM").await.unwrap();
+    set("ALARM").await.unwrap();
+    let told = world.test.told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let (event, arn) = (&told[0], "arn:aws:cloudwatch:us-east-1:000000000000:alarm:high");
+    assert_eq!(event["detail-type"], "CloudWatch Alarm State Change");
+    assert_eq!(event["resources"], serde_json::json!([arn]));
+    let detail = &event["detail"];
+    assert_eq!(detail["alarmName"], "high");
+    assert_eq!(detail["state"]["value"], "ALARM");
+    assert_eq!(detail["state"]["reason"], "a drill");
+    assert_eq!(detail["state"]["reasonData"], r#"{"a":1}"#);
+    assert!(detail["state"]["timestamp"].as_str().unwrap().ends_with("+0000"), "{detail}");
+    assert_eq!(detail["previousState"]["value"], "INSUFFICIENT_DATA");
+    assert_eq!(detail["configuration"]["description"], "too much");
+    let metric = &detail["configuration"]["metrics"][0];
+    let stat = serde_json::json!({
+        "metric": { "namespace": "App", "name": "load", "dimensions": {} },
+        "period": 60, "stat": "Average",
+    });
+    assert_eq!((&metric["metricStat"], &metric["returnData"]), (&stat, &Value::Bool(true)));
+}

@@ -653,3 +653,58 @@ async fn an_image_that_a_list_is_about_to_list_is_not_deleted_by_who_did_not_see
     let decided = world.core.control.store.commit(batch).await;
     assert!(decided.unwrap_err().is_stale());
 }
+
+#[tokio::test]
+async fn eventbridge_is_told_of_images_that_come_and_go() {
+    let world = TestEcr::new();
+    let source = control::ports::RegionService::event_source(world.ecr.as_ref()).unwrap();
+    world.core.control.set_event_sources(vec![source]);
+    world.core.want(r#"{"source":["aws.ecr"]}"#).await;
+    create(&world, "web").await;
+    let bytes = manifest(&world, "web", b"layer").await;
+    let image = put(&world, "web", Some("1"), &bytes).await.unwrap();
+    let digest = image.image_id.unwrap().image_digest.unwrap();
+    put(&world, "web", Some("2"), &bytes).await.unwrap();
+    // Told already: nothing comes of it.
+    assert_eq!(code(&put(&world, "web", Some("2"), &bytes).await.unwrap_err()), "ImageAlreadyExistsException");
+    let other = manifest(&world, "web", b"another").await;
+    let untagged = put(&world, "web", None, &other).await.unwrap().image_id.unwrap();
+    let input = BatchDeleteImageRequest {
+        repository_name: text("web"),
+        image_ids: Some(vec![
+            id(None, Some("2")),
+            id(Some(&digest), None),
+            id(untagged.image_digest.as_deref(), None),
+        ]),
+        ..BatchDeleteImageRequest::default()
+    };
+    world.ecr.batch_delete_image(&world.root(), input).await.unwrap();
+    let told = world.core.told();
+    let shown: Vec<(&str, Option<&str>)> = told
+        .iter()
+        .map(|event| {
+            let detail = &event["detail"];
+            (detail["action-type"].as_str().unwrap(), detail["image-tag"].as_str())
+        })
+        .collect();
+    let expected = [
+        ("PUSH", Some("1")),
+        ("PUSH", Some("2")),
+        ("PUSH", None),
+        ("DELETE", Some("2")),
+        ("DELETE", Some("1")),
+        ("DELETE", None),
+    ];
+    assert_eq!(shown, expected);
+    assert_eq!(
+        told[0]["detail"],
+        serde_json::json!({
+            "action-type": "PUSH", "result": "SUCCESS", "repository-name": "web",
+            "image-digest": digest, "image-tag": "1",
+            "manifest-media-type": image::manifest::OCI_MANIFEST,
+            "artifact-media-type": image::manifest::OCI_CONFIG,
+        })
+    );
+    assert_eq!(told[0]["resources"], serde_json::json!([]));
+    assert_eq!(told[0]["detail-type"], "ECR Image Action");
+}

@@ -238,3 +238,196 @@ fn lacking(why: &str) -> String {
     let found = words.into_iter().find(|(said, _)| why.contains(said));
     found.map_or_else(|| why.to_owned(), |(_, word)| word.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use control::testing::rows;
+    use longshore_types::SeededEnv;
+    use model::task::{Desired, Input, Phase, Report, step};
+    use model::{Row, View};
+
+    use super::*;
+
+    fn told(before: &View, rows: &[Row]) -> (View, Vec<Told>) {
+        let mut after = before.clone();
+        after.seq = before.seq.next();
+        for row in rows {
+            after.put(after.seq, row);
+        }
+        let keys: Vec<Key> = rows.iter().map(Row::key).collect();
+        let changes =
+            Changes { before, after: &after, keys: &keys, now: Timestamp(1_700_000_000_123) };
+        let told = EcsEvents.tell(&changes);
+        (after, told)
+    }
+
+    fn text<'a>(told: &'a Told, name: &str) -> Option<&'a str> {
+        told.detail.get(name)?.as_text()
+    }
+
+    #[test]
+    fn a_tasks_document_has_the_members_that_are_published() {
+        let task = rows::task(1);
+        let (_, told) = told(&View::default(), &[Row::from(task.clone())]);
+        let [told] = <[_; 1]>::try_from(told).unwrap();
+        assert_eq!(told.detail_type, "ECS Task State Change");
+        assert_eq!(told.resources, [task.arn().to_string()]);
+        for name in [
+            "attachments",
+            "attributes",
+            "clusterArn",
+            "containers",
+            "cpu",
+            "createdAt",
+            "desiredStatus",
+            "enableExecuteCommand",
+            "ephemeralStorage",
+            "group",
+            "launchType",
+            "lastStatus",
+            "memory",
+            "overrides",
+            "platformVersion",
+            "taskArn",
+            "taskDefinitionArn",
+            "updatedAt",
+            "version",
+        ] {
+            assert!(told.detail.get(name).is_some(), "{name} of {}", told.detail);
+        }
+        for name in ["tags", "healthStatus", "startedAt", "stoppedReason", "inferenceAccelerators"]
+        {
+            assert_eq!(told.detail.get(name), None, "{name}");
+        }
+        assert_eq!(text(&told, "updatedAt"), Some("2023-11-14T22:13:20.123Z"));
+        assert_eq!(text(&told, "createdAt"), Some("1970-01-01T00:00:00.001Z"));
+        assert_eq!(text(&told, "cpu"), Some("256"));
+        let Some(Json::List(containers)) = told.detail.get("containers") else { panic!("a list") };
+        for name in
+            ["containerArn", "lastStatus", "name", "image", "taskArn", "networkInterfaces", "cpu"]
+        {
+            assert!(containers[0].get(name).is_some(), "{name} of {}", containers[0]);
+        }
+    }
+
+    #[test]
+    fn each_change_of_a_tasks_state_is_told_once_and_nothing_else_is() {
+        let mut task = rows::task(1);
+        let (mut view, first) = told(&View::default(), &[Row::from(task.clone())]);
+        assert_eq!(first.len(), 1);
+        let reports = [Phase::Pending, Phase::Running, Phase::Stopped];
+        let reported = reports
+            .map(|phase| Input::Reported(Report { phase: Some(phase), ..Report::default() }));
+        let stop = Input::StopRequested { reason: None };
+        let inputs =
+            [vec![Input::Delivered], reported[..2].to_vec(), vec![stop], reported[2..].to_vec()];
+        let mut version = 0;
+        for input in inputs.into_iter().flatten() {
+            let Some(next) = step(&task, &input, Timestamp(9)) else { continue };
+            let (after, told) = told(&view, &[Row::from(next.clone())]);
+            let state = |task: &Task| (task.phase, task.desired, task.times.connectivity);
+            let expected = usize::from(state(&task) != state(&next));
+            assert_eq!(told.len(), expected, "{input:?}");
+            for event in &told {
+                assert_eq!(text(event, "lastStatus"), Some(next.phase.as_str()));
+                let Some(Json::Number(number)) = event.detail.get("version") else {
+                    panic!("a number")
+                };
+                let number: u64 = number.parse().unwrap();
+                assert!(version < number, "{version} {number}");
+                version = number;
+            }
+            (task, view) = (next, after);
+        }
+        assert_eq!(task.desired, Desired::Stopped);
+        // What its service notes of it is nobody's business.
+        let noted = Task { version: task.version + 1, protected_until: Some(Timestamp(5)), ..task };
+        assert_eq!(self::told(&view, &[Row::from(noted)]).1, []);
+    }
+
+    #[test]
+    fn an_instance_is_told_of_when_it_or_what_is_left_of_it_changes() {
+        let id = InstanceId::from_bytes([1; 16]);
+        let instance = rows::instance(id);
+        let (view, told) = self::told(&View::default(), &[Row::from(instance.clone())]);
+        assert_eq!(told.len(), 1);
+        let event = &told[0];
+        assert_eq!(event.detail_type, "ECS Container Instance State Change");
+        assert_eq!(event.resources, [instance.arn().to_string()]);
+        for name in [
+            "agentConnected",
+            "attributes",
+            "clusterArn",
+            "containerInstanceArn",
+            "registeredResources",
+            "remainingResources",
+            "status",
+            "version",
+            "versionInfo",
+            "updatedAt",
+        ] {
+            assert!(event.detail.get(name).is_some(), "{name} of {}", event.detail);
+        }
+        let mut noted = instance.clone();
+        noted.agent.heard_at = Some(Timestamp(7));
+        assert_eq!(self::told(&view, &[Row::from(noted)]).1, []);
+        let mut away = instance.clone();
+        away.agent.connected = !away.agent.connected;
+        assert_eq!(self::told(&view, &[Row::from(away)]).1.len(), 1);
+        // Two tasks that take of it are one change of what is left.
+        let tasks = [2, 3].map(|seed| {
+            let mut task = rows::task(seed);
+            task.launch = model::task::LaunchType::Ec2;
+            task.scope = instance.scope.clone();
+            task.cluster = instance.cluster.clone();
+            Row::from(task)
+        });
+        let (_, told) = self::told(&view, &tasks);
+        let of = |what: &str| told.iter().filter(|event| event.detail_type == what).count();
+        assert_eq!(of("ECS Container Instance State Change"), 1);
+        assert_eq!(of("ECS Task State Change"), 2);
+    }
+
+    fn service_events(whats: &[ServiceEventKind]) -> ServiceEvents {
+        let env = SeededEnv::from_seed(9);
+        let task = rows::task(1);
+        let event = |what: &ServiceEventKind| ServiceEvent {
+            id: longshore_types::Uuid::mint(&env),
+            at: Timestamp(1_700_000_000_123),
+            what: what.clone(),
+        };
+        ServiceEvents {
+            scope: task.scope.clone(),
+            cluster: task.cluster.clone(),
+            service: "web".parse().unwrap(),
+            events: whats.iter().map(event).collect(),
+            notes: model::service::ServiceNotes::default(),
+        }
+    }
+
+    #[test]
+    fn a_services_event_is_told_once_if_it_has_a_name() {
+        let why = "The closest matching (container-instance x) has insufficient memory available.";
+        let whats = [
+            ServiceEventKind::Started { task_set: None, tasks: vec![] },
+            ServiceEventKind::SteadyState { task_set: None },
+            ServiceEventKind::Unplaceable { why: why.to_owned() },
+            ServiceEventKind::Failing { why: None },
+        ];
+        let (view, first) = told(&View::default(), &[Row::from(service_events(&whats[..2]))]);
+        let shown = |told: &[Told]| -> Vec<String> {
+            let name = |it: &Told| text(it, "eventName").unwrap_or_default().to_owned();
+            told.iter().map(name).collect()
+        };
+        assert_eq!(shown(&first), ["SERVICE_STEADY_STATE"]);
+        assert_eq!(text(&first[0], "eventType"), Some("INFO"));
+        assert_eq!(text(&first[0], "createdAt"), Some("2023-11-14T22:13:20.123Z"));
+        let arn = "arn:aws:ecs:us-east-1:000000000000:service/demo/web";
+        assert_eq!(first[0].resources, [arn]);
+        let (view, more) = told(&view, &[Row::from(service_events(&whats))]);
+        let expected = ["SERVICE_TASK_PLACEMENT_FAILURE", "SERVICE_TASK_START_IMPAIRED"];
+        assert_eq!(shown(&more), expected);
+        assert_eq!(text(&more[0], "reason"), Some("RESOURCE:MEMORY"));
+        assert_eq!(told(&view, &[Row::from(service_events(&whats))]).1, []);
+    }
+}

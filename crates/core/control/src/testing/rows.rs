@@ -8,6 +8,7 @@ use longshore_types::{
     SeededEnv, TaskId, Timestamp, Uuid, VpcId,
 };
 use model::discovery::MapId;
+use model::event::PatternText;
 use model::instance::{AgentState, Instance, InstanceStatus};
 use model::network::{NetworkAcl, SubnetAcl, SubnetRow, VpcBlock, VpcRow};
 use model::service::{
@@ -18,7 +19,7 @@ use model::task::{
     Asked, AskedContainer, AttachmentPhase, Container, Desired, LaunchType, Need, Overrides, Phase,
     SeenContainer, Task, TaskInterface, TaskService, Times,
 };
-use model::{Document, Grants, IamRole, Row, SecurityGroup, TrustText};
+use model::{Document, EventRule, Grants, IamRole, Row, SecurityGroup, TrustText};
 
 use crate::access::TASK_EXECUTION_ROLE;
 
@@ -90,6 +91,23 @@ pub fn task(seed: u64) -> Task {
 
 const DEPLOYMENT: DeploymentId = DeploymentId(1);
 const REVISION: RevisionId = RevisionId(1);
+
+/// An enabled rule of an account that wants what a pattern says.
+pub fn event_rule(account: AccountId, name: &str, pattern: &str) -> EventRule {
+    let region = "us-east-1".parse().expect("well formed");
+    EventRule {
+        scope: Scope { region, account },
+        name: name.into(),
+        description: None,
+        pattern: Some(PatternText::new(pattern)),
+        schedule: None,
+        is_enabled: true,
+        role: None,
+        created_at: Timestamp(1),
+        targets: Vec::new(),
+        tags: model::Tags::new(),
+    }
+}
 
 /// The same task of the service `web`.
 pub fn task_of_service(seed: u64) -> Task {
