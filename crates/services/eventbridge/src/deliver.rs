@@ -201,8 +201,8 @@ impl EventBridge {
             Ok((batch, ()))
         });
         decided.await?;
-        // The row was written, which leads to another pass.
-        Ok(Pass { looked_at, ..Pass::default() })
+        // A row that was written leads to another pass.
+        Ok(Pass { looked_at, is_over: left.is_empty(), ..Pass::default() })
     }
 
     /// Tells every target that is to be told by now. Those that are left.
