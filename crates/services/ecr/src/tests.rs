@@ -666,7 +666,10 @@ async fn eventbridge_is_told_of_images_that_come_and_go() {
     let digest = image.image_id.unwrap().image_digest.unwrap();
     put(&world, "web", Some("2"), &bytes).await.unwrap();
     // Told already: nothing comes of it.
-    assert_eq!(code(&put(&world, "web", Some("2"), &bytes).await.unwrap_err()), "ImageAlreadyExistsException");
+    assert_eq!(
+        code(&put(&world, "web", Some("2"), &bytes).await.unwrap_err()),
+        "ImageAlreadyExistsException"
+    );
     let other = manifest(&world, "web", b"another").await;
     let untagged = put(&world, "web", None, &other).await.unwrap().image_id.unwrap();
     let input = BatchDeleteImageRequest {
