@@ -302,6 +302,18 @@ impl Schedule {
         Err(NotASchedule::Form)
     }
 
+    /// Reads what a rule of EventBridge may have: no single time, and of a rate the unit in the number of its value.
+    pub fn parse_of_rule(text: &str) -> Result<Self, NotASchedule> {
+        let text = text.trim();
+        match Self::parse(text)? {
+            Self::At(_) => Err(NotASchedule::Form),
+            Self::Rate { .. } if text.starts_with("rate(1 ") && text.ends_with("s)") => {
+                Err(NotASchedule::Rate)
+            }
+            read => Ok(read),
+        }
+    }
+
     /// The first time after this one. Rates count from when they were made.
     pub fn next_after(&self, after: Timestamp, made: Timestamp, zone: &Zone) -> Option<Timestamp> {
         match self {
@@ -492,6 +504,17 @@ mod tests {
             ("cron(0 8 * * *)", NotASchedule::Cron(NotACron::Form)),
         ] {
             assert_eq!(Schedule::parse(text), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_stricter_about_its_schedule() {
+        for text in ["rate(1 minute)", "rate(2 minutes)", "rate(11 hours)", "cron(0 8 * * ? *)"] {
+            assert!(Schedule::parse_of_rule(text).is_ok(), "{text}");
+        }
+        for text in ["rate(1 minutes)", "rate(1 days)", "rate(2 minute)", "at(2026-07-01T08:00:00)"]
+        {
+            assert!(Schedule::parse_of_rule(text).is_err(), "{text}");
         }
     }
 

@@ -87,11 +87,8 @@ fn check(caller: &Caller, input: &api::PutRuleRequest) -> Result<(), ApiError> {
         Pattern::parse(text).map_err(|why| pattern(&why))?;
     }
     if let Some(text) = &input.schedule_expression {
-        let wrong = || invalid("Parameter ScheduleExpression is not valid.");
-        match Schedule::parse(text).map_err(|_| wrong())? {
-            Schedule::Rate { .. } | Schedule::Cron(_) => {}
-            Schedule::At(_) => return Err(wrong()),
-        }
+        let wrong = |_| invalid("Parameter ScheduleExpression is not valid.");
+        Schedule::parse_of_rule(text).map_err(wrong)?;
     }
     match &input.state {
         None | Some(api::RuleState::Enabled | api::RuleState::Disabled) => Ok(()),
