@@ -310,7 +310,7 @@ impl Schedule {
             Self::Rate { .. } if text.starts_with("rate(1 ") && text.ends_with("s)") => {
                 Err(NotASchedule::Rate)
             }
-            read => Ok(read),
+            read @ (Self::Rate { .. } | Self::Cron(_)) => Ok(read),
         }
     }
 
