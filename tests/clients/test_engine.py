@@ -253,9 +253,7 @@ def test_json_files_say_what_is_asked_for_and_are_kept_compressed(region, cluste
     assert sorted(files) == ["", ".1.gz", ".2.gz"], files
     texts = [gzip.decompress(files[".2.gz"].read_bytes()), gzip.decompress(files[".1.gz"].read_bytes()), files[""].read_bytes()]
     lines = [json.loads(line) for text in texts for line in text.splitlines()]
-    # What goes on in the next entry has no line break.
-    numbers = [int(text) for text in "".join(line["log"] for line in lines).splitlines()]
-    assert numbers == list(range(numbers[0], 10000))
+    assert [line["log"] for line in lines] == [f"{number}\n" for number in range(10000 - len(lines), 10000)]
     image, _, name = lines[0]["attrs"].pop("tag").partition("|")
     assert image == cluster.box and name.endswith("-a-" + name.rsplit("-", 1)[1]), (image, name)
     assert lines[0]["attrs"] == {"team": "blue", "STAGE": "beta"} and lines[0]["stream"] == "stdout"

@@ -16,9 +16,10 @@ use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 use tracing::{error, warn};
 
+use super::lines::Joiner;
 use super::options::JsonOptions;
 use super::{Pipeline, Reach};
-use crate::ports::{OutputItem, Piece, Position, StdStream};
+use crate::ports::{OutputItem, Piece, StdStream};
 
 /// The position is written down when nothing came for this long, or so much came.
 const SETTLE_MS: u64 = 200;
@@ -58,33 +59,31 @@ pub(super) async fn ship(mut pipeline: Pipeline, path: PathBuf) {
     if let Some(open) = &writer {
         pipeline.settled_in_file(pipeline.reach(), open.bytes);
     }
-    let mut unsettled = None;
+    let mut lines = Joiner::new(pipeline.reach());
+    let mut is_settled = true;
     let mut bytes = 0;
     loop {
         let pause = Duration::from_millis(SETTLE_MS);
-        let item = match (unsettled, tokio::time::timeout(pause, pipeline.output.next()).await) {
-            (_, Ok(item)) => item,
-            (Some(position), Err(_)) => {
-                settle(&mut pipeline, writer.as_ref(), Reach::at(position));
-                unsettled = None;
+        let item = match tokio::time::timeout(pause, pipeline.output.next()).await {
+            Ok(item) => item,
+            Err(_) if is_settled => pipeline.output.next().await,
+            Err(_) => {
+                settle(&mut pipeline, writer.as_ref(), lines.reach());
+                is_settled = true;
                 continue;
             }
-            (None, Err(_)) => pipeline.output.next().await,
         };
         match item {
             Ok(OutputItem::Piece(piece)) => {
-                pipeline.saw(&String::from_utf8_lossy(&piece.bytes));
-                if let Some(open) = &mut writer
-                    && let Err(error) = write(&mut pipeline, open, &piece, unsettled).await
-                {
-                    error!(run = pipeline.log.id, error = %error, "log file not written");
-                    writer = None;
-                }
-                unsettled = Some(piece.next);
                 bytes += piece.bytes.len();
+                let before = lines.reach();
+                if let Some(line) = lines.take(piece) {
+                    write(&mut pipeline, &mut writer, &line, before).await;
+                }
+                is_settled = false;
                 if SETTLE_BYTES <= bytes {
                     bytes = 0;
-                    settle(&mut pipeline, writer.as_ref(), Reach::at(piece.next));
+                    settle(&mut pipeline, writer.as_ref(), lines.reach());
                 }
             }
             Ok(OutputItem::Lost { bytes }) => {
@@ -97,6 +96,11 @@ pub(super) async fn ship(mut pipeline: Pipeline, path: PathBuf) {
             }
         }
     }
+    let mut before = lines.reach();
+    while let Some(line) = lines.close_first() {
+        write(&mut pipeline, &mut writer, &line, before).await;
+        before = lines.reach();
+    }
     pipeline.finish();
 }
 
@@ -107,19 +111,28 @@ fn settle(pipeline: &mut Pipeline, writer: Option<&Writer>, reach: Reach) {
     }
 }
 
-/// Writes a piece; `unsettled` is the position before it, if that is not written down.
-async fn write(
+/// Writes a line, while a file can be written; `before` is what was written before it.
+async fn write(pipeline: &mut Pipeline, writer: &mut Option<Writer>, line: &Piece, before: Reach) {
+    pipeline.saw(&String::from_utf8_lossy(&line.bytes));
+    if let Some(open) = writer
+        && let Err(error) = try_write(pipeline, open, line, before).await
+    {
+        error!(run = pipeline.log.id, error = %error, "log file not written");
+        *writer = None;
+    }
+}
+
+async fn try_write(
     pipeline: &mut Pipeline,
     writer: &mut Writer,
-    piece: &Piece,
-    unsettled: Option<Position>,
+    line: &Piece,
+    before: Reach,
 ) -> io::Result<()> {
-    let line = encode(piece, &writer.options.attributes)?;
+    let line = encode(line, &writer.options.attributes)?;
     if writer.is_full_with(&line) {
-        let reach = unsettled.map_or(pipeline.reach(), Reach::at);
-        pipeline.settled_in_file(reach, writer.bytes);
+        pipeline.settled_in_file(before, writer.bytes);
         writer.rotate().await?;
-        pipeline.settled_in_file(reach, writer.bytes);
+        pipeline.settled_in_file(before, writer.bytes);
         writer.compress().await;
     }
     writer.write(&line).await
@@ -211,7 +224,8 @@ fn compress(full: &Path) -> io::Result<()> {
     let mut from = std::fs::File::open(full)?;
     let (whole, mut part) = (compressed(full), compressed(full).into_os_string());
     part.push(".part");
-    let written = std::fs::File::create(&part).and_then(|to| {
+    let mut fresh = std::fs::OpenOptions::new();
+    let written = fresh.create(true).write(true).truncate(true).open(&part).and_then(|to| {
         let mut encoder = GzEncoder::new(to, Compression::default());
         io::copy(&mut from, &mut encoder)?;
         encoder.finish()?;

@@ -214,6 +214,81 @@ impl Assembler {
     }
 }
 
+/// How much of a line Docker writes in one entry.
+const ENTRY_BYTES: usize = 16 << 10;
+
+/// Joins what was split of lines, as [`Assembler`] does, for who writes entries that may say that they go on.
+#[derive(Debug)]
+pub(crate) struct Joiner {
+    stdout: Option<Joined>,
+    stderr: Option<Joined>,
+    /// The end of what was taken in.
+    position: Position,
+    /// What was handed out before this began.
+    done: Reach,
+}
+
+/// A line as far as it goes, and where it begins.
+#[derive(Debug)]
+struct Joined {
+    piece: Piece,
+    start: Position,
+}
+
+impl Joiner {
+    /// Reading goes on at the first position of `done`.
+    pub(crate) fn new(done: Reach) -> Self {
+        Self { stdout: None, stderr: None, position: done.first(), done }
+    }
+
+    /// Takes in the next piece; hands out its line once that is whole, or long enough.
+    pub(crate) fn take(&mut self, piece: Piece) -> Option<Piece> {
+        let start = std::mem::replace(&mut self.position, piece.next);
+        if piece.next <= self.done.of(piece.stream) {
+            return None;
+        }
+        let slot = match piece.stream {
+            StdStream::Stdout => &mut self.stdout,
+            StdStream::Stderr => &mut self.stderr,
+        };
+        let joined = match slot.take() {
+            None => Joined { piece, start },
+            Some(Joined { piece: mut before, start }) => {
+                before.bytes.extend_from_slice(&piece.bytes);
+                (before.is_partial, before.next) = (piece.is_partial, piece.next);
+                Joined { piece: before, start }
+            }
+        };
+        if !joined.piece.is_partial || ENTRY_BYTES <= joined.piece.bytes.len() {
+            return Some(joined.piece);
+        }
+        *slot = Some(joined);
+        None
+    }
+
+    /// What was handed out.
+    pub(crate) fn reach(&self) -> Reach {
+        let of = |line: &Option<Joined>, done: Position| match line {
+            Some(line) => line.start,
+            None => self.position.max(done),
+        };
+        let Reach { stdout, stderr } = self.done;
+        Reach { stdout: of(&self.stdout, stdout), stderr: of(&self.stderr, stderr) }
+    }
+
+    /// There will be no more pieces: hands out the first of the lines that go on.
+    pub(crate) fn close_first(&mut self) -> Option<Piece> {
+        let start = |line: &Option<Joined>| line.as_ref().map(|line| line.start);
+        let is_stderr = match (start(&self.stdout), start(&self.stderr)) {
+            (Some(stdout), Some(stderr)) => stderr < stdout,
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        let slot = if is_stderr { &mut self.stderr } else { &mut self.stdout };
+        slot.take().map(|line| line.piece)
+    }
+}
+
 /// Parts of at most the largest size, cut between characters.
 fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
@@ -267,6 +342,42 @@ mod tests {
         assert_eq!(all(&mut next), []);
         next.take(piece(3, StdStream::Stdout, false, "lo"));
         assert_eq!(all(&mut next), events[1..]);
+    }
+
+    #[test]
+    fn a_line_is_handed_out_once_it_is_whole_and_is_not_again_by_whoever_goes_on() {
+        let pieces = [
+            piece(1, StdStream::Stdout, true, "hel"),
+            piece(2, StdStream::Stderr, false, ""),
+            piece(3, StdStream::Stderr, true, "by"),
+            piece(4, StdStream::Stdout, false, "lo"),
+        ];
+        let text = |piece: Piece| (String::from_utf8(piece.bytes).unwrap(), piece.is_partial);
+        let expected = [("".into(), false), ("hello".into(), false), ("by".into(), true)];
+        // Whoever goes on after any of them, hands out the others.
+        for taken in 0..=pieces.len() {
+            let mut said = Vec::new();
+            let mut first = Joiner::new(Reach::default());
+            said.extend(pieces[..taken].iter().cloned().filter_map(|it| first.take(it)));
+            let mut second = Joiner::new(first.reach());
+            let from = first.reach().first();
+            let left = pieces.iter().filter(|it| from < it.next).cloned();
+            said.extend(left.filter_map(|it| second.take(it)));
+            said.extend(std::iter::from_fn(|| second.close_first()));
+            assert_eq!(said.into_iter().map(text).collect::<Vec<_>>(), expected, "after {taken}");
+            assert_eq!(second.reach(), Reach::at(position(4)));
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_handed_out_before_it_ends() {
+        let mut joiner = Joiner::new(Reach::default());
+        let half = "x".repeat(ENTRY_BYTES / 2);
+        assert_eq!(joiner.take(piece(1, StdStream::Stdout, true, &half)), None);
+        let full = joiner.take(piece(2, StdStream::Stdout, true, &half)).unwrap();
+        assert!(full.is_partial && full.bytes.len() == ENTRY_BYTES);
+        let end = joiner.take(piece(3, StdStream::Stdout, false, "end")).unwrap();
+        assert_eq!((&*end.bytes, end.is_partial), (&b"end"[..], false));
     }
 
     #[test]
