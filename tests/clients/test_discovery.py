@@ -103,6 +103,29 @@ def test_tasks_of_a_service_are_found_by_name_from_other_tasks(services, discove
     assert lines[-1] == "gone", lines
 
 
+def test_a_name_leads_to_another_one(services, discovery):
+    zone = unique("ns") + ".local"
+    namespace = discovery.dns(zone)
+    web = discovery.service(namespace, "web", "A")
+    one = {"RoutingPolicy": "WEIGHTED", "DnsRecords": [{"Type": "CNAME", "TTL": 1}]}
+    old = discovery.map.create_service(Name="old", NamespaceId=namespace, DnsConfig=one)["Service"]
+    mixed = {"RoutingPolicy": "WEIGHTED", "DnsRecords": [{"Type": kind, "TTL": 1} for kind in ("SRV", "CNAME")]}
+    refused(discovery.map.create_service, "InvalidInput", "stands alone", Name="two", NamespaceId=namespace, DnsConfig=mixed)
+    refused(discovery.map.register_instance, "InvalidInput", "AWS_INSTANCE_CNAME", ServiceId=old["Id"], InstanceId="one",
+            Attributes={"AWS_INSTANCE_IPV4": "172.31.0.9"})
+    discovery.map.register_instance(ServiceId=old["Id"], InstanceId="one", Attributes={"AWS_INSTANCE_CNAME": f"web.{zone}."})
+    definition = services.define(services.web("by another name", portMappings=[{"containerPort": 80}]))
+    refused(services.create, "InvalidParameterException", "CNAME", definition=definition,
+            serviceRegistries=[{"registryArn": old["Arn"]}])
+    name = services.create(definition, 1, serviceRegistries=[{"registryArn": web["Arn"]}])
+    services.steady(name, 1)
+    lines, _ = services.output("sh", "-c", f"{GET} get old.{zone}; nslookup -type=cname old.{zone}")
+    assert lines[0] == "by another name" and any(f"web.{zone}" in line for line in lines[1:]), lines
+    discovery.map.deregister_instance(ServiceId=old["Id"], InstanceId="one")
+    services.update(name, desiredCount=0)
+    wait_for("its end", lambda: discovery.found(zone, "web") == [], 60)
+
+
 def test_a_running_task_learns_of_names_that_come_later(services, discovery, region):
     zone = unique("ns") + ".local"
     script = f"{GET} for i in $(seq 300); do get web.{zone} && exit 0; sleep 0.2; done; exit 1"

@@ -49,11 +49,13 @@ pub struct NamedService {
     pub aaaa_ttl_s: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub srv_ttl_s: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cname_ttl_s: Option<u32>,
     pub instances: Vec<NamedInstance>,
 }
 
 /// An instance of a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamedInstance {
     pub id: String,
@@ -63,6 +65,9 @@ pub struct NamedInstance {
     pub ipv6: Option<Ipv6Addr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// The name that its service's name leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cname: Option<String>,
     pub is_healthy: bool,
 }
 

@@ -113,6 +113,7 @@ pub enum MapRecord {
     A,
     Aaaa,
     Srv,
+    Cname,
 }
 
 impl MapRecord {
@@ -121,6 +122,7 @@ impl MapRecord {
             Self::A => "A",
             Self::Aaaa => "AAAA",
             Self::Srv => "SRV",
+            Self::Cname => "CNAME",
         }
     }
 }
@@ -351,6 +353,12 @@ impl MapInstance {
 
     pub fn port(&self) -> Option<u16> {
         self.attribute("AWS_INSTANCE_PORT")
+    }
+
+    /// Without the last dot.
+    pub fn cname(&self) -> Option<String> {
+        let name = self.attributes.get("AWS_INSTANCE_CNAME")?;
+        Some(name.strip_suffix('.').unwrap_or(name).to_owned())
     }
 }
 

@@ -29,6 +29,7 @@ use longshore_types::{Chain, RegionName, VpcId};
 use crate::connect::ConnectNames;
 use crate::error::NetworkError;
 use crate::interface_names::{InterfaceNames, domains};
+use crate::led::{Answered, Led};
 use crate::limits;
 use crate::zones::Zones;
 
@@ -182,28 +183,41 @@ impl Names {
         self.routers.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
     }
 
-    fn answer(&self, asker: IpAddr, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    fn answer(&self, asker: IpAddr, question: &[u8], transport: Transport) -> Option<Answered> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let is_datagram = matches!(transport, Transport::Udp);
+        let whole = Answered::Whole;
         let (told, vpc) = match self.router(asker) {
             Some(vpc) => {
                 let vpc = vpc?;
                 if let Some(answer) = self.answer_of_connect(asker, Some(&vpc), question) {
-                    return Some(answer);
+                    return Some(whole(answer));
                 }
                 (self.current().answer_in(&vpc, question, turn, is_datagram), Some(vpc))
             }
             None => {
                 if let Some(answer) = self.answer_of_connect(asker, None, question) {
-                    return Some(answer);
+                    return Some(whole(answer));
                 }
                 (self.current().answer(asker, question, turn, is_datagram), None)
             }
         };
-        told.or_else(|| {
+        let of_interface = |question: &[u8]| {
             let is_nameless = vpc.is_none() && self.is_nameless(asker);
-            if is_nameless { None } else { self.answer_of_interface(vpc, question) }
-        })
+            if is_nameless { None } else { self.answer_of_interface(vpc.clone(), question) }
+        };
+        match told {
+            Some(Answered::Whole(answer)) => Some(whole(answer)),
+            Some(Answered::Led(led)) => {
+                let next = led.next();
+                let known = self.answer_of_connect(asker, vpc.as_ref(), next);
+                Some(match known.or_else(|| of_interface(next)) {
+                    Some(rest) => whole(led.with(&rest)),
+                    None => Answered::Led(led),
+                })
+            }
+            None => of_interface(question).map(whole),
+        }
     }
 }
 
@@ -254,10 +268,14 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolvers: Arc<Resolvers>) {
         if !is_question(&question) {
             continue;
         }
-        if let Some(answer) = resolvers.names.answer(asker.ip(), &question, Transport::Udp) {
-            drop(socket.try_send_to(&answer, asker));
-            continue;
-        }
+        let led = match resolvers.names.answer(asker.ip(), &question, Transport::Udp) {
+            Some(Answered::Whole(answer)) => {
+                drop(socket.try_send_to(&answer, asker));
+                continue;
+            }
+            Some(Answered::Led(led)) => Some(led),
+            None => None,
+        };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             drop(socket.try_send_to(&failure(&question), asker));
             continue;
@@ -268,7 +286,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolvers: Arc<Resolvers>) {
             reason = "bounded by `place`, and by the timeout of an answer"
         )]
         tokio::spawn(async move {
-            let answer = ask_all(&resolvers, &question, Transport::Udp).await;
+            let answer = ask_for(&resolvers, led, &question, Transport::Udp).await;
             drop(socket.send_to(&answer, asker).await);
             drop(place);
         });
@@ -280,8 +298,11 @@ async fn serve_tcp(listener: TcpListener, resolvers: Arc<Resolvers>) {
         let resolvers = Arc::clone(&resolvers);
         async move {
             match resolvers.names.answer(asker, &question, Transport::Tcp) {
-                Some(answer) => answer,
-                None => ask_all(&resolvers, &question, Transport::Tcp).await,
+                Some(Answered::Whole(answer)) => answer,
+                Some(Answered::Led(led)) => {
+                    ask_for(&resolvers, Some(led), &question, Transport::Tcp).await
+                }
+                None => ask_for(&resolvers, None, &question, Transport::Tcp).await,
             }
         }
     };
@@ -336,6 +357,22 @@ where
 enum Transport {
     Udp,
     Tcp,
+}
+
+/// Asks for a question's name, or for the one that it leads to.
+async fn ask_for(
+    resolvers: &Resolvers,
+    led: Option<Led>,
+    question: &[u8],
+    transport: Transport,
+) -> Vec<u8> {
+    match led {
+        Some(led) => {
+            let rest = ask_all(resolvers, led.next(), transport).await;
+            led.with(&rest)
+        }
+        None => ask_all(resolvers, question, transport).await,
+    }
 }
 
 /// Asks one resolver after another until one answers.
@@ -532,6 +569,41 @@ mod tests {
                 prop_assert!(answer.len() >= HEADER_LEN && answer[..2] == message[..2]);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_name_leads_to_is_asked_of_a_resolver_and_both_are_answered() {
+        use crate::zones::tests::{account, leading, question};
+        let resolver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        fs::write(&path, format!("nameserver {}\n", resolver.local_addr().unwrap())).unwrap();
+        let server = tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            let (length, asker) = resolver.recv_from(&mut buffer).await.unwrap();
+            let mut answer = buffer[..length].to_vec();
+            (answer[2], answer[7]) = (answer[2] | 0x80, 1);
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 7]);
+            resolver.send_to(&answer, asker).await.unwrap();
+            buffer[..length].to_vec()
+        });
+        let resolvers = Resolvers::new(path);
+        resolvers.names.replace(Zones::new(traffic::HostNames {
+            own_account: Some(account('1')),
+            accounts: vec![account('1')],
+            entries: vec![leading("away", &["www.example.com"])],
+            ..traffic::HostNames::default()
+        }));
+        let asked = question("away.prod.local", 1);
+        let asker = Ipv4Addr::LOCALHOST.into();
+        let Some(Answered::Led(led)) = resolvers.names.answer(asker, &asked, Transport::Udp) else {
+            panic!("somebody else knows it");
+        };
+        let answer = ask_for(&resolvers, Some(led), &asked, Transport::Udp).await;
+        assert_eq!(server.await.unwrap(), question("www.example.com", 1));
+        assert_eq!((answer[3] & 0xf, answer[7]), (0, 2));
+        assert_eq!(answer[12..asked.len()], asked[12..]);
+        assert!(answer.ends_with(&[192, 0, 2, 7]));
     }
 
     #[tokio::test]

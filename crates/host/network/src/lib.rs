@@ -24,6 +24,7 @@ mod flows;
 mod forgetter;
 mod interface_names;
 mod learn;
+mod led;
 pub mod limits;
 mod names;
 mod nameserver;

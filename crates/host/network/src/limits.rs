@@ -45,6 +45,8 @@ pub(crate) const DNS_IDLE: Duration = Duration::from_secs(10);
 pub(crate) const DNS_RESOLVERS_MAX: usize = 3;
 /// Records of one answer for a name of the region's own.
 pub(crate) const DNS_RECORDS_MAX: usize = 8;
+/// Names of the region's that lead to each other, one after the other.
+pub(crate) const DNS_LEADS_MAX: usize = 8;
 /// How long a datagram is that every asker takes.
 pub(crate) const DNS_UDP_LEN: u16 = 512;
 /// The largest DNS message there is.

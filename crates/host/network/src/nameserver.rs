@@ -115,9 +115,8 @@ mod tests {
         let instance = |last: u8| NamedInstance {
             id: last.to_string(),
             ipv4: Some([192, 0, 2, last].into()),
-            ipv6: None,
-            port: None,
             is_healthy: true,
+            ..NamedInstance::default()
         };
         NameEntry {
             account: "111111111111".parse().unwrap(),

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use longshore_types::{AccountId, VpcId};
 use traffic::{Asker, HostNames, NameEntry, NamedInstance, NamedService};
 
-use crate::limits::{DNS_RECORDS_MAX, DNS_UDP_LEN};
+use crate::dns::SERVFAIL;
+use crate::led::{Answered, CNAME, Led};
+use crate::limits::{DNS_LEADS_MAX, DNS_RECORDS_MAX, DNS_UDP_LEN};
 
 const HEADER_LEN: usize = 12;
 const CLASS_IN: u16 = 1;
@@ -23,6 +25,7 @@ pub(crate) const PTR: u16 = 12;
 const AAAA: u16 = 28;
 const SRV: u16 = 33;
 const OPT: u16 = 41;
+const ANY: u16 = 255;
 const NXDOMAIN: u8 = 3;
 /// What the name in a record is: the question's own.
 pub(crate) const SAME_NAME: [u8; 2] = [0xc0, 12];
@@ -53,9 +56,9 @@ pub(crate) struct Question {
     pub(crate) name: String,
     pub(crate) kind: u16,
     /// Where it ends in the message.
-    end: usize,
+    pub(crate) end: usize,
     /// How long an answer may be that goes as one datagram.
-    room: usize,
+    pub(crate) room: usize,
 }
 
 impl Zones {
@@ -127,7 +130,7 @@ impl Zones {
         message: &[u8],
         turn: usize,
         is_datagram: bool,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<Answered> {
         let IpAddr::V4(address) = asker else { return None };
         let account = self.askers.get(&address).copied().or(self.own_account)?;
         answer(self.zones.get(&account)?, message, turn, is_datagram)
@@ -140,7 +143,7 @@ impl Zones {
         message: &[u8],
         turn: usize,
         is_datagram: bool,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<Answered> {
         let (_, zones) = self.vpcs.get(vpc)?;
         answer(zones, message, turn, is_datagram)
     }
@@ -162,7 +165,10 @@ pub(crate) fn answer_by(
     let name = entry.zone.trim_end_matches('.').to_ascii_lowercase();
     let services = entry.service.into_iter().map(|service| (service.name.clone(), service));
     let zone = Zone { negative_ttl_s: entry.negative_ttl_s, services: services.collect() };
-    let mut answer = answer(&[(name, zone)].into(), message, turn, is_datagram)?;
+    let mut answer = match answer(&[(name, zone)].into(), message, turn, is_datagram)? {
+        Answered::Whole(answer) => answer,
+        Answered::Led(led) => led.alone(),
+    };
     // Whoever has a zone and nothing else asks nobody.
     answer[3] &= !RECURSION_AVAILABLE;
     Some(answer)
@@ -194,37 +200,80 @@ fn answer(
     message: &[u8],
     turn: usize,
     is_datagram: bool,
-) -> Option<Vec<u8>> {
+) -> Option<Answered> {
     let question = read(message)?;
-    let (zone_name, zone, rest) = find(zones, &question.name)?;
-    let found = zone.find(rest, question.kind, zone_name, turn);
+    let mut records: Vec<Vec<u8>> = Vec::new();
+    let mut authority = None;
     let mut answer = begin(message, &question);
-    match &found {
-        Found::Records(records) => {
-            answer[6..8].copy_from_slice(&count(records.len()));
-            records.iter().for_each(|record| answer.extend(record));
-        }
-        Found::Nothing | Found::NoName => {
-            if matches!(found, Found::NoName) {
-                answer[3] |= NXDOMAIN;
+    // Whose records are looked for, as it is written in them.
+    let (mut asked, mut owner) = (question.name.clone(), SAME_NAME.to_vec());
+    loop {
+        let Some((zone_name, zone, rest)) = find(zones, &asked) else {
+            if records.is_empty() {
+                return None;
             }
-            let at = if question.kind == SOA && rest.is_empty() { 6 } else { 8 };
-            answer[at..at + 2].copy_from_slice(&count(1));
-            answer.extend(soa(zone_name, zone.negative_ttl_s));
+            return Led::new(message, &question, records, &asked, is_datagram).map(Answered::Led);
+        };
+        match zone.find(rest, question.kind, zone_name, turn) {
+            Found::Records(found) => {
+                let found = found.into_iter();
+                records.extend(found.map(|it| resource(&owner, it.kind, it.ttl_s, &it.data)));
+            }
+            Found::Leads { ttl_s, to } => {
+                // One that is no name leads nowhere.
+                if let Some(data) = name(&to) {
+                    records.push(resource(&owner, CNAME, ttl_s, &data));
+                    if !matches!(question.kind, CNAME | ANY) {
+                        if records.len() < DNS_LEADS_MAX {
+                            (asked, owner) = (to, data);
+                            continue;
+                        }
+                        answer[3] |= SERVFAIL;
+                    }
+                }
+            }
+            found @ (Found::Nothing | Found::NoName) => {
+                if matches!(found, Found::NoName) {
+                    answer[3] |= NXDOMAIN;
+                }
+                let soa = soa(zone_name, zone.negative_ttl_s);
+                if question.kind == SOA && rest.is_empty() {
+                    records.push(soa);
+                } else {
+                    authority = Some(soa);
+                }
+            }
         }
+        break;
     }
+    answer[6..8].copy_from_slice(&count(records.len()));
+    answer[8..10].copy_from_slice(&count(usize::from(authority.is_some())));
+    records.iter().chain(&authority).for_each(|record| answer.extend(record));
     if is_datagram && question.room < answer.len() {
         // The asker comes again by a stream.
         const TRUNCATED: u8 = 0x02;
         let mut cut = begin(message, &question);
         cut[2] |= TRUNCATED;
-        return Some(cut);
+        return Some(Answered::Whole(cut));
     }
-    Some(answer)
+    Some(Answered::Whole(answer))
+}
+
+/// A record, but for whose it is.
+struct Data {
+    kind: u16,
+    ttl_s: u32,
+    data: Vec<u8>,
 }
 
 enum Found {
-    Records(Vec<Vec<u8>>),
+    Records(Vec<Data>),
+    /// The name is another one's.
+    Leads {
+        ttl_s: u32,
+        /// In lower case.
+        to: String,
+    },
     /// The name is there, without such records.
     Nothing,
     NoName,
@@ -254,7 +303,7 @@ impl Zone {
                 _ => None,
             };
             return match data {
-                Some(data) => Found::Records(vec![resource(&SAME_NAME, kind, ttl_s, &data)]),
+                Some(data) => Found::Records(vec![Data { kind, ttl_s, data }]),
                 None => Found::Nothing,
             };
         }
@@ -274,9 +323,13 @@ impl Zone {
 }
 
 fn of_service(service: &NamedService, kind: u16, turn: usize, zone: &str) -> Found {
+    if let Some(ttl_s) = service.cname_ttl_s {
+        let to = chosen(service, CNAME, turn).into_iter().find_map(|it| it.cname.as_ref());
+        return to.map_or(Found::Nothing, |to| Found::Leads { ttl_s, to: to.to_ascii_lowercase() });
+    }
     let some = chosen(service, kind, turn);
     let records = some.into_iter().filter_map(|it| record(service, it, kind, zone));
-    let records: Vec<Vec<u8>> = records.collect();
+    let records: Vec<Data> = records.collect();
     if records.is_empty() { Found::Nothing } else { Found::Records(records) }
 }
 
@@ -286,6 +339,7 @@ fn chosen(service: &NamedService, kind: u16, turn: usize) -> Vec<&NamedInstance>
         A => instance.ipv4.is_some(),
         AAAA => instance.ipv6.is_some(),
         SRV => instance.port.is_some(),
+        CNAME => instance.cname.is_some(),
         _ => false,
     };
     let fitting: Vec<&NamedInstance> = service.instances.iter().filter(fits).collect();
@@ -300,12 +354,7 @@ fn chosen(service: &NamedService, kind: u16, turn: usize) -> Vec<&NamedInstance>
     some
 }
 
-fn record(
-    service: &NamedService,
-    instance: &NamedInstance,
-    kind: u16,
-    zone: &str,
-) -> Option<Vec<u8>> {
+fn record(service: &NamedService, instance: &NamedInstance, kind: u16, zone: &str) -> Option<Data> {
     let (ttl_s, data) = match kind {
         A => (service.a_ttl_s?, instance.ipv4?.octets().to_vec()),
         AAAA => (service.aaaa_ttl_s?, instance.ipv6?.octets().to_vec()),
@@ -318,7 +367,7 @@ fn record(
         }
         _ => return None,
     };
-    Some(resource(&SAME_NAME, kind, ttl_s, &data))
+    Some(Data { kind, ttl_s, data })
 }
 
 pub(crate) fn resource(owner: &[u8], kind: u16, ttl_s: u32, data: &[u8]) -> Vec<u8> {
@@ -436,7 +485,7 @@ pub(crate) mod tests {
 
     const ASKER: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 31, 0, 9));
 
-    fn account(digit: char) -> AccountId {
+    pub(crate) fn account(digit: char) -> AccountId {
         digit.to_string().repeat(12).parse().unwrap()
     }
 
@@ -444,9 +493,9 @@ pub(crate) mod tests {
         NamedInstance {
             id: format!("task{number}"),
             ipv4: Some(Ipv4Addr::new(172, 31, 1, number)),
-            ipv6: None,
             port: Some(8_000 + u16::from(number)),
             is_healthy,
+            ..NamedInstance::default()
         }
     }
 
@@ -459,11 +508,10 @@ pub(crate) mod tests {
         let service = NamedService {
             name: "web".to_owned(),
             is_weighted,
-            has_all_below: false,
             a_ttl_s: Some(10),
-            aaaa_ttl_s: None,
             srv_ttl_s: Some(20),
             instances,
+            ..NamedService::default()
         };
         let mine = account('1');
         Zones::new(HostNames {
@@ -484,16 +532,23 @@ pub(crate) mod tests {
         message
     }
 
+    fn known(answered: Answered) -> Vec<u8> {
+        match answered {
+            Answered::Whole(answer) => answer,
+            Answered::Led(led) => panic!("somebody else knows: {led:?}"),
+        }
+    }
+
     /// The code, and how many answers there are.
     fn ask(zones: &Zones, text: &str, kind: u16) -> Option<(u8, u16)> {
-        let answer = zones.answer(ASKER, &question(text, kind), 0, true)?;
+        let answer = known(zones.answer(ASKER, &question(text, kind), 0, true)?);
         assert_eq!(answer[..3], [0x12, 0x34, 0x85]);
         Some((answer[3] & 0xf, u16::from_be_bytes([answer[6], answer[7]])))
     }
 
     fn first_address(zones: &Zones, turn: usize) -> [u8; 4] {
         let asked = question("web.prod.local", A);
-        let answer = zones.answer(ASKER, &asked, turn, true).unwrap();
+        let answer = known(zones.answer(ASKER, &asked, turn, true).unwrap());
         answer[asked.len() + 12..asked.len() + 16].try_into().unwrap()
     }
 
@@ -516,7 +571,7 @@ pub(crate) mod tests {
         let zones = zones(vec![instance(1, true)], false);
         let asked = question("web.prod.local", A);
         let other = IpAddr::V4(Ipv4Addr::new(172, 31, 0, 10));
-        assert_eq!(zones.answer(other, &asked, 0, true), None);
+        assert!(zones.answer(other, &asked, 0, true).is_none());
         assert!(zones.answer(ASKER, &asked, 0, true).is_some());
     }
 
@@ -536,14 +591,14 @@ pub(crate) mod tests {
             |number| NamedInstance { id: format!("{number:0>60}"), ..instance(number, true) };
         let zones = zones((1..9).map(long).collect(), false);
         let asked = question("web.prod.local", SRV);
-        let cut = zones.answer(ASKER, &asked, 0, true).unwrap();
+        let cut = known(zones.answer(ASKER, &asked, 0, true).unwrap());
         assert_eq!((cut[2] & 2, cut.len()), (2, asked.len()));
-        let whole = zones.answer(ASKER, &asked, 0, false).unwrap();
+        let whole = known(zones.answer(ASKER, &asked, 0, false).unwrap());
         assert_eq!((whole[2] & 2, whole[7]), (0, 8));
         let mut with_option = asked.clone();
         with_option[11] = 1;
         with_option.extend([0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 0]);
-        let fits = zones.answer(ASKER, &with_option, 0, true).unwrap();
+        let fits = known(zones.answer(ASKER, &with_option, 0, true).unwrap());
         assert_eq!((fits[2] & 2, fits[7]), (0, 8));
     }
 
@@ -592,7 +647,7 @@ pub(crate) mod tests {
         zones.learn(told, false);
         let name = "web-12.eu-north-1.elb.amazonaws.com";
         let in_vpc = |zones: &Zones, vpc: &VpcId| {
-            let answer = zones.answer_in(vpc, &question(name, A), 0, true)?;
+            let answer = known(zones.answer_in(vpc, &question(name, A), 0, true)?);
             Some(answer[7])
         };
         for zones in [&zones, &Zones::new(zones.told())] {
@@ -631,12 +686,74 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn leading(name: &str, to: &[&str]) -> NameEntry {
+        let led = |to: &&str| NamedInstance {
+            id: (*to).to_owned(),
+            cname: Some((*to).to_owned()),
+            is_healthy: !to.starts_with("ill"),
+            ..NamedInstance::default()
+        };
+        let service = NamedService {
+            name: name.to_owned(),
+            is_weighted: true,
+            cname_ttl_s: Some(30),
+            instances: to.iter().map(led).collect(),
+            ..NamedService::default()
+        };
+        entry(account('1'), Some(service))
+    }
+
+    #[test]
+    fn a_name_leads_to_another_one_which_is_looked_for_where_it_lies() {
+        let mut zones = zones(vec![instance(1, true), instance(2, true)], false);
+        let mut told = zones.told();
+        told.entries.push(leading("old", &["Web.Prod.Local"]));
+        told.entries.push(leading("older", &["old.prod.local"]));
+        told.entries.push(leading("lost", &["gone.prod.local"]));
+        told.entries.push(leading("round", &["round.prod.local"]));
+        told.entries.push(leading("nowhere", &[]));
+        told.entries.push(leading("away", &["ill.example.com", "www.example.com"]));
+        zones.learn(told, true);
+        for zones in [&zones, &Zones::new(zones.told())] {
+            assert_eq!(ask(zones, "old.prod.local", A), Some((0, 3)));
+            assert_eq!(ask(zones, "older.prod.local", A), Some((0, 4)));
+            assert_eq!(ask(zones, "older.prod.local", CNAME), Some((0, 1)));
+            assert_eq!(ask(zones, "older.prod.local", ANY), Some((0, 1)));
+            assert_eq!(ask(zones, "old.prod.local", AAAA), Some((0, 1)));
+            assert_eq!(ask(zones, "lost.prod.local", A), Some((NXDOMAIN, 1)));
+            assert_eq!(ask(zones, "nowhere.prod.local", A), Some((0, 0)));
+            assert_eq!(ask(zones, "round.prod.local", A), Some((SERVFAIL, 8)));
+            assert_eq!(ask(zones, "away.prod.local", CNAME), Some((0, 1)));
+            let asked = question("away.prod.local", A);
+            for turn in 0..2 {
+                match zones.answer(ASKER, &asked, turn, true).unwrap() {
+                    Answered::Led(led) => assert_eq!(led.next(), question("www.example.com", A)),
+                    Answered::Whole(answer) => panic!("{answer:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_record_of_a_chain_is_of_the_name_before() {
+        let mut zones = zones(vec![instance(1, true)], false);
+        let mut told = zones.told();
+        told.entries.push(leading("old", &["Web.Prod.Local"]));
+        zones.learn(told, true);
+        let asked = question("OLD.prod.local", A);
+        let answer = known(zones.answer(ASKER, &asked, 0, true).unwrap());
+        let web = name("web.prod.local").unwrap();
+        let mut records = resource(&SAME_NAME, CNAME, 30, &web);
+        records.extend(resource(&web, A, 10, &[172, 31, 1, 1]));
+        assert_eq!(answer[asked.len()..], records);
+    }
+
     proptest! {
         #[test]
         fn no_message_upsets_the_answers(message in prop::collection::vec(any::<u8>(), 0..80)) {
             let zones = zones(vec![instance(1, true)], false);
             if let Some(answer) = zones.answer(ASKER, &message, 0, true) {
-                prop_assert!(answer[..2] == message[..2]);
+                prop_assert!(known(answer)[..2] == message[..2]);
             }
         }
     }

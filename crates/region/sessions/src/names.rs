@@ -16,7 +16,7 @@ use model::discovery::{MapRecord, NamespaceKind};
 use model::{Dep, Index, MapNamespace, MapService, Seq, Task, View};
 use traffic::{Asker, HostNames, NameEntry, NamedInstance, NamedService};
 
-/// Instances in one message, of which each is some 120 bytes: a frame stays well below its limit.
+/// Instances in one message, of which each is some 120 bytes, and 400 where it leads to a long name: a frame stays well below its limit.
 const INSTANCES_PER_MESSAGE_MAX: usize = 4_000;
 /// Addresses that are remembered before those of tasks that are gone are forgotten.
 const ASKERS_MAX: usize = 1_024;
@@ -195,6 +195,7 @@ fn service(view: &View, row: &MapService) -> Option<NamedService> {
         ipv4: instance.ipv4(),
         ipv6: instance.ipv6(),
         port: instance.port(),
+        cname: instance.cname(),
         is_healthy: instance.is_healthy(),
     });
     Some(NamedService {
@@ -204,6 +205,7 @@ fn service(view: &View, row: &MapService) -> Option<NamedService> {
         a_ttl_s: ttl(MapRecord::A),
         aaaa_ttl_s: ttl(MapRecord::Aaaa),
         srv_ttl_s: ttl(MapRecord::Srv),
+        cname_ttl_s: ttl(MapRecord::Cname),
         instances: instances.collect(),
     })
 }
@@ -399,9 +401,8 @@ mod tests {
         let instance = NamedInstance {
             id: "a".to_owned(),
             ipv4: None,
-            ipv6: None,
-            port: None,
             is_healthy: true,
+            ..NamedInstance::default()
         };
         let service = NamedService { instances: vec![instance; 1_500], ..NamedService::default() };
         let entry = NameEntry {

@@ -129,11 +129,15 @@ fn read_attributes(
     if given.get("AWS_INSTANCE_PORT").is_some_and(|it| it.parse::<u16>().is_err()) {
         return Err(bad("AWS_INSTANCE_PORT"));
     }
+    if given.get("AWS_INSTANCE_CNAME").is_some_and(|it| !is_domain(it)) {
+        return Err(bad("AWS_INSTANCE_CNAME"));
+    }
     let needs = |kind: MapRecord| service.dns.as_ref().is_some_and(|dns| dns.has(kind));
     let missing = [
         (needs(MapRecord::A), "AWS_INSTANCE_IPV4"),
         (needs(MapRecord::Aaaa), "AWS_INSTANCE_IPV6"),
         (needs(MapRecord::Srv), "AWS_INSTANCE_PORT"),
+        (needs(MapRecord::Cname), "AWS_INSTANCE_CNAME"),
     ];
     match missing.iter().find(|(is_needed, key)| *is_needed && !given.contains_key(*key)) {
         Some((_, key)) => {
@@ -141,6 +145,14 @@ fn read_attributes(
         }
         None => Ok((given, health)),
     }
+}
+
+/// Whether it is a name that a record can lead to.
+fn is_domain(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_fit);
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 fn find<'v>(

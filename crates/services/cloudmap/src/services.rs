@@ -97,10 +97,13 @@ fn read_dns(
     }
     let records = read_records(given.dns_records.as_deref().unwrap_or_default())?;
     let is_weighted = given.routing_policy == Some(api::RoutingPolicy::Weighted);
+    if !is_weighted && records.iter().any(|(kind, _)| *kind == MapRecord::Cname) {
+        return Err(invalid("A service with a CNAME record has the RoutingPolicy WEIGHTED."));
+    }
     Ok(Some(MapDns { is_weighted, records }))
 }
 
-/// A, AAAA and SRV, each once.
+/// A, AAAA and SRV, each once, or CNAME alone.
 pub(crate) fn read_records(given: &[api::DnsRecord]) -> Result<Vec<(MapRecord, u32)>, ApiError> {
     let mut records: Vec<(MapRecord, u32)> = Vec::new();
     for each in given {
@@ -108,11 +111,7 @@ pub(crate) fn read_records(given: &[api::DnsRecord]) -> Result<Vec<(MapRecord, u
             Some(api::RecordType::A) => MapRecord::A,
             Some(api::RecordType::Aaaa) => MapRecord::Aaaa,
             Some(api::RecordType::Srv) => MapRecord::Srv,
-            Some(api::RecordType::Cname) => {
-                return Err(invalid(
-                    "CNAME records are not available in this region: use A records.",
-                ));
-            }
+            Some(api::RecordType::Cname) => MapRecord::Cname,
             Some(other) => return Err(invalid(format!("There are no records of type {other}."))),
             None => return Err(invalid("A DNS record has a type.")),
         };
@@ -125,6 +124,9 @@ pub(crate) fn read_records(given: &[api::DnsRecord]) -> Result<Vec<(MapRecord, u
     }
     if records.is_empty() {
         return Err(invalid("A DnsConfig has at least one DNS record."));
+    }
+    if 1 < records.len() && records.iter().any(|(kind, _)| *kind == MapRecord::Cname) {
+        return Err(invalid("A CNAME record stands alone: take the records of other types away."));
     }
     Ok(records)
 }

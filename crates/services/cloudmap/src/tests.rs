@@ -237,6 +237,40 @@ async fn what_service_connect_made_stays_until_its_service_is_over() {
 }
 
 #[tokio::test]
+async fn a_name_that_leads_to_another_has_no_other_records_and_one_answer_at_a_time() {
+    let world = World::new().await;
+    let dns = world.dns("names.local").await;
+    let weighted = |kinds: &[api::RecordType]| {
+        let config = records(kinds).unwrap();
+        Some(api::DnsConfig { routing_policy: Some(api::RoutingPolicy::Weighted), ..config })
+    };
+    for other in [api::RecordType::A, api::RecordType::Aaaa, api::RecordType::Srv] {
+        let mixed = weighted(&[other, api::RecordType::Cname]);
+        let refusal = world.service(&dns, "db", |it| it.dns_config = mixed).await.unwrap_err();
+        assert!(refusal.message.contains("stands alone"), "{}", refusal.message);
+    }
+    let many = records(&[api::RecordType::Cname]);
+    let refusal = world.service(&dns, "db", |it| it.dns_config = many).await.unwrap_err();
+    assert!(refusal.message.contains("WEIGHTED"), "{}", refusal.message);
+    let one = weighted(&[api::RecordType::Cname]);
+    let made = world.service(&dns, "db", |it| it.dns_config = one).await.unwrap();
+    let (id, config) = (made.id.unwrap(), made.dns_config.unwrap());
+    assert_eq!(config.routing_policy, Some(api::RoutingPolicy::Weighted));
+    let kind = config.dns_records.unwrap()[0].r#type.clone();
+    assert_eq!(kind, Some(api::RecordType::Cname));
+    let long = format!("{}.example.com", "a".repeat(64));
+    for bad in ["", ".", "db..example.com", "db example.com", "*.example.com", &long] {
+        let refused = world.register(&id, "one", &[("AWS_INSTANCE_CNAME", bad)]).await;
+        assert_eq!(code(refused).0, "InvalidInput", "{bad}");
+    }
+    let address = [("AWS_INSTANCE_IPV4", "172.31.0.9")];
+    assert_eq!(code(world.register(&id, "one", &address).await).0, "InvalidInput");
+    for (instance, good) in [("one", "db.example.com"), ("two", "_db.Example.com.")] {
+        world.register(&id, instance, &[("AWS_INSTANCE_CNAME", good)]).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_service_has_the_records_that_its_namespace_can_answer() {
     let world = World::new().await;
     let (http, dns) = (world.http("calls").await.unwrap(), world.dns("names.local").await);
@@ -244,9 +278,6 @@ async fn a_service_has_the_records_that_its_namespace_can_answer() {
     let refusal = world.service(&http, "web", |it| it.dns_config = a()).await;
     assert_eq!(code(refusal).0, "InvalidInput");
     assert_eq!(code(world.service(&dns, "web", |_| {}).await).0, "InvalidInput");
-    let cname = records(&[api::RecordType::Cname]);
-    let refusal = world.service(&dns, "web", |it| it.dns_config = cname).await.unwrap_err();
-    assert!(refusal.message.contains("CNAME"), "{}", refusal.message);
     let made = world.service(&dns, "web", |it| it.dns_config = a()).await.unwrap();
     assert_eq!(made.r#type, Some(api::ServiceType::DnsHttp));
     let config = made.dns_config.unwrap();

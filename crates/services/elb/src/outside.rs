@@ -84,9 +84,8 @@ impl Elb {
         let instance = |address: Ipv4Addr| NamedInstance {
             id: address.to_string(),
             ipv4: Some(address),
-            ipv6: None,
-            port: None,
             is_healthy: true,
+            ..NamedInstance::default()
         };
         let instances = addresses.into_iter().map(instance).collect();
         NameOutside::Known(NameEntry {

@@ -53,6 +53,7 @@ const STEPS: &[Step] = &[
     Step { version: 26, run: take_changed_default_vpcs },
     Step { version: 27, run: take_balancers_as_targets },
     Step { version: 28, run: take_event_rules },
+    Step { version: 29, run: take_names_that_lead_to_others },
 ];
 
 /// The version that this release writes.
@@ -211,6 +212,11 @@ fn take_balancers_as_targets(_: &Transaction<'_>) -> Result<(), rusqlite::Error>
 
 /// Rows of EventBridge come to be: a release that does not know them must not write here, nor leave undone what they promise.
 fn take_event_rules(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Services of Cloud Map come to be whose names lead to others: a release that does not know them must not write here.
+fn take_names_that_lead_to_others(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 

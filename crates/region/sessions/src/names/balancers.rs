@@ -57,9 +57,8 @@ fn instances(
         Some(NamedInstance {
             id: zone.eni.to_string(),
             ipv4: Some(address(zone)?),
-            ipv6: None,
-            port: None,
             is_healthy: true,
+            ..NamedInstance::default()
         })
     });
     instances.collect()

@@ -51,9 +51,8 @@ fn service(name: &EndpointName) -> NamedService {
     let instances = name.zones.iter().map(|zone| NamedInstance {
         id: zone.eni.to_string(),
         ipv4: Some(zone.address),
-        ipv6: None,
-        port: None,
         is_healthy: true,
+        ..NamedInstance::default()
     });
     NamedService {
         a_ttl_s: Some(TTL_S),

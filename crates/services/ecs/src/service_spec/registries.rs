@@ -71,6 +71,11 @@ fn read_one(
         )
         .into());
     }
+    if service.dns.as_ref().is_some_and(|dns| dns.has(MapRecord::Cname)) {
+        return refuse(
+            "A service registry with a CNAME record cannot be used: tasks are found by A or SRV records.",
+        );
+    }
     Ok(read)
 }
 
