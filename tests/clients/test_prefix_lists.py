@@ -154,3 +154,19 @@ def test_tasks_are_reached_as_lists_say_now(site, inhabitants, lists):  # noqa: 
     # A list goes after what names it.
     ec2.delete_route(RouteTableId=out, DestinationPrefixListId=ways)
     ec2.delete_security_group(GroupId=group)
+
+
+def test_a_list_goes_back_to_an_entry_of_before(region):
+    ec2 = region.client("ec2")
+    made = ec2.create_managed_prefix_list(PrefixListName=unique("list"), MaxEntries=5, AddressFamily="IPv4",
+                                          Entries=[{"Cidr": "10.1.0.0/16"}])["PrefixList"]
+    name = made["PrefixListId"]
+    ec2.modify_managed_prefix_list(PrefixListId=name, CurrentVersion=1, AddEntries=[{"Cidr": "10.2.0.0/16"}],
+                                   RemoveEntries=[{"Cidr": "10.1.0.0/16"}])
+    was = ec2.get_managed_prefix_list_entries(PrefixListId=name, TargetVersion=1)["Entries"]
+    assert [entry["Cidr"] for entry in was] == ["10.1.0.0/16"]
+    back = ec2.restore_managed_prefix_list_version(PrefixListId=name, PreviousVersion=1, CurrentVersion=2)["PrefixList"]
+    assert (back["Version"], back["State"]) == (3, "restore-complete")
+    now = ec2.get_managed_prefix_list_entries(PrefixListId=name)["Entries"]
+    assert [entry["Cidr"] for entry in now] == ["10.1.0.0/16"]
+    ec2.delete_managed_prefix_list(PrefixListId=name)

@@ -10,8 +10,29 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    AdditionalKeyExchangeRequirement {
+    Required = "required",
+    Optional = "optional",
+    }
+}
+
+aws_wire::enumeration! {
     AddressAttributeName {
     DomainName = "domain-name",
+    }
+}
+
+aws_wire::enumeration! {
+    AmdSevSnpSpecification {
+    Enabled = "enabled",
+    Disabled = "disabled",
+    }
+}
+
+aws_wire::enumeration! {
+    ApplianceModeSupportValue {
+    Enable = "enable",
+    Disable = "disable",
     }
 }
 
@@ -48,6 +69,13 @@ aws_wire::enumeration! {
     Attached = "attached",
     Detaching = "detaching",
     Detached = "detached",
+    }
+}
+
+aws_wire::enumeration! {
+    AutoAcceptSharedAttachmentsValue {
+    Enable = "enable",
+    Disable = "disable",
     }
 }
 
@@ -122,9 +150,46 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    CapacityReservationPreference {
+    CapacityReservationsOnly = "capacity-reservations-only",
+    Open = "open",
+    None_ = "none",
+    }
+}
+
+aws_wire::enumeration! {
+    CarrierGatewayState {
+    Pending = "pending",
+    Available = "available",
+    Deleting = "deleting",
+    Deleted = "deleted",
+    }
+}
+
+aws_wire::enumeration! {
     ConnectivityType {
     Private = "private",
     Public = "public",
+    }
+}
+
+aws_wire::enumeration! {
+    CurrencyCodeValues {
+    Usd = "USD",
+    }
+}
+
+aws_wire::enumeration! {
+    DefaultRouteTableAssociationValue {
+    Enable = "enable",
+    Disable = "disable",
+    }
+}
+
+aws_wire::enumeration! {
+    DefaultRouteTablePropagationValue {
+    Enable = "enable",
+    Disable = "disable",
     }
 }
 
@@ -167,6 +232,13 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    DnsSupportValue {
+    Enable = "enable",
+    Disable = "disable",
+    }
+}
+
+aws_wire::enumeration! {
     DomainType {
     Vpc = "vpc",
     Standard = "standard",
@@ -205,10 +277,29 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    EncryptionStateValue {
+    Enabling = "enabling",
+    Enabled = "enabled",
+    Disabling = "disabling",
+    Disabled = "disabled",
+    }
+}
+
+aws_wire::enumeration! {
     EphemeralNvmeSupport {
     Unsupported = "unsupported",
     Supported = "supported",
     Required = "required",
+    }
+}
+
+aws_wire::enumeration! {
+    EventCode {
+    InstanceReboot = "instance-reboot",
+    SystemReboot = "system-reboot",
+    SystemMaintenance = "system-maintenance",
+    InstanceRetirement = "instance-retirement",
+    InstanceStop = "instance-stop",
     }
 }
 
@@ -234,6 +325,15 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    GatewayAssociationState {
+    Associated = "associated",
+    NotAssociated = "not-associated",
+    Associating = "associating",
+    Disassociating = "disassociating",
+    }
+}
+
+aws_wire::enumeration! {
     GatewayType {
     Ipsec1 = "ipsec.1",
     }
@@ -243,6 +343,13 @@ aws_wire::enumeration! {
     HostnameType {
     IpName = "ip-name",
     ResourceName = "resource-name",
+    }
+}
+
+aws_wire::enumeration! {
+    HttpTokensState {
+    Optional = "optional",
+    Required = "required",
     }
 }
 
@@ -277,6 +384,83 @@ aws_wire::enumeration! {
 aws_wire::enumeration! {
     ImdsSupportValues {
     V20 = "v2.0",
+    }
+}
+
+aws_wire::enumeration! {
+    InstanceAutoRecoveryState {
+    Disabled = "disabled",
+    Default = "default",
+    }
+}
+
+aws_wire::enumeration! {
+    InstanceBandwidthWeighting {
+    Default = "default",
+    Vpc1 = "vpc-1",
+    Ebs1 = "ebs-1",
+    }
+}
+
+aws_wire::enumeration! {
+    InstanceBootModeValues {
+    LegacyBios = "legacy-bios",
+    Uefi = "uefi",
+    }
+}
+
+aws_wire::enumeration! {
+    InstanceLifecycleType {
+    Spot = "spot",
+    Scheduled = "scheduled",
+    CapacityBlock = "capacity-block",
+    InterruptibleCapacityReservation = "interruptible-capacity-reservation",
+    }
+}
+
+aws_wire::enumeration! {
+    InstanceMetadataEndpointState {
+    Disabled = "disabled",
+    Enabled = "enabled",
+    }
+}
+
+aws_wire::enumeration! {
+    InstanceMetadataOptionsState {
+    Pending = "pending",
+    Applied = "applied",
+    }
+}
+
+aws_wire::enumeration! {
+    InstanceMetadataProtocolState {
+    Disabled = "disabled",
+    Enabled = "enabled",
+    }
+}
+
+aws_wire::enumeration! {
+    InstanceMetadataTagsState {
+    Disabled = "disabled",
+    Enabled = "enabled",
+    }
+}
+
+aws_wire::enumeration! {
+    InstanceRebootMigrationState {
+    Disabled = "disabled",
+    Default = "default",
+    }
+}
+
+aws_wire::enumeration! {
+    InstanceStateName {
+    Pending = "pending",
+    Running = "running",
+    ShuttingDown = "shutting-down",
+    Terminated = "terminated",
+    Stopping = "stopping",
+    Stopped = "stopped",
     }
 }
 
@@ -1760,6 +1944,13 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    Ipv6SupportValue {
+    Enable = "enable",
+    Disable = "disable",
+    }
+}
+
+aws_wire::enumeration! {
     KeyType {
     Rsa = "rsa",
     Ed25519 = "ed25519",
@@ -1780,6 +1971,22 @@ aws_wire::enumeration! {
     CloudWatchLogs = "cloud-watch-logs",
     S3 = "s3",
     KinesisDataFirehose = "kinesis-data-firehose",
+    }
+}
+
+aws_wire::enumeration! {
+    MonitoringState {
+    Disabled = "disabled",
+    Disabling = "disabling",
+    Enabled = "enabled",
+    Pending = "pending",
+    }
+}
+
+aws_wire::enumeration! {
+    MulticastSupportValue {
+    Enable = "enable",
+    Disable = "disable",
     }
 }
 
@@ -1844,11 +2051,28 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    NestedVirtualizationSpecification {
+    Enabled = "enabled",
+    Disabled = "disabled",
+    }
+}
+
+aws_wire::enumeration! {
     NetworkCardInterfaceType {
     Interface = "interface",
     Efa = "efa",
     EfaOnly = "efa-only",
     Secondary = "secondary",
+    }
+}
+
+aws_wire::enumeration! {
+    NetworkInterfaceAttribute {
+    Description = "description",
+    GroupSet = "groupSet",
+    SourceDestCheck = "sourceDestCheck",
+    Attachment = "attachment",
+    AssociatePublicIpAddress = "associatePublicIpAddress",
     }
 }
 
@@ -1909,6 +2133,24 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    OfferingClassType {
+    Standard = "standard",
+    Convertible = "convertible",
+    }
+}
+
+aws_wire::enumeration! {
+    OfferingTypeValues {
+    HeavyUtilization = "Heavy Utilization",
+    MediumUtilization = "Medium Utilization",
+    LightUtilization = "Light Utilization",
+    NoUpfront = "No Upfront",
+    PartialUpfront = "Partial Upfront",
+    AllUpfront = "All Upfront",
+    }
+}
+
+aws_wire::enumeration! {
     PayerResponsibility {
     ServiceOwner = "ServiceOwner",
     }
@@ -1937,10 +2179,28 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    PlacementGroupState {
+    Pending = "pending",
+    Available = "available",
+    Deleting = "deleting",
+    Deleted = "deleted",
+    }
+}
+
+aws_wire::enumeration! {
     PlacementGroupStrategy {
     Cluster = "cluster",
     Partition = "partition",
     Spread = "spread",
+    }
+}
+
+aws_wire::enumeration! {
+    PlacementStrategy {
+    Cluster = "cluster",
+    Spread = "spread",
+    Partition = "partition",
+    PrecisionTime = "precision-time",
     }
 }
 
@@ -1975,9 +2235,35 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    RIProductDescription {
+    LinuxUnix = "Linux/UNIX",
+    LinuxUnixAmazonVpc = "Linux/UNIX (Amazon VPC)",
+    Windows = "Windows",
+    WindowsAmazonVpc = "Windows (Amazon VPC)",
+    }
+}
+
+aws_wire::enumeration! {
     RebootMigrationSupport {
     Unsupported = "unsupported",
     Supported = "supported",
+    }
+}
+
+aws_wire::enumeration! {
+    RecurringChargeFrequency {
+    Hourly = "Hourly",
+    }
+}
+
+aws_wire::enumeration! {
+    ReservedInstanceState {
+    PaymentPending = "payment-pending",
+    Active = "active",
+    PaymentFailed = "payment-failed",
+    Retired = "retired",
+    Queued = "queued",
+    QueuedDeleted = "queued-deleted",
     }
 }
 
@@ -2142,6 +2428,34 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    SSEType {
+    SseEbs = "sse-ebs",
+    SseKms = "sse-kms",
+    None_ = "none",
+    }
+}
+
+aws_wire::enumeration! {
+    SecondaryInterfaceStatus {
+    Available = "available",
+    InUse = "in-use",
+    }
+}
+
+aws_wire::enumeration! {
+    SecondaryInterfaceType {
+    Secondary = "secondary",
+    }
+}
+
+aws_wire::enumeration! {
+    SecurityGroupReferencingSupportValue {
+    Enable = "enable",
+    Disable = "disable",
+    }
+}
+
+aws_wire::enumeration! {
     ServiceConnectivityType {
     Ipv4 = "ipv4",
     Ipv6 = "ipv6",
@@ -2176,6 +2490,23 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    SnapshotState {
+    Pending = "pending",
+    Completed = "completed",
+    Error = "error",
+    Recoverable = "recoverable",
+    Recovering = "recovering",
+    }
+}
+
+aws_wire::enumeration! {
+    SpreadLevel {
+    Host = "host",
+    Rack = "rack",
+    }
+}
+
+aws_wire::enumeration! {
     State {
     PendingAcceptance = "PendingAcceptance",
     Pending = "Pending",
@@ -2186,6 +2517,28 @@ aws_wire::enumeration! {
     Failed = "Failed",
     Expired = "Expired",
     Partial = "Partial",
+    }
+}
+
+aws_wire::enumeration! {
+    StatusName {
+    Reachability = "reachability",
+    }
+}
+
+aws_wire::enumeration! {
+    StatusType {
+    Passed = "passed",
+    Failed = "failed",
+    InsufficientData = "insufficient-data",
+    Initializing = "initializing",
+    }
+}
+
+aws_wire::enumeration! {
+    StorageTier {
+    Archive = "archive",
+    Standard = "standard",
     }
 }
 
@@ -2211,6 +2564,16 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    SummaryStatus {
+    Ok_ = "ok",
+    Impaired = "impaired",
+    InsufficientData = "insufficient-data",
+    NotApplicable = "not-applicable",
+    Initializing = "initializing",
+    }
+}
+
+aws_wire::enumeration! {
     SupportedAdditionalProcessorFeature {
     AmdSevSnp = "amd-sev-snp",
     NestedVirtualization = "nested-virtualization",
@@ -2222,6 +2585,13 @@ aws_wire::enumeration! {
     NetworkInterface = "network-interface",
     Instance = "instance",
     AutoScalingGroup = "auto-scaling-group",
+    }
+}
+
+aws_wire::enumeration! {
+    TelemetryStatus {
+    Up = "UP",
+    Down = "DOWN",
     }
 }
 
@@ -2248,6 +2618,80 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    TransferType {
+    TimeBased = "time-based",
+    Standard = "standard",
+    }
+}
+
+aws_wire::enumeration! {
+    TransitGatewayAssociationState {
+    Associating = "associating",
+    Associated = "associated",
+    Disassociating = "disassociating",
+    Disassociated = "disassociated",
+    }
+}
+
+aws_wire::enumeration! {
+    TransitGatewayAttachmentNatGatewaySupportState {
+    Enabled = "enabled",
+    Disabled = "disabled",
+    Enabling = "enabling",
+    Disabling = "disabling",
+    }
+}
+
+aws_wire::enumeration! {
+    TransitGatewayAttachmentResourceType {
+    Vpc = "vpc",
+    Vpn = "vpn",
+    VpnConcentrator = "vpn-concentrator",
+    DirectConnectGateway = "direct-connect-gateway",
+    Connect = "connect",
+    Peering = "peering",
+    TgwPeering = "tgw-peering",
+    NetworkFunction = "network-function",
+    ClientVpn = "client-vpn",
+    }
+}
+
+aws_wire::enumeration! {
+    TransitGatewayAttachmentState {
+    Initiating = "initiating",
+    InitiatingRequest = "initiatingRequest",
+    PendingAcceptance = "pendingAcceptance",
+    RollingBack = "rollingBack",
+    Pending = "pending",
+    Available = "available",
+    Modifying = "modifying",
+    Deleting = "deleting",
+    Deleted = "deleted",
+    Failed = "failed",
+    Rejected = "rejected",
+    Rejecting = "rejecting",
+    Failing = "failing",
+    }
+}
+
+aws_wire::enumeration! {
+    TransitGatewayState {
+    Pending = "pending",
+    Available = "available",
+    Modifying = "modifying",
+    Deleting = "deleting",
+    Deleted = "deleted",
+    }
+}
+
+aws_wire::enumeration! {
+    TunnelInsideIpVersion {
+    Ipv4 = "ipv4",
+    Ipv6 = "ipv6",
+    }
+}
+
+aws_wire::enumeration! {
     UsageClassType {
     Spot = "spot",
     OnDemand = "on-demand",
@@ -2259,6 +2703,27 @@ aws_wire::enumeration! {
     VirtualizationType {
     Hvm = "hvm",
     Paravirtual = "paravirtual",
+    }
+}
+
+aws_wire::enumeration! {
+    VolumeAttachmentState {
+    Attaching = "attaching",
+    Attached = "attached",
+    Detaching = "detaching",
+    Detached = "detached",
+    Busy = "busy",
+    }
+}
+
+aws_wire::enumeration! {
+    VolumeState {
+    Creating = "creating",
+    Available = "available",
+    InUse = "in-use",
+    Deleting = "deleting",
+    Deleted = "deleted",
+    Error = "error",
     }
 }
 
@@ -2364,10 +2829,37 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    VpnEcmpSupportValue {
+    Enable = "enable",
+    Disable = "disable",
+    }
+}
+
+aws_wire::enumeration! {
     VpnState {
     Pending = "pending",
     Available = "available",
     Deleting = "deleting",
     Deleted = "deleted",
+    }
+}
+
+aws_wire::enumeration! {
+    VpnStaticRouteSource {
+    Static = "Static",
+    }
+}
+
+aws_wire::enumeration! {
+    VpnTunnelBandwidth {
+    Standard = "standard",
+    Large = "large",
+    }
+}
+
+aws_wire::enumeration! {
+    Scope {
+    AvailabilityZone = "Availability Zone",
+    Region = "Region",
     }
 }

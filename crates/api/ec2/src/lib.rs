@@ -45,6 +45,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "AssignPrivateIpAddresses",
+            input: Some(&schema::ASSIGN_PRIVATE_IP_ADDRESSES_REQUEST),
+            output: Some(&schema::ASSIGN_PRIVATE_IP_ADDRESSES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "AssociateAddress",
             input: Some(&schema::ASSOCIATE_ADDRESS_REQUEST),
             output: Some(&schema::ASSOCIATE_ADDRESS_RESULT),
@@ -84,6 +93,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "AttachInternetGateway",
             input: Some(&schema::ATTACH_INTERNET_GATEWAY_REQUEST),
             output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "AttachNetworkInterface",
+            input: Some(&schema::ATTACH_NETWORK_INTERFACE_REQUEST),
+            output: Some(&schema::ATTACH_NETWORK_INTERFACE_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -450,9 +468,36 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeCarrierGateways",
+            input: Some(&schema::DESCRIBE_CARRIER_GATEWAYS_REQUEST),
+            output: Some(&schema::DESCRIBE_CARRIER_GATEWAYS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeCustomerGateways",
+            input: Some(&schema::DESCRIBE_CUSTOMER_GATEWAYS_REQUEST),
+            output: Some(&schema::DESCRIBE_CUSTOMER_GATEWAYS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeDhcpOptions",
             input: Some(&schema::DESCRIBE_DHCP_OPTIONS_REQUEST),
             output: Some(&schema::DESCRIBE_DHCP_OPTIONS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeEgressOnlyInternetGateways",
+            input: Some(&schema::DESCRIBE_EGRESS_ONLY_INTERNET_GATEWAYS_REQUEST),
+            output: Some(&schema::DESCRIBE_EGRESS_ONLY_INTERNET_GATEWAYS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -477,6 +522,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeInstanceStatus",
+            input: Some(&schema::DESCRIBE_INSTANCE_STATUS_REQUEST),
+            output: Some(&schema::DESCRIBE_INSTANCE_STATUS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeInstanceTypeOfferings",
             input: Some(&schema::DESCRIBE_INSTANCE_TYPE_OFFERINGS_REQUEST),
             output: Some(&schema::DESCRIBE_INSTANCE_TYPE_OFFERINGS_RESULT),
@@ -495,6 +549,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeInstances",
+            input: Some(&schema::DESCRIBE_INSTANCES_REQUEST),
+            output: Some(&schema::DESCRIBE_INSTANCES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeInternetGateways",
             input: Some(&schema::DESCRIBE_INTERNET_GATEWAYS_REQUEST),
             output: Some(&schema::DESCRIBE_INTERNET_GATEWAYS_RESULT),
@@ -507,6 +570,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DescribeKeyPairs",
             input: Some(&schema::DESCRIBE_KEY_PAIRS_REQUEST),
             output: Some(&schema::DESCRIBE_KEY_PAIRS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeLaunchTemplates",
+            input: Some(&schema::DESCRIBE_LAUNCH_TEMPLATES_REQUEST),
+            output: Some(&schema::DESCRIBE_LAUNCH_TEMPLATES_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -540,9 +612,27 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeNetworkInterfaceAttribute",
+            input: Some(&schema::DESCRIBE_NETWORK_INTERFACE_ATTRIBUTE_REQUEST),
+            output: Some(&schema::DESCRIBE_NETWORK_INTERFACE_ATTRIBUTE_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeNetworkInterfaces",
             input: Some(&schema::DESCRIBE_NETWORK_INTERFACES_REQUEST),
             output: Some(&schema::DESCRIBE_NETWORK_INTERFACES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribePlacementGroups",
+            input: Some(&schema::DESCRIBE_PLACEMENT_GROUPS_REQUEST),
+            output: Some(&schema::DESCRIBE_PLACEMENT_GROUPS_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -561,6 +651,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "DescribeRegions",
             input: Some(&schema::DESCRIBE_REGIONS_REQUEST),
             output: Some(&schema::DESCRIBE_REGIONS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeReservedInstances",
+            input: Some(&schema::DESCRIBE_RESERVED_INSTANCES_REQUEST),
+            output: Some(&schema::DESCRIBE_RESERVED_INSTANCES_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -603,6 +702,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeSnapshots",
+            input: Some(&schema::DESCRIBE_SNAPSHOTS_REQUEST),
+            output: Some(&schema::DESCRIBE_SNAPSHOTS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeStaleSecurityGroups",
             input: Some(&schema::DESCRIBE_STALE_SECURITY_GROUPS_REQUEST),
             output: Some(&schema::DESCRIBE_STALE_SECURITY_GROUPS_RESULT),
@@ -630,9 +738,63 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeTransitGatewayAttachments",
+            input: Some(&schema::DESCRIBE_TRANSIT_GATEWAY_ATTACHMENTS_REQUEST),
+            output: Some(&schema::DESCRIBE_TRANSIT_GATEWAY_ATTACHMENTS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeTransitGatewayVpcAttachments",
+            input: Some(&schema::DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS_REQUEST),
+            output: Some(&schema::DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeTransitGateways",
+            input: Some(&schema::DESCRIBE_TRANSIT_GATEWAYS_REQUEST),
+            output: Some(&schema::DESCRIBE_TRANSIT_GATEWAYS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeVolumes",
+            input: Some(&schema::DESCRIBE_VOLUMES_REQUEST),
+            output: Some(&schema::DESCRIBE_VOLUMES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeVpcAttribute",
             input: Some(&schema::DESCRIBE_VPC_ATTRIBUTE_REQUEST),
             output: Some(&schema::DESCRIBE_VPC_ATTRIBUTE_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeVpcClassicLink",
+            input: Some(&schema::DESCRIBE_VPC_CLASSIC_LINK_REQUEST),
+            output: Some(&schema::DESCRIBE_VPC_CLASSIC_LINK_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DescribeVpcClassicLinkDnsSupport",
+            input: Some(&schema::DESCRIBE_VPC_CLASSIC_LINK_DNS_SUPPORT_REQUEST),
+            output: Some(&schema::DESCRIBE_VPC_CLASSIC_LINK_DNS_SUPPORT_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -675,6 +837,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DescribeVpnConnections",
+            input: Some(&schema::DESCRIBE_VPN_CONNECTIONS_REQUEST),
+            output: Some(&schema::DESCRIBE_VPN_CONNECTIONS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DescribeVpnGateways",
             input: Some(&schema::DESCRIBE_VPN_GATEWAYS_REQUEST),
             output: Some(&schema::DESCRIBE_VPN_GATEWAYS_RESULT),
@@ -686,6 +857,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         Operation {
             name: "DetachInternetGateway",
             input: Some(&schema::DETACH_INTERNET_GATEWAY_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DetachNetworkInterface",
+            input: Some(&schema::DETACH_NETWORK_INTERFACE_REQUEST),
             output: None,
             result_wrapper: None,
             method: "POST",
@@ -732,6 +912,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "GetManagedPrefixListEntries",
             input: Some(&schema::GET_MANAGED_PREFIX_LIST_ENTRIES_REQUEST),
             output: Some(&schema::GET_MANAGED_PREFIX_LIST_ENTRIES_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetSecurityGroupsForVpc",
+            input: Some(&schema::GET_SECURITY_GROUPS_FOR_VPC_REQUEST),
+            output: Some(&schema::GET_SECURITY_GROUPS_FOR_VPC_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -855,6 +1044,24 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "ResetNetworkInterfaceAttribute",
+            input: Some(&schema::RESET_NETWORK_INTERFACE_ATTRIBUTE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "RestoreManagedPrefixListVersion",
+            input: Some(&schema::RESTORE_MANAGED_PREFIX_LIST_VERSION_REQUEST),
+            output: Some(&schema::RESTORE_MANAGED_PREFIX_LIST_VERSION_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "RevokeSecurityGroupEgress",
             input: Some(&schema::REVOKE_SECURITY_GROUP_EGRESS_REQUEST),
             output: Some(&schema::REVOKE_SECURITY_GROUP_EGRESS_RESULT),
@@ -867,6 +1074,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "RevokeSecurityGroupIngress",
             input: Some(&schema::REVOKE_SECURITY_GROUP_INGRESS_REQUEST),
             output: Some(&schema::REVOKE_SECURITY_GROUP_INGRESS_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "UnassignPrivateIpAddresses",
+            input: Some(&schema::UNASSIGN_PRIVATE_IP_ADDRESSES_REQUEST),
+            output: None,
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -905,7 +1121,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "AllocateIpamPoolCidr",
         "ApplySecurityGroupsToClientVpnTargetNetwork",
         "AssignIpv6Addresses",
-        "AssignPrivateIpAddresses",
         "AssignPrivateNatGatewayAddress",
         "AssociateApplicationStatusCheck",
         "AssociateCapacityReservationBillingOwner",
@@ -927,7 +1142,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "AssociateTrunkInterface",
         "AttachClassicLinkVpc",
         "AttachImageWatermark",
-        "AttachNetworkInterface",
         "AttachVerifiedAccessTrustProvider",
         "AttachVolume",
         "AttachVpnGateway",
@@ -1159,7 +1373,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeCapacityReservationFleets",
         "DescribeCapacityReservationTopology",
         "DescribeCapacityReservations",
-        "DescribeCarrierGateways",
         "DescribeClassicLinkInstances",
         "DescribeClientVpnAuthorizationRules",
         "DescribeClientVpnConnections",
@@ -1168,9 +1381,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeClientVpnTargetNetworks",
         "DescribeCoipPools",
         "DescribeConversionTasks",
-        "DescribeCustomerGateways",
         "DescribeDeclarativePoliciesReports",
-        "DescribeEgressOnlyInternetGateways",
         "DescribeElasticGpus",
         "DescribeExportImageTasks",
         "DescribeExportTasks",
@@ -1201,9 +1412,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeInstanceImageMetadata",
         "DescribeInstanceSqlHaHistoryStates",
         "DescribeInstanceSqlHaStates",
-        "DescribeInstanceStatus",
         "DescribeInstanceTopology",
-        "DescribeInstances",
         "DescribeIpamByoasn",
         "DescribeIpamExternalResourceVerificationTokens",
         "DescribeIpamInternetRegistryAssociations",
@@ -1218,7 +1427,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeIpams",
         "DescribeIpv6Pools",
         "DescribeLaunchTemplateVersions",
-        "DescribeLaunchTemplates",
         "DescribeLocalGatewayRouteTableVirtualInterfaceGroupAssociations",
         "DescribeLocalGatewayRouteTableVpcAssociations",
         "DescribeLocalGatewayRouteTables",
@@ -1234,16 +1442,13 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeNetworkInsightsAccessScopes",
         "DescribeNetworkInsightsAnalyses",
         "DescribeNetworkInsightsPaths",
-        "DescribeNetworkInterfaceAttribute",
         "DescribeNetworkInterfacePermissions",
         "DescribeNetworkingFlexCostAllocationPolicies",
         "DescribeNetworkingFlexCostAllocationPolicyAssociations",
         "DescribeOutpostLags",
-        "DescribePlacementGroups",
         "DescribePrincipalIdFormat",
         "DescribePublicIpv4Pools",
         "DescribeReplaceRootVolumeTasks",
-        "DescribeReservedInstances",
         "DescribeReservedInstancesListings",
         "DescribeReservedInstancesModifications",
         "DescribeReservedInstancesOfferings",
@@ -1259,7 +1464,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeServiceLinkVirtualInterfaces",
         "DescribeSnapshotAttribute",
         "DescribeSnapshotTierStatus",
-        "DescribeSnapshots",
         "DescribeSpotDatafeedSubscription",
         "DescribeSpotFleetInstances",
         "DescribeSpotFleetRequestHistory",
@@ -1271,7 +1475,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeTrafficMirrorFilters",
         "DescribeTrafficMirrorSessions",
         "DescribeTrafficMirrorTargets",
-        "DescribeTransitGatewayAttachments",
         "DescribeTransitGatewayConnectPeers",
         "DescribeTransitGatewayConnects",
         "DescribeTransitGatewayMeteringPolicies",
@@ -1281,8 +1484,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeTransitGatewayPolicyTables",
         "DescribeTransitGatewayRouteTableAnnouncements",
         "DescribeTransitGatewayRouteTables",
-        "DescribeTransitGatewayVpcAttachments",
-        "DescribeTransitGateways",
         "DescribeTrunkInterfaceAssociations",
         "DescribeVerifiedAccessEndpoints",
         "DescribeVerifiedAccessGroups",
@@ -1291,12 +1492,9 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeVerifiedAccessTrustProviders",
         "DescribeVolumeAttribute",
         "DescribeVolumeStatus",
-        "DescribeVolumes",
         "DescribeVolumesModifications",
         "DescribeVpcBlockPublicAccessExclusions",
         "DescribeVpcBlockPublicAccessOptions",
-        "DescribeVpcClassicLink",
-        "DescribeVpcClassicLinkDnsSupport",
         "DescribeVpcEncryptionControls",
         "DescribeVpcEndpointAssociations",
         "DescribeVpcEndpointConnectionNotifications",
@@ -1304,10 +1502,8 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeVpcEndpointServiceConfigurations",
         "DescribeVpcEndpointServicePermissions",
         "DescribeVpnConcentrators",
-        "DescribeVpnConnections",
         "DetachClassicLinkVpc",
         "DetachImageWatermark",
-        "DetachNetworkInterface",
         "DetachVerifiedAccessTrustProvider",
         "DetachVolume",
         "DetachVpnGateway",
@@ -1440,7 +1636,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "GetRouteServerAssociations",
         "GetRouteServerPropagations",
         "GetRouteServerRoutingDatabase",
-        "GetSecurityGroupsForVpc",
         "GetSerialConsoleAccessStatus",
         "GetSnapshotBlockPublicAccessState",
         "GetSpotPlacementScores",
@@ -1593,11 +1788,9 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "ResetFpgaImageAttribute",
         "ResetImageAttribute",
         "ResetInstanceAttribute",
-        "ResetNetworkInterfaceAttribute",
         "ResetSnapshotAttribute",
         "RestoreAddressToClassic",
         "RestoreImageFromRecycleBin",
-        "RestoreManagedPrefixListVersion",
         "RestoreSnapshotFromRecycleBin",
         "RestoreSnapshotTier",
         "RestoreVolumeFromRecycleBin",
@@ -1617,7 +1810,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "TerminateClientVpnConnections",
         "TerminateInstances",
         "UnassignIpv6Addresses",
-        "UnassignPrivateIpAddresses",
         "UnassignPrivateNatGatewayAddress",
         "UnlockSnapshot",
         "UnmonitorInstances",
@@ -1641,6 +1833,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: AllocateAddressRequest,
     ) -> impl Future<Output = Result<AllocateAddressResult, ApiError>> + Send;
+    fn assign_private_ip_addresses(
+        &self,
+        caller: &Caller,
+        input: AssignPrivateIpAddressesRequest,
+    ) -> impl Future<Output = Result<AssignPrivateIpAddressesResult, ApiError>> + Send;
     fn associate_address(
         &self,
         caller: &Caller,
@@ -1666,6 +1863,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: AttachInternetGatewayRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn attach_network_interface(
+        &self,
+        caller: &Caller,
+        input: AttachNetworkInterfaceRequest,
+    ) -> impl Future<Output = Result<AttachNetworkInterfaceResult, ApiError>> + Send;
     fn authorize_security_group_egress(
         &self,
         caller: &Caller,
@@ -1866,11 +2068,26 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeAvailabilityZonesRequest,
     ) -> impl Future<Output = Result<DescribeAvailabilityZonesResult, ApiError>> + Send;
+    fn describe_carrier_gateways(
+        &self,
+        caller: &Caller,
+        input: DescribeCarrierGatewaysRequest,
+    ) -> impl Future<Output = Result<DescribeCarrierGatewaysResult, ApiError>> + Send;
+    fn describe_customer_gateways(
+        &self,
+        caller: &Caller,
+        input: DescribeCustomerGatewaysRequest,
+    ) -> impl Future<Output = Result<DescribeCustomerGatewaysResult, ApiError>> + Send;
     fn describe_dhcp_options(
         &self,
         caller: &Caller,
         input: DescribeDhcpOptionsRequest,
     ) -> impl Future<Output = Result<DescribeDhcpOptionsResult, ApiError>> + Send;
+    fn describe_egress_only_internet_gateways(
+        &self,
+        caller: &Caller,
+        input: DescribeEgressOnlyInternetGatewaysRequest,
+    ) -> impl Future<Output = Result<DescribeEgressOnlyInternetGatewaysResult, ApiError>> + Send;
     fn describe_flow_logs(
         &self,
         caller: &Caller,
@@ -1881,6 +2098,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeImagesRequest,
     ) -> impl Future<Output = Result<DescribeImagesResult, ApiError>> + Send;
+    fn describe_instance_status(
+        &self,
+        caller: &Caller,
+        input: DescribeInstanceStatusRequest,
+    ) -> impl Future<Output = Result<DescribeInstanceStatusResult, ApiError>> + Send;
     fn describe_instance_type_offerings(
         &self,
         caller: &Caller,
@@ -1891,6 +2113,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeInstanceTypesRequest,
     ) -> impl Future<Output = Result<DescribeInstanceTypesResult, ApiError>> + Send;
+    fn describe_instances(
+        &self,
+        caller: &Caller,
+        input: DescribeInstancesRequest,
+    ) -> impl Future<Output = Result<DescribeInstancesResult, ApiError>> + Send;
     fn describe_internet_gateways(
         &self,
         caller: &Caller,
@@ -1901,6 +2128,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeKeyPairsRequest,
     ) -> impl Future<Output = Result<DescribeKeyPairsResult, ApiError>> + Send;
+    fn describe_launch_templates(
+        &self,
+        caller: &Caller,
+        input: DescribeLaunchTemplatesRequest,
+    ) -> impl Future<Output = Result<DescribeLaunchTemplatesResult, ApiError>> + Send;
     fn describe_managed_prefix_lists(
         &self,
         caller: &Caller,
@@ -1916,11 +2148,21 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeNetworkAclsRequest,
     ) -> impl Future<Output = Result<DescribeNetworkAclsResult, ApiError>> + Send;
+    fn describe_network_interface_attribute(
+        &self,
+        caller: &Caller,
+        input: DescribeNetworkInterfaceAttributeRequest,
+    ) -> impl Future<Output = Result<DescribeNetworkInterfaceAttributeResult, ApiError>> + Send;
     fn describe_network_interfaces(
         &self,
         caller: &Caller,
         input: DescribeNetworkInterfacesRequest,
     ) -> impl Future<Output = Result<DescribeNetworkInterfacesResult, ApiError>> + Send;
+    fn describe_placement_groups(
+        &self,
+        caller: &Caller,
+        input: DescribePlacementGroupsRequest,
+    ) -> impl Future<Output = Result<DescribePlacementGroupsResult, ApiError>> + Send;
     fn describe_prefix_lists(
         &self,
         caller: &Caller,
@@ -1931,6 +2173,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeRegionsRequest,
     ) -> impl Future<Output = Result<DescribeRegionsResult, ApiError>> + Send;
+    fn describe_reserved_instances(
+        &self,
+        caller: &Caller,
+        input: DescribeReservedInstancesRequest,
+    ) -> impl Future<Output = Result<DescribeReservedInstancesResult, ApiError>> + Send;
     fn describe_route_tables(
         &self,
         caller: &Caller,
@@ -1951,6 +2198,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeSecurityGroupsRequest,
     ) -> impl Future<Output = Result<DescribeSecurityGroupsResult, ApiError>> + Send;
+    fn describe_snapshots(
+        &self,
+        caller: &Caller,
+        input: DescribeSnapshotsRequest,
+    ) -> impl Future<Output = Result<DescribeSnapshotsResult, ApiError>> + Send;
     fn describe_stale_security_groups(
         &self,
         caller: &Caller,
@@ -1966,11 +2218,41 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeTagsRequest,
     ) -> impl Future<Output = Result<DescribeTagsResult, ApiError>> + Send;
+    fn describe_transit_gateway_attachments(
+        &self,
+        caller: &Caller,
+        input: DescribeTransitGatewayAttachmentsRequest,
+    ) -> impl Future<Output = Result<DescribeTransitGatewayAttachmentsResult, ApiError>> + Send;
+    fn describe_transit_gateway_vpc_attachments(
+        &self,
+        caller: &Caller,
+        input: DescribeTransitGatewayVpcAttachmentsRequest,
+    ) -> impl Future<Output = Result<DescribeTransitGatewayVpcAttachmentsResult, ApiError>> + Send;
+    fn describe_transit_gateways(
+        &self,
+        caller: &Caller,
+        input: DescribeTransitGatewaysRequest,
+    ) -> impl Future<Output = Result<DescribeTransitGatewaysResult, ApiError>> + Send;
+    fn describe_volumes(
+        &self,
+        caller: &Caller,
+        input: DescribeVolumesRequest,
+    ) -> impl Future<Output = Result<DescribeVolumesResult, ApiError>> + Send;
     fn describe_vpc_attribute(
         &self,
         caller: &Caller,
         input: DescribeVpcAttributeRequest,
     ) -> impl Future<Output = Result<DescribeVpcAttributeResult, ApiError>> + Send;
+    fn describe_vpc_classic_link(
+        &self,
+        caller: &Caller,
+        input: DescribeVpcClassicLinkRequest,
+    ) -> impl Future<Output = Result<DescribeVpcClassicLinkResult, ApiError>> + Send;
+    fn describe_vpc_classic_link_dns_support(
+        &self,
+        caller: &Caller,
+        input: DescribeVpcClassicLinkDnsSupportRequest,
+    ) -> impl Future<Output = Result<DescribeVpcClassicLinkDnsSupportResult, ApiError>> + Send;
     fn describe_vpc_endpoint_services(
         &self,
         caller: &Caller,
@@ -1991,6 +2273,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: DescribeVpcsRequest,
     ) -> impl Future<Output = Result<DescribeVpcsResult, ApiError>> + Send;
+    fn describe_vpn_connections(
+        &self,
+        caller: &Caller,
+        input: DescribeVpnConnectionsRequest,
+    ) -> impl Future<Output = Result<DescribeVpnConnectionsResult, ApiError>> + Send;
     fn describe_vpn_gateways(
         &self,
         caller: &Caller,
@@ -2000,6 +2287,11 @@ pub trait Ec2: Send + Sync {
         &self,
         caller: &Caller,
         input: DetachInternetGatewayRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn detach_network_interface(
+        &self,
+        caller: &Caller,
+        input: DetachNetworkInterfaceRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn disassociate_address(
         &self,
@@ -2026,6 +2318,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: GetManagedPrefixListEntriesRequest,
     ) -> impl Future<Output = Result<GetManagedPrefixListEntriesResult, ApiError>> + Send;
+    fn get_security_groups_for_vpc(
+        &self,
+        caller: &Caller,
+        input: GetSecurityGroupsForVpcRequest,
+    ) -> impl Future<Output = Result<GetSecurityGroupsForVpcResult, ApiError>> + Send;
     fn modify_managed_prefix_list(
         &self,
         caller: &Caller,
@@ -2091,6 +2388,16 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: ReplaceRouteTableAssociationRequest,
     ) -> impl Future<Output = Result<ReplaceRouteTableAssociationResult, ApiError>> + Send;
+    fn reset_network_interface_attribute(
+        &self,
+        caller: &Caller,
+        input: ResetNetworkInterfaceAttributeRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn restore_managed_prefix_list_version(
+        &self,
+        caller: &Caller,
+        input: RestoreManagedPrefixListVersionRequest,
+    ) -> impl Future<Output = Result<RestoreManagedPrefixListVersionResult, ApiError>> + Send;
     fn revoke_security_group_egress(
         &self,
         caller: &Caller,
@@ -2101,6 +2408,11 @@ pub trait Ec2: Send + Sync {
         caller: &Caller,
         input: RevokeSecurityGroupIngressRequest,
     ) -> impl Future<Output = Result<RevokeSecurityGroupIngressResult, ApiError>> + Send;
+    fn unassign_private_ip_addresses(
+        &self,
+        caller: &Caller,
+        input: UnassignPrivateIpAddressesRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn update_security_group_rule_descriptions_egress(
         &self,
         caller: &Caller,
@@ -2130,6 +2442,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.allocate_address(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "AssignPrivateIpAddresses" => {
+            let input = call.input()?;
+            let output = service.assign_private_ip_addresses(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "AssociateAddress" => {
             let input = call.input()?;
             let output = service.associate_address(caller, input).await?;
@@ -2154,6 +2471,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let input = call.input()?;
             service.attach_internet_gateway(caller, input).await?;
             Ok(call.empty_answer())
+        }
+        "AttachNetworkInterface" => {
+            let input = call.input()?;
+            let output = service.attach_network_interface(caller, input).await?;
+            Ok(call.answer(&output))
         }
         "AuthorizeSecurityGroupEgress" => {
             let input = call.input()?;
@@ -2355,9 +2677,24 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_availability_zones(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeCarrierGateways" => {
+            let input = call.input()?;
+            let output = service.describe_carrier_gateways(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeCustomerGateways" => {
+            let input = call.input()?;
+            let output = service.describe_customer_gateways(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeDhcpOptions" => {
             let input = call.input()?;
             let output = service.describe_dhcp_options(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeEgressOnlyInternetGateways" => {
+            let input = call.input()?;
+            let output = service.describe_egress_only_internet_gateways(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeFlowLogs" => {
@@ -2370,6 +2707,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_images(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeInstanceStatus" => {
+            let input = call.input()?;
+            let output = service.describe_instance_status(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeInstanceTypeOfferings" => {
             let input = call.input()?;
             let output = service.describe_instance_type_offerings(caller, input).await?;
@@ -2380,6 +2722,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_instance_types(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeInstances" => {
+            let input = call.input()?;
+            let output = service.describe_instances(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeInternetGateways" => {
             let input = call.input()?;
             let output = service.describe_internet_gateways(caller, input).await?;
@@ -2388,6 +2735,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
         "DescribeKeyPairs" => {
             let input = call.input()?;
             let output = service.describe_key_pairs(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeLaunchTemplates" => {
+            let input = call.input()?;
+            let output = service.describe_launch_templates(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeManagedPrefixLists" => {
@@ -2405,9 +2757,19 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_network_acls(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeNetworkInterfaceAttribute" => {
+            let input = call.input()?;
+            let output = service.describe_network_interface_attribute(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeNetworkInterfaces" => {
             let input = call.input()?;
             let output = service.describe_network_interfaces(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribePlacementGroups" => {
+            let input = call.input()?;
+            let output = service.describe_placement_groups(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribePrefixLists" => {
@@ -2418,6 +2780,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
         "DescribeRegions" => {
             let input = call.input()?;
             let output = service.describe_regions(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeReservedInstances" => {
+            let input = call.input()?;
+            let output = service.describe_reserved_instances(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeRouteTables" => {
@@ -2440,6 +2807,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_security_groups(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeSnapshots" => {
+            let input = call.input()?;
+            let output = service.describe_snapshots(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeStaleSecurityGroups" => {
             let input = call.input()?;
             let output = service.describe_stale_security_groups(caller, input).await?;
@@ -2455,9 +2827,39 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_tags(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeTransitGatewayAttachments" => {
+            let input = call.input()?;
+            let output = service.describe_transit_gateway_attachments(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeTransitGatewayVpcAttachments" => {
+            let input = call.input()?;
+            let output = service.describe_transit_gateway_vpc_attachments(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeTransitGateways" => {
+            let input = call.input()?;
+            let output = service.describe_transit_gateways(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeVolumes" => {
+            let input = call.input()?;
+            let output = service.describe_volumes(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeVpcAttribute" => {
             let input = call.input()?;
             let output = service.describe_vpc_attribute(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeVpcClassicLink" => {
+            let input = call.input()?;
+            let output = service.describe_vpc_classic_link(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "DescribeVpcClassicLinkDnsSupport" => {
+            let input = call.input()?;
+            let output = service.describe_vpc_classic_link_dns_support(caller, input).await?;
             Ok(call.answer(&output))
         }
         "DescribeVpcEndpointServices" => {
@@ -2480,6 +2882,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.describe_vpcs(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "DescribeVpnConnections" => {
+            let input = call.input()?;
+            let output = service.describe_vpn_connections(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "DescribeVpnGateways" => {
             let input = call.input()?;
             let output = service.describe_vpn_gateways(caller, input).await?;
@@ -2488,6 +2895,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
         "DetachInternetGateway" => {
             let input = call.input()?;
             service.detach_internet_gateway(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DetachNetworkInterface" => {
+            let input = call.input()?;
+            service.detach_network_interface(caller, input).await?;
             Ok(call.empty_answer())
         }
         "DisassociateAddress" => {
@@ -2513,6 +2925,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
         "GetManagedPrefixListEntries" => {
             let input = call.input()?;
             let output = service.get_managed_prefix_list_entries(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "GetSecurityGroupsForVpc" => {
+            let input = call.input()?;
+            let output = service.get_security_groups_for_vpc(caller, input).await?;
             Ok(call.answer(&output))
         }
         "ModifyManagedPrefixList" => {
@@ -2580,6 +2997,16 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let output = service.replace_route_table_association(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "ResetNetworkInterfaceAttribute" => {
+            let input = call.input()?;
+            service.reset_network_interface_attribute(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "RestoreManagedPrefixListVersion" => {
+            let input = call.input()?;
+            let output = service.restore_managed_prefix_list_version(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "RevokeSecurityGroupEgress" => {
             let input = call.input()?;
             let output = service.revoke_security_group_egress(caller, input).await?;
@@ -2589,6 +3016,11 @@ pub async fn dispatch<S: Ec2 + ?Sized>(
             let input = call.input()?;
             let output = service.revoke_security_group_ingress(caller, input).await?;
             Ok(call.answer(&output))
+        }
+        "UnassignPrivateIpAddresses" => {
+            let input = call.input()?;
+            service.unassign_private_ip_addresses(caller, input).await?;
+            Ok(call.empty_answer())
         }
         "UpdateSecurityGroupRuleDescriptionsEgress" => {
             let input = call.input()?;
@@ -2629,6 +3061,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ assign_private_ip_addresses $($handler:tt)+) => {
+        async fn assign_private_ip_addresses(&self, caller: &$crate::Caller, input: $crate::AssignPrivateIpAddressesRequest)
+            -> Result<$crate::AssignPrivateIpAddressesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ associate_address $($handler:tt)+) => {
         async fn associate_address(&self, caller: &$crate::Caller, input: $crate::AssociateAddressRequest)
             -> Result<$crate::AssociateAddressResult, $crate::ApiError>
@@ -2660,6 +3099,13 @@ macro_rules! forward {
     (@ attach_internet_gateway $($handler:tt)+) => {
         async fn attach_internet_gateway(&self, caller: &$crate::Caller, input: $crate::AttachInternetGatewayRequest)
             -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ attach_network_interface $($handler:tt)+) => {
+        async fn attach_network_interface(&self, caller: &$crate::Caller, input: $crate::AttachNetworkInterfaceRequest)
+            -> Result<$crate::AttachNetworkInterfaceResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -2944,9 +3390,30 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_carrier_gateways $($handler:tt)+) => {
+        async fn describe_carrier_gateways(&self, caller: &$crate::Caller, input: $crate::DescribeCarrierGatewaysRequest)
+            -> Result<$crate::DescribeCarrierGatewaysResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_customer_gateways $($handler:tt)+) => {
+        async fn describe_customer_gateways(&self, caller: &$crate::Caller, input: $crate::DescribeCustomerGatewaysRequest)
+            -> Result<$crate::DescribeCustomerGatewaysResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_dhcp_options $($handler:tt)+) => {
         async fn describe_dhcp_options(&self, caller: &$crate::Caller, input: $crate::DescribeDhcpOptionsRequest)
             -> Result<$crate::DescribeDhcpOptionsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_egress_only_internet_gateways $($handler:tt)+) => {
+        async fn describe_egress_only_internet_gateways(&self, caller: &$crate::Caller, input: $crate::DescribeEgressOnlyInternetGatewaysRequest)
+            -> Result<$crate::DescribeEgressOnlyInternetGatewaysResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -2965,6 +3432,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_instance_status $($handler:tt)+) => {
+        async fn describe_instance_status(&self, caller: &$crate::Caller, input: $crate::DescribeInstanceStatusRequest)
+            -> Result<$crate::DescribeInstanceStatusResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_instance_type_offerings $($handler:tt)+) => {
         async fn describe_instance_type_offerings(&self, caller: &$crate::Caller, input: $crate::DescribeInstanceTypeOfferingsRequest)
             -> Result<$crate::DescribeInstanceTypeOfferingsResult, $crate::ApiError>
@@ -2979,6 +3453,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_instances $($handler:tt)+) => {
+        async fn describe_instances(&self, caller: &$crate::Caller, input: $crate::DescribeInstancesRequest)
+            -> Result<$crate::DescribeInstancesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_internet_gateways $($handler:tt)+) => {
         async fn describe_internet_gateways(&self, caller: &$crate::Caller, input: $crate::DescribeInternetGatewaysRequest)
             -> Result<$crate::DescribeInternetGatewaysResult, $crate::ApiError>
@@ -2989,6 +3470,13 @@ macro_rules! forward {
     (@ describe_key_pairs $($handler:tt)+) => {
         async fn describe_key_pairs(&self, caller: &$crate::Caller, input: $crate::DescribeKeyPairsRequest)
             -> Result<$crate::DescribeKeyPairsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_launch_templates $($handler:tt)+) => {
+        async fn describe_launch_templates(&self, caller: &$crate::Caller, input: $crate::DescribeLaunchTemplatesRequest)
+            -> Result<$crate::DescribeLaunchTemplatesResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -3014,9 +3502,23 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_network_interface_attribute $($handler:tt)+) => {
+        async fn describe_network_interface_attribute(&self, caller: &$crate::Caller, input: $crate::DescribeNetworkInterfaceAttributeRequest)
+            -> Result<$crate::DescribeNetworkInterfaceAttributeResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_network_interfaces $($handler:tt)+) => {
         async fn describe_network_interfaces(&self, caller: &$crate::Caller, input: $crate::DescribeNetworkInterfacesRequest)
             -> Result<$crate::DescribeNetworkInterfacesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_placement_groups $($handler:tt)+) => {
+        async fn describe_placement_groups(&self, caller: &$crate::Caller, input: $crate::DescribePlacementGroupsRequest)
+            -> Result<$crate::DescribePlacementGroupsResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -3031,6 +3533,13 @@ macro_rules! forward {
     (@ describe_regions $($handler:tt)+) => {
         async fn describe_regions(&self, caller: &$crate::Caller, input: $crate::DescribeRegionsRequest)
             -> Result<$crate::DescribeRegionsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_reserved_instances $($handler:tt)+) => {
+        async fn describe_reserved_instances(&self, caller: &$crate::Caller, input: $crate::DescribeReservedInstancesRequest)
+            -> Result<$crate::DescribeReservedInstancesResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -3063,6 +3572,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_snapshots $($handler:tt)+) => {
+        async fn describe_snapshots(&self, caller: &$crate::Caller, input: $crate::DescribeSnapshotsRequest)
+            -> Result<$crate::DescribeSnapshotsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_stale_security_groups $($handler:tt)+) => {
         async fn describe_stale_security_groups(&self, caller: &$crate::Caller, input: $crate::DescribeStaleSecurityGroupsRequest)
             -> Result<$crate::DescribeStaleSecurityGroupsResult, $crate::ApiError>
@@ -3084,9 +3600,51 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_transit_gateway_attachments $($handler:tt)+) => {
+        async fn describe_transit_gateway_attachments(&self, caller: &$crate::Caller, input: $crate::DescribeTransitGatewayAttachmentsRequest)
+            -> Result<$crate::DescribeTransitGatewayAttachmentsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_transit_gateway_vpc_attachments $($handler:tt)+) => {
+        async fn describe_transit_gateway_vpc_attachments(&self, caller: &$crate::Caller, input: $crate::DescribeTransitGatewayVpcAttachmentsRequest)
+            -> Result<$crate::DescribeTransitGatewayVpcAttachmentsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_transit_gateways $($handler:tt)+) => {
+        async fn describe_transit_gateways(&self, caller: &$crate::Caller, input: $crate::DescribeTransitGatewaysRequest)
+            -> Result<$crate::DescribeTransitGatewaysResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_volumes $($handler:tt)+) => {
+        async fn describe_volumes(&self, caller: &$crate::Caller, input: $crate::DescribeVolumesRequest)
+            -> Result<$crate::DescribeVolumesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_vpc_attribute $($handler:tt)+) => {
         async fn describe_vpc_attribute(&self, caller: &$crate::Caller, input: $crate::DescribeVpcAttributeRequest)
             -> Result<$crate::DescribeVpcAttributeResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_vpc_classic_link $($handler:tt)+) => {
+        async fn describe_vpc_classic_link(&self, caller: &$crate::Caller, input: $crate::DescribeVpcClassicLinkRequest)
+            -> Result<$crate::DescribeVpcClassicLinkResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ describe_vpc_classic_link_dns_support $($handler:tt)+) => {
+        async fn describe_vpc_classic_link_dns_support(&self, caller: &$crate::Caller, input: $crate::DescribeVpcClassicLinkDnsSupportRequest)
+            -> Result<$crate::DescribeVpcClassicLinkDnsSupportResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -3119,6 +3677,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ describe_vpn_connections $($handler:tt)+) => {
+        async fn describe_vpn_connections(&self, caller: &$crate::Caller, input: $crate::DescribeVpnConnectionsRequest)
+            -> Result<$crate::DescribeVpnConnectionsResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ describe_vpn_gateways $($handler:tt)+) => {
         async fn describe_vpn_gateways(&self, caller: &$crate::Caller, input: $crate::DescribeVpnGatewaysRequest)
             -> Result<$crate::DescribeVpnGatewaysResult, $crate::ApiError>
@@ -3128,6 +3693,13 @@ macro_rules! forward {
     };
     (@ detach_internet_gateway $($handler:tt)+) => {
         async fn detach_internet_gateway(&self, caller: &$crate::Caller, input: $crate::DetachInternetGatewayRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ detach_network_interface $($handler:tt)+) => {
+        async fn detach_network_interface(&self, caller: &$crate::Caller, input: $crate::DetachNetworkInterfaceRequest)
             -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
@@ -3164,6 +3736,13 @@ macro_rules! forward {
     (@ get_managed_prefix_list_entries $($handler:tt)+) => {
         async fn get_managed_prefix_list_entries(&self, caller: &$crate::Caller, input: $crate::GetManagedPrefixListEntriesRequest)
             -> Result<$crate::GetManagedPrefixListEntriesResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_security_groups_for_vpc $($handler:tt)+) => {
+        async fn get_security_groups_for_vpc(&self, caller: &$crate::Caller, input: $crate::GetSecurityGroupsForVpcRequest)
+            -> Result<$crate::GetSecurityGroupsForVpcResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -3259,6 +3838,20 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ reset_network_interface_attribute $($handler:tt)+) => {
+        async fn reset_network_interface_attribute(&self, caller: &$crate::Caller, input: $crate::ResetNetworkInterfaceAttributeRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ restore_managed_prefix_list_version $($handler:tt)+) => {
+        async fn restore_managed_prefix_list_version(&self, caller: &$crate::Caller, input: $crate::RestoreManagedPrefixListVersionRequest)
+            -> Result<$crate::RestoreManagedPrefixListVersionResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ revoke_security_group_egress $($handler:tt)+) => {
         async fn revoke_security_group_egress(&self, caller: &$crate::Caller, input: $crate::RevokeSecurityGroupEgressRequest)
             -> Result<$crate::RevokeSecurityGroupEgressResult, $crate::ApiError>
@@ -3269,6 +3862,13 @@ macro_rules! forward {
     (@ revoke_security_group_ingress $($handler:tt)+) => {
         async fn revoke_security_group_ingress(&self, caller: &$crate::Caller, input: $crate::RevokeSecurityGroupIngressRequest)
             -> Result<$crate::RevokeSecurityGroupIngressResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ unassign_private_ip_addresses $($handler:tt)+) => {
+        async fn unassign_private_ip_addresses(&self, caller: &$crate::Caller, input: $crate::UnassignPrivateIpAddressesRequest)
+            -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

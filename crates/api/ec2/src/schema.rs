@@ -87,6 +87,37 @@ pub(super) static ADD_PREFIX_LIST_ENTRY: Structure = Structure::new(
     ],
 );
 
+static ADDITIONAL_KEY_EXCHANGE_METHODS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&ADDITIONAL_KEY_EXCHANGE_METHODS_LIST_VALUE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static ADDITIONAL_KEY_EXCHANGE_METHODS_LIST_VALUE: Structure = Structure::new(
+    "AdditionalKeyExchangeMethodsListValue",
+    &[Member::new("Value", Shape::Number(&shape::INTEGER)).wire("value")],
+);
+
+static ADDITIONAL_KEY_EXCHANGE_REQUIREMENT: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["required", "optional"],
+    sensitive: false,
+    json_value: false,
+};
+
+static ADDITIONAL_KEY_EXCHANGES_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&VPN_ADDITIONAL_KEY_EXCHANGE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static ADDRESS: Structure = Structure::new(
     "Address",
     &[
@@ -192,6 +223,30 @@ static ALLOCATION_IDS: List = List {
     sensitive: false,
 };
 
+static AMD_SEV_SNP_SPECIFICATION: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enabled", "disabled"],
+    sensitive: false,
+    json_value: false,
+};
+
+static APPLIANCE_MODE_SUPPORT_VALUE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enable", "disable"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static APPLICATION_STATUS_SUMMARY: Structure = Structure::new(
+    "ApplicationStatusSummary",
+    &[
+        Member::new("Status", Shape::Text(&SUMMARY_STATUS)).wire("status"),
+        Member::new("ImpairedSince", Shape::Timestamp(None)).wire("impairedSince"),
+    ],
+);
+
 static ARCHITECTURE_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -213,6 +268,52 @@ static ARCHITECTURE_VALUES: Text = Text {
     values: &["i386", "x86_64", "arm64", "x86_64_mac", "arm64_mac"],
     sensitive: false,
     json_value: false,
+};
+
+pub(super) static ASSIGN_PRIVATE_IP_ADDRESSES_REQUEST: Structure = Structure::new(
+    "AssignPrivateIpAddressesRequest",
+    &[
+        Member::new("Ipv4Prefixes", Shape::List(&IP_PREFIX_LIST))
+            .wire("Ipv4Prefix")
+            .ec2("Ipv4Prefix"),
+        Member::new("Ipv4PrefixCount", Shape::Number(&shape::INTEGER)),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT))
+            .wire("networkInterfaceId")
+            .required(),
+        Member::new("PrivateIpAddresses", Shape::List(&PRIVATE_IP_ADDRESS_STRING_LIST))
+            .wire("privateIpAddress")
+            .ec2("PrivateIpAddress"),
+        Member::new("SecondaryPrivateIpAddressCount", Shape::Number(&shape::INTEGER))
+            .wire("secondaryPrivateIpAddressCount"),
+        Member::new("AllowReassignment", Shape::Boolean).wire("allowReassignment"),
+    ],
+);
+
+pub(super) static ASSIGN_PRIVATE_IP_ADDRESSES_RESULT: Structure = Structure::new(
+    "AssignPrivateIpAddressesResult",
+    &[
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT)).wire("networkInterfaceId"),
+        Member::new("AssignedPrivateIpAddresses", Shape::List(&ASSIGNED_PRIVATE_IP_ADDRESS_LIST))
+            .wire("assignedPrivateIpAddressesSet")
+            .ec2("AssignedPrivateIpAddressesSet"),
+        Member::new("AssignedIpv4Prefixes", Shape::List(&IPV4_PREFIXES_LIST))
+            .wire("assignedIpv4PrefixSet")
+            .ec2("AssignedIpv4PrefixSet"),
+    ],
+);
+
+pub(super) static ASSIGNED_PRIVATE_IP_ADDRESS: Structure = Structure::new(
+    "AssignedPrivateIpAddress",
+    &[Member::new("PrivateIpAddress", Shape::Text(&shape::TEXT)).wire("privateIpAddress")],
+);
+
+static ASSIGNED_PRIVATE_IP_ADDRESS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&ASSIGNED_PRIVATE_IP_ADDRESS))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
 };
 
 pub(super) static ASSOCIATE_ADDRESS_REQUEST: Structure = Structure::new(
@@ -290,6 +391,18 @@ pub(super) static ASSOCIATE_VPC_CIDR_BLOCK_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static ASSOCIATED_KMS_KEY: Structure = Structure::new(
+    "AssociatedKmsKey",
+    &[Member::new("KmsKeyId", Shape::Text(&shape::TEXT)).wire("kmsKeyId")],
+);
+
+static ASSOCIATED_KMS_KEY_SET: List = List {
+    item: Member::new("member", Shape::Structure(&ASSOCIATED_KMS_KEY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static ASSOCIATED_SUBNET_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
     flattened: false,
@@ -305,6 +418,29 @@ pub(super) static ATTACH_INTERNET_GATEWAY_REQUEST: Structure = Structure::new(
             .wire("internetGatewayId")
             .required(),
         Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId").required(),
+    ],
+);
+
+pub(super) static ATTACH_NETWORK_INTERFACE_REQUEST: Structure = Structure::new(
+    "AttachNetworkInterfaceRequest",
+    &[
+        Member::new("NetworkCardIndex", Shape::Number(&shape::INTEGER)),
+        Member::new("EnaSrdSpecification", Shape::Structure(&ENA_SRD_SPECIFICATION)),
+        Member::new("EnaQueueCount", Shape::Number(&shape::INTEGER)),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT))
+            .wire("networkInterfaceId")
+            .required(),
+        Member::new("InstanceId", Shape::Text(&shape::TEXT)).wire("instanceId").required(),
+        Member::new("DeviceIndex", Shape::Number(&shape::INTEGER)).wire("deviceIndex").required(),
+    ],
+);
+
+pub(super) static ATTACH_NETWORK_INTERFACE_RESULT: Structure = Structure::new(
+    "AttachNetworkInterfaceResult",
+    &[
+        Member::new("AttachmentId", Shape::Text(&shape::TEXT)).wire("attachmentId"),
+        Member::new("NetworkCardIndex", Shape::Number(&shape::INTEGER)).wire("networkCardIndex"),
     ],
 );
 
@@ -407,6 +543,14 @@ pub(super) static AUTHORIZE_SECURITY_GROUP_INGRESS_RESULT: Structure = Structure
             .ec2("SecurityGroupRuleSet"),
     ],
 );
+
+static AUTO_ACCEPT_SHARED_ATTACHMENTS_VALUE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enable", "disable"],
+    sensitive: false,
+    json_value: false,
+};
 
 static AUTO_PROVISION_ZONES_STATE: Text = Text {
     limits: Limits::NONE,
@@ -615,6 +759,73 @@ static BOOT_MODE_VALUES: Text = Text {
     json_value: false,
 };
 
+static CAPACITY_RESERVATION_PREFERENCE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["capacity-reservations-only", "open", "none"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static CAPACITY_RESERVATION_SPECIFICATION_RESPONSE: Structure = Structure::new(
+    "CapacityReservationSpecificationResponse",
+    &[
+        Member::new("CapacityReservationPreference", Shape::Text(&CAPACITY_RESERVATION_PREFERENCE))
+            .wire("capacityReservationPreference"),
+        Member::new(
+            "CapacityReservationTarget",
+            Shape::Structure(&CAPACITY_RESERVATION_TARGET_RESPONSE),
+        )
+        .wire("capacityReservationTarget"),
+    ],
+);
+
+pub(super) static CAPACITY_RESERVATION_TARGET_RESPONSE: Structure = Structure::new(
+    "CapacityReservationTargetResponse",
+    &[
+        Member::new("CapacityReservationId", Shape::Text(&shape::TEXT))
+            .wire("capacityReservationId"),
+        Member::new("CapacityReservationResourceGroupArn", Shape::Text(&shape::TEXT))
+            .wire("capacityReservationResourceGroupArn"),
+    ],
+);
+
+pub(super) static CARRIER_GATEWAY: Structure = Structure::new(
+    "CarrierGateway",
+    &[
+        Member::new("CarrierGatewayId", Shape::Text(&shape::TEXT)).wire("carrierGatewayId"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+        Member::new("State", Shape::Text(&CARRIER_GATEWAY_STATE)).wire("state"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+    ],
+);
+
+static CARRIER_GATEWAY_ID_SET: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static CARRIER_GATEWAY_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
+
+static CARRIER_GATEWAY_SET: List = List {
+    item: Member::new("member", Shape::Structure(&CARRIER_GATEWAY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static CARRIER_GATEWAY_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["pending", "available", "deleting", "deleted"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static CIDR_BLOCK: Structure = Structure::new(
     "CidrBlock",
     &[Member::new("CidrBlock", Shape::Text(&shape::TEXT)).wire("cidrBlock")],
@@ -626,6 +837,35 @@ static CIDR_BLOCK_SET: List = List {
     limits: Limits::NONE,
     sensitive: false,
 };
+
+pub(super) static CLASSIC_LINK_DNS_SUPPORT: Structure = Structure::new(
+    "ClassicLinkDnsSupport",
+    &[
+        Member::new("ClassicLinkDnsSupported", Shape::Boolean).wire("classicLinkDnsSupported"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+    ],
+);
+
+static CLASSIC_LINK_DNS_SUPPORT_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&CLASSIC_LINK_DNS_SUPPORT))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static CLOUD_WATCH_LOG_OPTIONS: Structure = Structure::new(
+    "CloudWatchLogOptions",
+    &[
+        Member::new("LogEnabled", Shape::Boolean).wire("logEnabled"),
+        Member::new("LogGroupArn", Shape::Text(&shape::TEXT)).wire("logGroupArn"),
+        Member::new("LogOutputFormat", Shape::Text(&shape::TEXT)).wire("logOutputFormat"),
+        Member::new("BgpLogEnabled", Shape::Boolean).wire("bgpLogEnabled"),
+        Member::new("BgpLogGroupArn", Shape::Text(&shape::TEXT)).wire("bgpLogGroupArn"),
+        Member::new("BgpLogOutputFormat", Shape::Text(&shape::TEXT)).wire("bgpLogOutputFormat"),
+    ],
+);
 
 pub(super) static CONNECTION_TRACKING_CONFIGURATION: Structure = Structure::new(
     "ConnectionTrackingConfiguration",
@@ -646,6 +886,16 @@ pub(super) static CONNECTION_TRACKING_SPECIFICATION_REQUEST: Structure = Structu
     ],
 );
 
+pub(super) static CONNECTION_TRACKING_SPECIFICATION_RESPONSE: Structure = Structure::new(
+    "ConnectionTrackingSpecificationResponse",
+    &[
+        Member::new("TcpEstablishedTimeout", Shape::Number(&shape::INTEGER))
+            .wire("tcpEstablishedTimeout"),
+        Member::new("UdpStreamTimeout", Shape::Number(&shape::INTEGER)).wire("udpStreamTimeout"),
+        Member::new("UdpTimeout", Shape::Number(&shape::INTEGER)).wire("udpTimeout"),
+    ],
+);
+
 static CONNECTIVITY_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -660,6 +910,17 @@ static CORE_COUNT_LIST: List = List {
     limits: Limits::NONE,
     sensitive: false,
 };
+
+pub(super) static CPU_OPTIONS: Structure = Structure::new(
+    "CpuOptions",
+    &[
+        Member::new("CoreCount", Shape::Number(&shape::INTEGER)).wire("coreCount"),
+        Member::new("ThreadsPerCore", Shape::Number(&shape::INTEGER)).wire("threadsPerCore"),
+        Member::new("AmdSevSnp", Shape::Text(&AMD_SEV_SNP_SPECIFICATION)).wire("amdSevSnp"),
+        Member::new("NestedVirtualization", Shape::Text(&NESTED_VIRTUALIZATION_SPECIFICATION))
+            .wire("nestedVirtualization"),
+    ],
+);
 
 pub(super) static CREATE_DEFAULT_SUBNET_REQUEST: Structure = Structure::new(
     "CreateDefaultSubnetRequest",
@@ -1109,6 +1370,45 @@ pub(super) static CREATE_VPC_REQUEST: Structure = Structure::new(
 pub(super) static CREATE_VPC_RESULT: Structure =
     Structure::new("CreateVpcResult", &[Member::new("Vpc", Shape::Structure(&VPC)).wire("vpc")]);
 
+static CURRENCY_CODE_VALUES: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["USD"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static CUSTOMER_GATEWAY: Structure = Structure::new(
+    "CustomerGateway",
+    &[
+        Member::new("CertificateArn", Shape::Text(&shape::TEXT)).wire("certificateArn"),
+        Member::new("DeviceName", Shape::Text(&shape::TEXT)).wire("deviceName"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("BgpAsnExtended", Shape::Text(&shape::TEXT)).wire("bgpAsnExtended"),
+        Member::new("CustomerGatewayId", Shape::Text(&shape::TEXT)).wire("customerGatewayId"),
+        Member::new("State", Shape::Text(&shape::TEXT)).wire("state"),
+        Member::new("Type", Shape::Text(&shape::TEXT)).wire("type"),
+        Member::new("IpAddress", Shape::Text(&shape::TEXT)).wire("ipAddress"),
+        Member::new("BgpAsn", Shape::Text(&shape::TEXT)).wire("bgpAsn"),
+    ],
+);
+
+static CUSTOMER_GATEWAY_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT))
+        .wire("CustomerGatewayId")
+        .ec2("CustomerGatewayId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static CUSTOMER_GATEWAY_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&CUSTOMER_GATEWAY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static DIT_MAX_RESULTS: Number =
     Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(100.0) };
 
@@ -1125,6 +1425,22 @@ pub(super) static DEFAULT_CONNECTION_TRACKING_CONFIGURATION: Structure = Structu
             .wire("defaultUdpStreamTimeout"),
     ],
 );
+
+static DEFAULT_ROUTE_TABLE_ASSOCIATION_VALUE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enable", "disable"],
+    sensitive: false,
+    json_value: false,
+};
+
+static DEFAULT_ROUTE_TABLE_PROPAGATION_VALUE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enable", "disable"],
+    sensitive: false,
+    json_value: false,
+};
 
 pub(super) static DELETE_DHCP_OPTIONS_REQUEST: Structure = Structure::new(
     "DeleteDhcpOptionsRequest",
@@ -1389,6 +1705,47 @@ pub(super) static DESCRIBE_AVAILABILITY_ZONES_RESULT: Structure = Structure::new
         .ec2("AvailabilityZoneInfo")],
 );
 
+pub(super) static DESCRIBE_CARRIER_GATEWAYS_REQUEST: Structure = Structure::new(
+    "DescribeCarrierGatewaysRequest",
+    &[
+        Member::new("CarrierGatewayIds", Shape::List(&CARRIER_GATEWAY_ID_SET))
+            .wire("CarrierGatewayId")
+            .ec2("CarrierGatewayId"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("MaxResults", Shape::Number(&CARRIER_GATEWAY_MAX_RESULTS)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean),
+    ],
+);
+
+pub(super) static DESCRIBE_CARRIER_GATEWAYS_RESULT: Structure = Structure::new(
+    "DescribeCarrierGatewaysResult",
+    &[
+        Member::new("CarrierGateways", Shape::List(&CARRIER_GATEWAY_SET))
+            .wire("carrierGatewaySet")
+            .ec2("CarrierGatewaySet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
+pub(super) static DESCRIBE_CUSTOMER_GATEWAYS_REQUEST: Structure = Structure::new(
+    "DescribeCustomerGatewaysRequest",
+    &[
+        Member::new("CustomerGatewayIds", Shape::List(&CUSTOMER_GATEWAY_ID_STRING_LIST))
+            .wire("CustomerGatewayId")
+            .ec2("CustomerGatewayId"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static DESCRIBE_CUSTOMER_GATEWAYS_RESULT: Structure = Structure::new(
+    "DescribeCustomerGatewaysResult",
+    &[Member::new("CustomerGateways", Shape::List(&CUSTOMER_GATEWAY_LIST))
+        .wire("customerGatewaySet")
+        .ec2("CustomerGatewaySet")],
+);
+
 static DESCRIBE_DHCP_OPTIONS_MAX_RESULTS: Number =
     Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
 
@@ -1412,6 +1769,38 @@ pub(super) static DESCRIBE_DHCP_OPTIONS_RESULT: Structure = Structure::new(
         Member::new("DhcpOptions", Shape::List(&DHCP_OPTIONS_LIST))
             .wire("dhcpOptionsSet")
             .ec2("DhcpOptionsSet"),
+    ],
+);
+
+static DESCRIBE_EGRESS_ONLY_INTERNET_GATEWAYS_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(255.0) };
+
+pub(super) static DESCRIBE_EGRESS_ONLY_INTERNET_GATEWAYS_REQUEST: Structure = Structure::new(
+    "DescribeEgressOnlyInternetGatewaysRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new(
+            "EgressOnlyInternetGatewayIds",
+            Shape::List(&EGRESS_ONLY_INTERNET_GATEWAY_ID_LIST),
+        )
+        .wire("EgressOnlyInternetGatewayId")
+        .ec2("EgressOnlyInternetGatewayId"),
+        Member::new(
+            "MaxResults",
+            Shape::Number(&DESCRIBE_EGRESS_ONLY_INTERNET_GATEWAYS_MAX_RESULTS),
+        ),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+    ],
+);
+
+pub(super) static DESCRIBE_EGRESS_ONLY_INTERNET_GATEWAYS_RESULT: Structure = Structure::new(
+    "DescribeEgressOnlyInternetGatewaysResult",
+    &[
+        Member::new("EgressOnlyInternetGateways", Shape::List(&EGRESS_ONLY_INTERNET_GATEWAY_LIST))
+            .wire("egressOnlyInternetGatewaySet")
+            .ec2("EgressOnlyInternetGatewaySet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
     ],
 );
 
@@ -1461,6 +1850,31 @@ pub(super) static DESCRIBE_IMAGES_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_INSTANCE_STATUS_REQUEST: Structure = Structure::new(
+    "DescribeInstanceStatusRequest",
+    &[
+        Member::new("InstanceIds", Shape::List(&INSTANCE_ID_STRING_LIST))
+            .wire("InstanceId")
+            .ec2("InstanceId"),
+        Member::new("MaxResults", Shape::Number(&shape::INTEGER)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("IncludeManagedResources", Shape::Boolean),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("IncludeAllInstances", Shape::Boolean).wire("includeAllInstances"),
+    ],
+);
+
+pub(super) static DESCRIBE_INSTANCE_STATUS_RESULT: Structure = Structure::new(
+    "DescribeInstanceStatusResult",
+    &[
+        Member::new("InstanceStatuses", Shape::List(&INSTANCE_STATUS_LIST))
+            .wire("instanceStatusSet")
+            .ec2("InstanceStatusSet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
 pub(super) static DESCRIBE_INSTANCE_TYPE_OFFERINGS_REQUEST: Structure = Structure::new(
     "DescribeInstanceTypeOfferingsRequest",
     &[
@@ -1506,6 +1920,30 @@ pub(super) static DESCRIBE_INSTANCE_TYPES_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_INSTANCES_REQUEST: Structure = Structure::new(
+    "DescribeInstancesRequest",
+    &[
+        Member::new("InstanceIds", Shape::List(&INSTANCE_ID_STRING_LIST))
+            .wire("InstanceId")
+            .ec2("InstanceId"),
+        Member::new("IncludeManagedResources", Shape::Boolean),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+        Member::new("MaxResults", Shape::Number(&shape::INTEGER)).wire("maxResults"),
+    ],
+);
+
+pub(super) static DESCRIBE_INSTANCES_RESULT: Structure = Structure::new(
+    "DescribeInstancesResult",
+    &[
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+        Member::new("Reservations", Shape::List(&RESERVATION_LIST))
+            .wire("reservationSet")
+            .ec2("ReservationSet"),
+    ],
+);
+
 static DESCRIBE_INTERNET_GATEWAYS_MAX_RESULTS: Number =
     Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
 
@@ -1548,6 +1986,34 @@ pub(super) static DESCRIBE_KEY_PAIRS_REQUEST: Structure = Structure::new(
 pub(super) static DESCRIBE_KEY_PAIRS_RESULT: Structure = Structure::new(
     "DescribeKeyPairsResult",
     &[Member::new("KeyPairs", Shape::List(&KEY_PAIR_LIST)).wire("keySet").ec2("KeySet")],
+);
+
+static DESCRIBE_LAUNCH_TEMPLATES_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(1.0), max: Some(200.0) };
+
+pub(super) static DESCRIBE_LAUNCH_TEMPLATES_REQUEST: Structure = Structure::new(
+    "DescribeLaunchTemplatesRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("LaunchTemplateIds", Shape::List(&LAUNCH_TEMPLATE_ID_STRING_LIST))
+            .wire("LaunchTemplateId")
+            .ec2("LaunchTemplateId"),
+        Member::new("LaunchTemplateNames", Shape::List(&LAUNCH_TEMPLATE_NAME_STRING_LIST))
+            .wire("LaunchTemplateName")
+            .ec2("LaunchTemplateName"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("MaxResults", Shape::Number(&DESCRIBE_LAUNCH_TEMPLATES_MAX_RESULTS)),
+        Member::new("IncludeManagedResources", Shape::Boolean),
+    ],
+);
+
+pub(super) static DESCRIBE_LAUNCH_TEMPLATES_RESULT: Structure = Structure::new(
+    "DescribeLaunchTemplatesResult",
+    &[
+        Member::new("LaunchTemplates", Shape::List(&LAUNCH_TEMPLATE_SET)).wire("launchTemplates"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
 );
 
 pub(super) static DESCRIBE_MANAGED_PREFIX_LISTS_REQUEST: Structure = Structure::new(
@@ -1625,6 +2091,31 @@ pub(super) static DESCRIBE_NETWORK_ACLS_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_NETWORK_INTERFACE_ATTRIBUTE_REQUEST: Structure = Structure::new(
+    "DescribeNetworkInterfaceAttributeRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT))
+            .wire("networkInterfaceId")
+            .required(),
+        Member::new("Attribute", Shape::Text(&NETWORK_INTERFACE_ATTRIBUTE)).wire("attribute"),
+    ],
+);
+
+pub(super) static DESCRIBE_NETWORK_INTERFACE_ATTRIBUTE_RESULT: Structure = Structure::new(
+    "DescribeNetworkInterfaceAttributeResult",
+    &[
+        Member::new("Attachment", Shape::Structure(&NETWORK_INTERFACE_ATTACHMENT))
+            .wire("attachment"),
+        Member::new("Description", Shape::Structure(&ATTRIBUTE_VALUE)).wire("description"),
+        Member::new("Groups", Shape::List(&GROUP_IDENTIFIER_LIST)).wire("groupSet").ec2("GroupSet"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT)).wire("networkInterfaceId"),
+        Member::new("SourceDestCheck", Shape::Structure(&ATTRIBUTE_BOOLEAN_VALUE))
+            .wire("sourceDestCheck"),
+        Member::new("AssociatePublicIpAddress", Shape::Boolean).wire("associatePublicIpAddress"),
+    ],
+);
+
 static DESCRIBE_NETWORK_INTERFACES_MAX_RESULTS: Number =
     Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
 
@@ -1650,6 +2141,27 @@ pub(super) static DESCRIBE_NETWORK_INTERFACES_RESULT: Structure = Structure::new
             .ec2("NetworkInterfaceSet"),
         Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
     ],
+);
+
+pub(super) static DESCRIBE_PLACEMENT_GROUPS_REQUEST: Structure = Structure::new(
+    "DescribePlacementGroupsRequest",
+    &[
+        Member::new("GroupIds", Shape::List(&PLACEMENT_GROUP_ID_STRING_LIST))
+            .wire("GroupId")
+            .ec2("GroupId"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("GroupNames", Shape::List(&PLACEMENT_GROUP_STRING_LIST))
+            .wire("groupName")
+            .ec2("GroupName"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+    ],
+);
+
+pub(super) static DESCRIBE_PLACEMENT_GROUPS_RESULT: Structure = Structure::new(
+    "DescribePlacementGroupsResult",
+    &[Member::new("PlacementGroups", Shape::List(&PLACEMENT_GROUP_LIST))
+        .wire("placementGroupSet")
+        .ec2("PlacementGroupSet")],
 );
 
 pub(super) static DESCRIBE_PREFIX_LISTS_REQUEST: Structure = Structure::new(
@@ -1690,6 +2202,26 @@ pub(super) static DESCRIBE_REGIONS_REQUEST: Structure = Structure::new(
 pub(super) static DESCRIBE_REGIONS_RESULT: Structure = Structure::new(
     "DescribeRegionsResult",
     &[Member::new("Regions", Shape::List(&REGION_LIST)).wire("regionInfo").ec2("RegionInfo")],
+);
+
+pub(super) static DESCRIBE_RESERVED_INSTANCES_REQUEST: Structure = Structure::new(
+    "DescribeReservedInstancesRequest",
+    &[
+        Member::new("OfferingClass", Shape::Text(&OFFERING_CLASS_TYPE)),
+        Member::new("ReservedInstancesIds", Shape::List(&RESERVED_INSTANCES_ID_STRING_LIST))
+            .wire("ReservedInstancesId")
+            .ec2("ReservedInstancesId"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("OfferingType", Shape::Text(&OFFERING_TYPE_VALUES)).wire("offeringType"),
+    ],
+);
+
+pub(super) static DESCRIBE_RESERVED_INSTANCES_RESULT: Structure = Structure::new(
+    "DescribeReservedInstancesResult",
+    &[Member::new("ReservedInstances", Shape::List(&RESERVED_INSTANCES_LIST))
+        .wire("reservedInstancesSet")
+        .ec2("ReservedInstancesSet")],
 );
 
 static DESCRIBE_ROUTE_TABLES_MAX_RESULTS: Number =
@@ -1785,6 +2317,33 @@ pub(super) static DESCRIBE_SECURITY_GROUPS_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_SNAPSHOTS_REQUEST: Structure = Structure::new(
+    "DescribeSnapshotsRequest",
+    &[
+        Member::new("MaxResults", Shape::Number(&shape::INTEGER)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("OwnerIds", Shape::List(&OWNER_STRING_LIST)).wire("Owner").ec2("Owner"),
+        Member::new("RestorableByUserIds", Shape::List(&RESTORABLE_BY_STRING_LIST))
+            .wire("RestorableBy")
+            .ec2("RestorableBy"),
+        Member::new("SnapshotIds", Shape::List(&SNAPSHOT_ID_STRING_LIST))
+            .wire("SnapshotId")
+            .ec2("SnapshotId"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+    ],
+);
+
+pub(super) static DESCRIBE_SNAPSHOTS_RESULT: Structure = Structure::new(
+    "DescribeSnapshotsResult",
+    &[
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+        Member::new("Snapshots", Shape::List(&SNAPSHOT_LIST))
+            .wire("snapshotSet")
+            .ec2("SnapshotSet"),
+    ],
+);
+
 static DESCRIBE_STALE_SECURITY_GROUPS_MAX_RESULTS: Number =
     Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(255.0) };
 
@@ -1857,6 +2416,98 @@ pub(super) static DESCRIBE_TAGS_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_TRANSIT_GATEWAY_ATTACHMENTS_REQUEST: Structure = Structure::new(
+    "DescribeTransitGatewayAttachmentsRequest",
+    &[
+        Member::new(
+            "TransitGatewayAttachmentIds",
+            Shape::List(&TRANSIT_GATEWAY_ATTACHMENT_ID_STRING_LIST),
+        ),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("MaxResults", Shape::Number(&TRANSIT_GATEWAY_MAX_RESULTS)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean),
+    ],
+);
+
+pub(super) static DESCRIBE_TRANSIT_GATEWAY_ATTACHMENTS_RESULT: Structure = Structure::new(
+    "DescribeTransitGatewayAttachmentsResult",
+    &[
+        Member::new("TransitGatewayAttachments", Shape::List(&TRANSIT_GATEWAY_ATTACHMENT_LIST))
+            .wire("transitGatewayAttachments"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
+pub(super) static DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS_REQUEST: Structure = Structure::new(
+    "DescribeTransitGatewayVpcAttachmentsRequest",
+    &[
+        Member::new(
+            "TransitGatewayAttachmentIds",
+            Shape::List(&TRANSIT_GATEWAY_ATTACHMENT_ID_STRING_LIST),
+        ),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("MaxResults", Shape::Number(&TRANSIT_GATEWAY_MAX_RESULTS)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean),
+    ],
+);
+
+pub(super) static DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS_RESULT: Structure = Structure::new(
+    "DescribeTransitGatewayVpcAttachmentsResult",
+    &[
+        Member::new(
+            "TransitGatewayVpcAttachments",
+            Shape::List(&TRANSIT_GATEWAY_VPC_ATTACHMENT_LIST),
+        )
+        .wire("transitGatewayVpcAttachments"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
+pub(super) static DESCRIBE_TRANSIT_GATEWAYS_REQUEST: Structure = Structure::new(
+    "DescribeTransitGatewaysRequest",
+    &[
+        Member::new("TransitGatewayIds", Shape::List(&TRANSIT_GATEWAY_ID_STRING_LIST)),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("MaxResults", Shape::Number(&TRANSIT_GATEWAY_MAX_RESULTS)),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("DryRun", Shape::Boolean),
+    ],
+);
+
+pub(super) static DESCRIBE_TRANSIT_GATEWAYS_RESULT: Structure = Structure::new(
+    "DescribeTransitGatewaysResult",
+    &[
+        Member::new("TransitGateways", Shape::List(&TRANSIT_GATEWAY_LIST))
+            .wire("transitGatewaySet")
+            .ec2("TransitGatewaySet"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
+pub(super) static DESCRIBE_VOLUMES_REQUEST: Structure = Structure::new(
+    "DescribeVolumesRequest",
+    &[
+        Member::new("VolumeIds", Shape::List(&VOLUME_ID_STRING_LIST))
+            .wire("VolumeId")
+            .ec2("VolumeId"),
+        Member::new("IncludeManagedResources", Shape::Boolean),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+        Member::new("MaxResults", Shape::Number(&shape::INTEGER)).wire("maxResults"),
+    ],
+);
+
+pub(super) static DESCRIBE_VOLUMES_RESULT: Structure = Structure::new(
+    "DescribeVolumesResult",
+    &[
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+        Member::new("Volumes", Shape::List(&VOLUME_LIST)).wire("volumeSet").ec2("VolumeSet"),
+    ],
+);
+
 pub(super) static DESCRIBE_VPC_ATTRIBUTE_REQUEST: Structure = Structure::new(
     "DescribeVpcAttributeRequest",
     &[
@@ -1877,6 +2528,54 @@ pub(super) static DESCRIBE_VPC_ATTRIBUTE_RESULT: Structure = Structure::new(
             .wire("enableNetworkAddressUsageMetrics"),
         Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
     ],
+);
+
+static DESCRIBE_VPC_CLASSIC_LINK_DNS_SUPPORT_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(255.0) };
+
+static DESCRIBE_VPC_CLASSIC_LINK_DNS_SUPPORT_NEXT_TOKEN: Text = Text {
+    limits: Limits { min: Some(1), max: Some(1024) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static DESCRIBE_VPC_CLASSIC_LINK_DNS_SUPPORT_REQUEST: Structure = Structure::new(
+    "DescribeVpcClassicLinkDnsSupportRequest",
+    &[
+        Member::new("VpcIds", Shape::List(&VPC_CLASSIC_LINK_ID_LIST)),
+        Member::new(
+            "MaxResults",
+            Shape::Number(&DESCRIBE_VPC_CLASSIC_LINK_DNS_SUPPORT_MAX_RESULTS),
+        )
+        .wire("maxResults"),
+        Member::new("NextToken", Shape::Text(&DESCRIBE_VPC_CLASSIC_LINK_DNS_SUPPORT_NEXT_TOKEN))
+            .wire("nextToken"),
+    ],
+);
+
+pub(super) static DESCRIBE_VPC_CLASSIC_LINK_DNS_SUPPORT_RESULT: Structure = Structure::new(
+    "DescribeVpcClassicLinkDnsSupportResult",
+    &[
+        Member::new("NextToken", Shape::Text(&DESCRIBE_VPC_CLASSIC_LINK_DNS_SUPPORT_NEXT_TOKEN))
+            .wire("nextToken"),
+        Member::new("Vpcs", Shape::List(&CLASSIC_LINK_DNS_SUPPORT_LIST)).wire("vpcs"),
+    ],
+);
+
+pub(super) static DESCRIBE_VPC_CLASSIC_LINK_REQUEST: Structure = Structure::new(
+    "DescribeVpcClassicLinkRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("VpcIds", Shape::List(&VPC_CLASSIC_LINK_ID_LIST)).wire("VpcId").ec2("VpcId"),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+    ],
+);
+
+pub(super) static DESCRIBE_VPC_CLASSIC_LINK_RESULT: Structure = Structure::new(
+    "DescribeVpcClassicLinkResult",
+    &[Member::new("Vpcs", Shape::List(&VPC_CLASSIC_LINK_LIST)).wire("vpcSet").ec2("VpcSet")],
 );
 
 pub(super) static DESCRIBE_VPC_ENDPOINT_SERVICES_REQUEST: Structure = Structure::new(
@@ -1979,6 +2678,24 @@ pub(super) static DESCRIBE_VPCS_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static DESCRIBE_VPN_CONNECTIONS_REQUEST: Structure = Structure::new(
+    "DescribeVpnConnectionsRequest",
+    &[
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("VpnConnectionIds", Shape::List(&VPN_CONNECTION_ID_STRING_LIST))
+            .wire("VpnConnectionId")
+            .ec2("VpnConnectionId"),
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+    ],
+);
+
+pub(super) static DESCRIBE_VPN_CONNECTIONS_RESULT: Structure = Structure::new(
+    "DescribeVpnConnectionsResult",
+    &[Member::new("VpnConnections", Shape::List(&VPN_CONNECTION_LIST))
+        .wire("vpnConnectionSet")
+        .ec2("VpnConnectionSet")],
+);
+
 pub(super) static DESCRIBE_VPN_GATEWAYS_REQUEST: Structure = Structure::new(
     "DescribeVpnGatewaysRequest",
     &[
@@ -2031,6 +2748,15 @@ pub(super) static DETACH_INTERNET_GATEWAY_REQUEST: Structure = Structure::new(
             .wire("internetGatewayId")
             .required(),
         Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId").required(),
+    ],
+);
+
+pub(super) static DETACH_NETWORK_INTERFACE_REQUEST: Structure = Structure::new(
+    "DetachNetworkInterfaceRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("AttachmentId", Shape::Text(&shape::TEXT)).wire("attachmentId").required(),
+        Member::new("Force", Shape::Boolean).wire("force"),
     ],
 );
 
@@ -2207,6 +2933,14 @@ static DNS_RECORD_IP_TYPE: Text = Text {
     json_value: false,
 };
 
+static DNS_SUPPORT_VALUE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enable", "disable"],
+    sensitive: false,
+    json_value: false,
+};
+
 static DOMAIN_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -2287,6 +3021,20 @@ pub(super) static EBS_INFO: Structure = Structure::new(
     ],
 );
 
+pub(super) static EBS_INSTANCE_BLOCK_DEVICE: Structure = Structure::new(
+    "EbsInstanceBlockDevice",
+    &[
+        Member::new("AttachTime", Shape::Timestamp(None)).wire("attachTime"),
+        Member::new("DeleteOnTermination", Shape::Boolean).wire("deleteOnTermination"),
+        Member::new("Status", Shape::Text(&ATTACHMENT_STATUS)).wire("status"),
+        Member::new("VolumeId", Shape::Text(&shape::TEXT)).wire("volumeId"),
+        Member::new("AssociatedResource", Shape::Text(&shape::TEXT)).wire("associatedResource"),
+        Member::new("VolumeOwnerId", Shape::Text(&shape::TEXT)).wire("volumeOwnerId"),
+        Member::new("Operator", Shape::Structure(&OPERATOR_RESPONSE)).wire("operator"),
+        Member::new("EbsCardIndex", Shape::Number(&shape::INTEGER)).wire("ebsCardIndex"),
+    ],
+);
+
 static EBS_NVME_SUPPORT: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -2319,11 +3067,108 @@ static EBS_OPTIMIZED_SUPPORT: Text = Text {
     json_value: false,
 };
 
+pub(super) static EBS_STATUS_DETAILS: Structure = Structure::new(
+    "EbsStatusDetails",
+    &[
+        Member::new("ImpairedSince", Shape::Timestamp(None)).wire("impairedSince"),
+        Member::new("Name", Shape::Text(&STATUS_NAME)).wire("name"),
+        Member::new("Status", Shape::Text(&STATUS_TYPE)).wire("status"),
+    ],
+);
+
+static EBS_STATUS_DETAILS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&EBS_STATUS_DETAILS)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static EBS_STATUS_SUMMARY: Structure = Structure::new(
+    "EbsStatusSummary",
+    &[
+        Member::new("Details", Shape::List(&EBS_STATUS_DETAILS_LIST)).wire("details"),
+        Member::new("Status", Shape::Text(&SUMMARY_STATUS)).wire("status"),
+    ],
+);
+
 pub(super) static EFA_INFO: Structure = Structure::new(
     "EfaInfo",
     &[Member::new("MaximumEfaInterfaces", Shape::Number(&shape::INTEGER))
         .wire("maximumEfaInterfaces")],
 );
+
+pub(super) static EGRESS_ONLY_INTERNET_GATEWAY: Structure = Structure::new(
+    "EgressOnlyInternetGateway",
+    &[
+        Member::new("Attachments", Shape::List(&INTERNET_GATEWAY_ATTACHMENT_LIST))
+            .wire("attachmentSet")
+            .ec2("AttachmentSet"),
+        Member::new("EgressOnlyInternetGatewayId", Shape::Text(&shape::TEXT))
+            .wire("egressOnlyInternetGatewayId"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+    ],
+);
+
+static EGRESS_ONLY_INTERNET_GATEWAY_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static EGRESS_ONLY_INTERNET_GATEWAY_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&EGRESS_ONLY_INTERNET_GATEWAY))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static ELASTIC_GPU_ASSOCIATION: Structure = Structure::new(
+    "ElasticGpuAssociation",
+    &[
+        Member::new("ElasticGpuId", Shape::Text(&shape::TEXT)).wire("elasticGpuId"),
+        Member::new("ElasticGpuAssociationId", Shape::Text(&shape::TEXT))
+            .wire("elasticGpuAssociationId"),
+        Member::new("ElasticGpuAssociationState", Shape::Text(&shape::TEXT))
+            .wire("elasticGpuAssociationState"),
+        Member::new("ElasticGpuAssociationTime", Shape::Text(&shape::TEXT))
+            .wire("elasticGpuAssociationTime"),
+    ],
+);
+
+static ELASTIC_GPU_ASSOCIATION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&ELASTIC_GPU_ASSOCIATION))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static ELASTIC_INFERENCE_ACCELERATOR_ASSOCIATION: Structure = Structure::new(
+    "ElasticInferenceAcceleratorAssociation",
+    &[
+        Member::new("ElasticInferenceAcceleratorArn", Shape::Text(&shape::TEXT))
+            .wire("elasticInferenceAcceleratorArn"),
+        Member::new("ElasticInferenceAcceleratorAssociationId", Shape::Text(&shape::TEXT))
+            .wire("elasticInferenceAcceleratorAssociationId"),
+        Member::new("ElasticInferenceAcceleratorAssociationState", Shape::Text(&shape::TEXT))
+            .wire("elasticInferenceAcceleratorAssociationState"),
+        Member::new("ElasticInferenceAcceleratorAssociationTime", Shape::Timestamp(None))
+            .wire("elasticInferenceAcceleratorAssociationTime"),
+    ],
+);
+
+static ELASTIC_INFERENCE_ACCELERATOR_ASSOCIATION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&ELASTIC_INFERENCE_ACCELERATOR_ASSOCIATION))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 pub(super) static ENA_SRD_SPECIFICATION: Structure = Structure::new(
     "EnaSrdSpecification",
@@ -2344,10 +3189,44 @@ static ENA_SUPPORT: Text = Text {
     json_value: false,
 };
 
+pub(super) static ENCLAVE_OPTIONS: Structure =
+    Structure::new("EnclaveOptions", &[Member::new("Enabled", Shape::Boolean).wire("enabled")]);
+
+static ENCRYPTION_STATE_VALUE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enabling", "enabled", "disabling", "disabled"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static ENCRYPTION_SUPPORT: Structure = Structure::new(
+    "EncryptionSupport",
+    &[
+        Member::new("EncryptionState", Shape::Text(&ENCRYPTION_STATE_VALUE))
+            .wire("encryptionState"),
+        Member::new("StateMessage", Shape::Text(&shape::TEXT)).wire("stateMessage"),
+    ],
+);
+
 static EPHEMERAL_NVME_SUPPORT: Text = Text {
     limits: Limits::NONE,
     pattern: None,
     values: &["unsupported", "supported", "required"],
+    sensitive: false,
+    json_value: false,
+};
+
+static EVENT_CODE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "instance-reboot",
+        "system-reboot",
+        "system-maintenance",
+        "instance-retirement",
+        "instance-stop",
+    ],
     sensitive: false,
     json_value: false,
 };
@@ -2483,6 +3362,14 @@ pub(super) static FPGA_INFO: Structure = Structure::new(
     ],
 );
 
+static GATEWAY_ASSOCIATION_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["associated", "not-associated", "associating", "disassociating"],
+    sensitive: false,
+    json_value: false,
+};
+
 static GATEWAY_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -2532,6 +3419,30 @@ pub(super) static GET_MANAGED_PREFIX_LIST_ENTRIES_RESULT: Structure = Structure:
             .wire("entrySet")
             .ec2("EntrySet"),
         Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+    ],
+);
+
+pub(super) static GET_SECURITY_GROUPS_FOR_VPC_REQUEST: Structure = Structure::new(
+    "GetSecurityGroupsForVpcRequest",
+    &[
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("NextToken", Shape::Text(&shape::TEXT)),
+        Member::new("MaxResults", Shape::Number(&GET_SECURITY_GROUPS_FOR_VPC_REQUEST_MAX_RESULTS)),
+        Member::new("Filters", Shape::List(&FILTER_LIST)).wire("Filter").ec2("Filter"),
+        Member::new("DryRun", Shape::Boolean),
+    ],
+);
+
+static GET_SECURITY_GROUPS_FOR_VPC_REQUEST_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
+
+pub(super) static GET_SECURITY_GROUPS_FOR_VPC_RESULT: Structure = Structure::new(
+    "GetSecurityGroupsForVpcResult",
+    &[
+        Member::new("NextToken", Shape::Text(&shape::TEXT)).wire("nextToken"),
+        Member::new("SecurityGroupForVpcs", Shape::List(&SECURITY_GROUP_FOR_VPC_LIST))
+            .wire("securityGroupForVpcSet")
+            .ec2("SecurityGroupForVpcSet"),
     ],
 );
 
@@ -2616,10 +3527,23 @@ static GROUP_NAME_STRING_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static HIBERNATION_OPTIONS: Structure = Structure::new(
+    "HibernationOptions",
+    &[Member::new("Configured", Shape::Boolean).wire("configured")],
+);
+
 static HOSTNAME_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
     values: &["ip-name", "resource-name"],
+    sensitive: false,
+    json_value: false,
+};
+
+static HTTP_TOKENS_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["optional", "required"],
     sensitive: false,
     json_value: false,
 };
@@ -2631,6 +3555,28 @@ static HYPERVISOR_TYPE: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+static IKE_VERSIONS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&IKE_VERSIONS_LIST_VALUE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static IKE_VERSIONS_LIST_VALUE: Structure = Structure::new(
+    "IKEVersionsListValue",
+    &[Member::new("Value", Shape::Text(&shape::TEXT)).wire("value")],
+);
+
+pub(super) static IAM_INSTANCE_PROFILE: Structure = Structure::new(
+    "IamInstanceProfile",
+    &[
+        Member::new("Arn", Shape::Text(&shape::TEXT)).wire("arn"),
+        Member::new("Id", Shape::Text(&shape::TEXT)).wire("id"),
+    ],
+);
 
 pub(super) static ICMP_TYPE_CODE: Structure = Structure::new(
     "IcmpTypeCode",
@@ -2793,6 +3739,190 @@ pub(super) static INFERENCE_DEVICE_MEMORY_INFO: Structure = Structure::new(
     &[Member::new("SizeInMiB", Shape::Number(&shape::INTEGER)).wire("sizeInMiB")],
 );
 
+pub(super) static INSTANCE: Structure = Structure::new(
+    "Instance",
+    &[
+        Member::new("Architecture", Shape::Text(&ARCHITECTURE_VALUES)).wire("architecture"),
+        Member::new("BlockDeviceMappings", Shape::List(&INSTANCE_BLOCK_DEVICE_MAPPING_LIST))
+            .wire("blockDeviceMapping")
+            .ec2("BlockDeviceMapping"),
+        Member::new("ClientToken", Shape::Text(&shape::TEXT)).wire("clientToken"),
+        Member::new("EbsOptimized", Shape::Boolean).wire("ebsOptimized"),
+        Member::new("EnaSupport", Shape::Boolean).wire("enaSupport"),
+        Member::new("Hypervisor", Shape::Text(&HYPERVISOR_TYPE)).wire("hypervisor"),
+        Member::new("IamInstanceProfile", Shape::Structure(&IAM_INSTANCE_PROFILE))
+            .wire("iamInstanceProfile"),
+        Member::new("InstanceLifecycle", Shape::Text(&INSTANCE_LIFECYCLE_TYPE))
+            .wire("instanceLifecycle"),
+        Member::new("ElasticGpuAssociations", Shape::List(&ELASTIC_GPU_ASSOCIATION_LIST))
+            .wire("elasticGpuAssociationSet")
+            .ec2("ElasticGpuAssociationSet"),
+        Member::new(
+            "ElasticInferenceAcceleratorAssociations",
+            Shape::List(&ELASTIC_INFERENCE_ACCELERATOR_ASSOCIATION_LIST),
+        )
+        .wire("elasticInferenceAcceleratorAssociationSet")
+        .ec2("ElasticInferenceAcceleratorAssociationSet"),
+        Member::new("NetworkInterfaces", Shape::List(&INSTANCE_NETWORK_INTERFACE_LIST))
+            .wire("networkInterfaceSet")
+            .ec2("NetworkInterfaceSet"),
+        Member::new("OutpostArn", Shape::Text(&shape::TEXT)).wire("outpostArn"),
+        Member::new("RootDeviceName", Shape::Text(&shape::TEXT)).wire("rootDeviceName"),
+        Member::new("RootDeviceType", Shape::Text(&DEVICE_TYPE)).wire("rootDeviceType"),
+        Member::new("SecurityGroups", Shape::List(&GROUP_IDENTIFIER_LIST))
+            .wire("groupSet")
+            .ec2("GroupSet"),
+        Member::new("SourceDestCheck", Shape::Boolean).wire("sourceDestCheck"),
+        Member::new("SpotInstanceRequestId", Shape::Text(&shape::TEXT))
+            .wire("spotInstanceRequestId"),
+        Member::new("SriovNetSupport", Shape::Text(&shape::TEXT)).wire("sriovNetSupport"),
+        Member::new("StateReason", Shape::Structure(&STATE_REASON)).wire("stateReason"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("VirtualizationType", Shape::Text(&VIRTUALIZATION_TYPE))
+            .wire("virtualizationType"),
+        Member::new("CpuOptions", Shape::Structure(&CPU_OPTIONS)).wire("cpuOptions"),
+        Member::new("CapacityBlockId", Shape::Text(&shape::TEXT)).wire("capacityBlockId"),
+        Member::new("CapacityReservationId", Shape::Text(&shape::TEXT))
+            .wire("capacityReservationId"),
+        Member::new(
+            "CapacityReservationSpecification",
+            Shape::Structure(&CAPACITY_RESERVATION_SPECIFICATION_RESPONSE),
+        )
+        .wire("capacityReservationSpecification"),
+        Member::new("HibernationOptions", Shape::Structure(&HIBERNATION_OPTIONS))
+            .wire("hibernationOptions"),
+        Member::new("Licenses", Shape::List(&LICENSE_LIST)).wire("licenseSet").ec2("LicenseSet"),
+        Member::new("MetadataOptions", Shape::Structure(&INSTANCE_METADATA_OPTIONS_RESPONSE))
+            .wire("metadataOptions"),
+        Member::new("EnclaveOptions", Shape::Structure(&ENCLAVE_OPTIONS)).wire("enclaveOptions"),
+        Member::new("BootMode", Shape::Text(&BOOT_MODE_VALUES)).wire("bootMode"),
+        Member::new("PlatformDetails", Shape::Text(&shape::TEXT)).wire("platformDetails"),
+        Member::new("UsageOperation", Shape::Text(&shape::TEXT)).wire("usageOperation"),
+        Member::new("UsageOperationUpdateTime", Shape::Timestamp(None))
+            .wire("usageOperationUpdateTime"),
+        Member::new("PrivateDnsNameOptions", Shape::Structure(&PRIVATE_DNS_NAME_OPTIONS_RESPONSE))
+            .wire("privateDnsNameOptions"),
+        Member::new("Ipv6Address", Shape::Text(&shape::TEXT)).wire("ipv6Address"),
+        Member::new("TpmSupport", Shape::Text(&shape::TEXT)).wire("tpmSupport"),
+        Member::new("MaintenanceOptions", Shape::Structure(&INSTANCE_MAINTENANCE_OPTIONS))
+            .wire("maintenanceOptions"),
+        Member::new("CurrentInstanceBootMode", Shape::Text(&INSTANCE_BOOT_MODE_VALUES))
+            .wire("currentInstanceBootMode"),
+        Member::new(
+            "NetworkPerformanceOptions",
+            Shape::Structure(&INSTANCE_NETWORK_PERFORMANCE_OPTIONS),
+        )
+        .wire("networkPerformanceOptions"),
+        Member::new("Operator", Shape::Structure(&OPERATOR_RESPONSE)).wire("operator"),
+        Member::new("SecondaryInterfaces", Shape::List(&INSTANCE_SECONDARY_INTERFACE_LIST))
+            .wire("secondaryInterfaceSet")
+            .ec2("SecondaryInterfaceSet"),
+        Member::new("InstanceId", Shape::Text(&shape::TEXT)).wire("instanceId"),
+        Member::new("ImageId", Shape::Text(&shape::TEXT)).wire("imageId"),
+        Member::new("State", Shape::Structure(&INSTANCE_STATE))
+            .wire("instanceState")
+            .ec2("InstanceState"),
+        Member::new("PrivateDnsName", Shape::Text(&shape::TEXT)).wire("privateDnsName"),
+        Member::new("PublicDnsName", Shape::Text(&shape::TEXT)).wire("dnsName").ec2("DnsName"),
+        Member::new("StateTransitionReason", Shape::Text(&shape::TEXT))
+            .wire("reason")
+            .ec2("Reason"),
+        Member::new("KeyName", Shape::Text(&shape::TEXT)).wire("keyName"),
+        Member::new("AmiLaunchIndex", Shape::Number(&shape::INTEGER)).wire("amiLaunchIndex"),
+        Member::new("ProductCodes", Shape::List(&PRODUCT_CODE_LIST)).wire("productCodes"),
+        Member::new("InstanceType", Shape::Text(&INSTANCE_TYPE)).wire("instanceType"),
+        Member::new("LaunchTime", Shape::Timestamp(None)).wire("launchTime"),
+        Member::new("Placement", Shape::Structure(&PLACEMENT)).wire("placement"),
+        Member::new("KernelId", Shape::Text(&shape::TEXT)).wire("kernelId"),
+        Member::new("RamdiskId", Shape::Text(&shape::TEXT)).wire("ramdiskId"),
+        Member::new("Platform", Shape::Text(&PLATFORM_VALUES)).wire("platform"),
+        Member::new("Monitoring", Shape::Structure(&MONITORING)).wire("monitoring"),
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)).wire("subnetId"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+        Member::new("PrivateIpAddress", Shape::Text(&shape::TEXT)).wire("privateIpAddress"),
+        Member::new("PublicIpAddress", Shape::Text(&shape::TEXT))
+            .wire("ipAddress")
+            .ec2("IpAddress"),
+    ],
+);
+
+pub(super) static INSTANCE_ATTACHMENT_ENA_SRD_SPECIFICATION: Structure = Structure::new(
+    "InstanceAttachmentEnaSrdSpecification",
+    &[
+        Member::new("EnaSrdEnabled", Shape::Boolean).wire("enaSrdEnabled"),
+        Member::new(
+            "EnaSrdUdpSpecification",
+            Shape::Structure(&INSTANCE_ATTACHMENT_ENA_SRD_UDP_SPECIFICATION),
+        )
+        .wire("enaSrdUdpSpecification"),
+    ],
+);
+
+pub(super) static INSTANCE_ATTACHMENT_ENA_SRD_UDP_SPECIFICATION: Structure = Structure::new(
+    "InstanceAttachmentEnaSrdUdpSpecification",
+    &[Member::new("EnaSrdUdpEnabled", Shape::Boolean).wire("enaSrdUdpEnabled")],
+);
+
+static INSTANCE_AUTO_RECOVERY_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["disabled", "default"],
+    sensitive: false,
+    json_value: false,
+};
+
+static INSTANCE_BANDWIDTH_WEIGHTING: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["default", "vpc-1", "ebs-1"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static INSTANCE_BLOCK_DEVICE_MAPPING: Structure = Structure::new(
+    "InstanceBlockDeviceMapping",
+    &[
+        Member::new("DeviceName", Shape::Text(&shape::TEXT)).wire("deviceName"),
+        Member::new("Ebs", Shape::Structure(&EBS_INSTANCE_BLOCK_DEVICE)).wire("ebs"),
+    ],
+);
+
+static INSTANCE_BLOCK_DEVICE_MAPPING_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_BLOCK_DEVICE_MAPPING))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static INSTANCE_BOOT_MODE_VALUES: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["legacy-bios", "uefi"],
+    sensitive: false,
+    json_value: false,
+};
+
+static INSTANCE_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("InstanceId").ec2("InstanceId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static INSTANCE_IPV4_PREFIX: Structure = Structure::new(
+    "InstanceIpv4Prefix",
+    &[Member::new("Ipv4Prefix", Shape::Text(&shape::TEXT)).wire("ipv4Prefix")],
+);
+
+static INSTANCE_IPV4_PREFIX_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_IPV4_PREFIX)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static INSTANCE_IPV6_ADDRESS: Structure = Structure::new(
     "InstanceIpv6Address",
     &[
@@ -2807,6 +3937,353 @@ static INSTANCE_IPV6_ADDRESS_LIST: List = List {
     limits: Limits::NONE,
     sensitive: false,
 };
+
+pub(super) static INSTANCE_IPV6_PREFIX: Structure = Structure::new(
+    "InstanceIpv6Prefix",
+    &[Member::new("Ipv6Prefix", Shape::Text(&shape::TEXT)).wire("ipv6Prefix")],
+);
+
+static INSTANCE_IPV6_PREFIX_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_IPV6_PREFIX)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static INSTANCE_LIFECYCLE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["spot", "scheduled", "capacity-block", "interruptible-capacity-reservation"],
+    sensitive: false,
+    json_value: false,
+};
+
+static INSTANCE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static INSTANCE_MAINTENANCE_OPTIONS: Structure = Structure::new(
+    "InstanceMaintenanceOptions",
+    &[
+        Member::new("AutoRecovery", Shape::Text(&INSTANCE_AUTO_RECOVERY_STATE))
+            .wire("autoRecovery"),
+        Member::new("RebootMigration", Shape::Text(&INSTANCE_REBOOT_MIGRATION_STATE))
+            .wire("rebootMigration"),
+    ],
+);
+
+static INSTANCE_METADATA_ENDPOINT_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["disabled", "enabled"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static INSTANCE_METADATA_OPTIONS_RESPONSE: Structure = Structure::new(
+    "InstanceMetadataOptionsResponse",
+    &[
+        Member::new("State", Shape::Text(&INSTANCE_METADATA_OPTIONS_STATE)).wire("state"),
+        Member::new("HttpTokens", Shape::Text(&HTTP_TOKENS_STATE)).wire("httpTokens"),
+        Member::new("HttpPutResponseHopLimit", Shape::Number(&shape::INTEGER))
+            .wire("httpPutResponseHopLimit"),
+        Member::new("HttpEndpoint", Shape::Text(&INSTANCE_METADATA_ENDPOINT_STATE))
+            .wire("httpEndpoint"),
+        Member::new("HttpProtocolIpv6", Shape::Text(&INSTANCE_METADATA_PROTOCOL_STATE))
+            .wire("httpProtocolIpv6"),
+        Member::new("InstanceMetadataTags", Shape::Text(&INSTANCE_METADATA_TAGS_STATE))
+            .wire("instanceMetadataTags"),
+    ],
+);
+
+static INSTANCE_METADATA_OPTIONS_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["pending", "applied"],
+    sensitive: false,
+    json_value: false,
+};
+
+static INSTANCE_METADATA_PROTOCOL_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["disabled", "enabled"],
+    sensitive: false,
+    json_value: false,
+};
+
+static INSTANCE_METADATA_TAGS_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["disabled", "enabled"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static INSTANCE_NETWORK_INTERFACE: Structure = Structure::new(
+    "InstanceNetworkInterface",
+    &[
+        Member::new("Association", Shape::Structure(&INSTANCE_NETWORK_INTERFACE_ASSOCIATION))
+            .wire("association"),
+        Member::new("Attachment", Shape::Structure(&INSTANCE_NETWORK_INTERFACE_ATTACHMENT))
+            .wire("attachment"),
+        Member::new("Description", Shape::Text(&shape::TEXT)).wire("description"),
+        Member::new("Groups", Shape::List(&GROUP_IDENTIFIER_LIST)).wire("groupSet").ec2("GroupSet"),
+        Member::new("Ipv6Addresses", Shape::List(&INSTANCE_IPV6_ADDRESS_LIST))
+            .wire("ipv6AddressesSet")
+            .ec2("Ipv6AddressesSet"),
+        Member::new("MacAddress", Shape::Text(&shape::TEXT)).wire("macAddress"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT)).wire("networkInterfaceId"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+        Member::new("PrivateDnsName", Shape::Text(&shape::TEXT)).wire("privateDnsName"),
+        Member::new("PrivateIpAddress", Shape::Text(&shape::TEXT)).wire("privateIpAddress"),
+        Member::new("PrivateIpAddresses", Shape::List(&INSTANCE_PRIVATE_IP_ADDRESS_LIST))
+            .wire("privateIpAddressesSet")
+            .ec2("PrivateIpAddressesSet"),
+        Member::new("SourceDestCheck", Shape::Boolean).wire("sourceDestCheck"),
+        Member::new("Status", Shape::Text(&NETWORK_INTERFACE_STATUS)).wire("status"),
+        Member::new("SubnetId", Shape::Text(&shape::TEXT)).wire("subnetId"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+        Member::new("InterfaceType", Shape::Text(&shape::TEXT)).wire("interfaceType"),
+        Member::new("Ipv4Prefixes", Shape::List(&INSTANCE_IPV4_PREFIX_LIST))
+            .wire("ipv4PrefixSet")
+            .ec2("Ipv4PrefixSet"),
+        Member::new("Ipv6Prefixes", Shape::List(&INSTANCE_IPV6_PREFIX_LIST))
+            .wire("ipv6PrefixSet")
+            .ec2("Ipv6PrefixSet"),
+        Member::new(
+            "ConnectionTrackingConfiguration",
+            Shape::Structure(&CONNECTION_TRACKING_SPECIFICATION_RESPONSE),
+        )
+        .wire("connectionTrackingConfiguration"),
+        Member::new("Operator", Shape::Structure(&OPERATOR_RESPONSE)).wire("operator"),
+    ],
+);
+
+pub(super) static INSTANCE_NETWORK_INTERFACE_ASSOCIATION: Structure = Structure::new(
+    "InstanceNetworkInterfaceAssociation",
+    &[
+        Member::new("CarrierIp", Shape::Text(&shape::TEXT)).wire("carrierIp"),
+        Member::new("CustomerOwnedIp", Shape::Text(&shape::TEXT)).wire("customerOwnedIp"),
+        Member::new("IpOwnerId", Shape::Text(&shape::TEXT)).wire("ipOwnerId"),
+        Member::new("PublicDnsName", Shape::Text(&shape::TEXT)).wire("publicDnsName"),
+        Member::new("PublicIp", Shape::Text(&shape::TEXT)).wire("publicIp"),
+    ],
+);
+
+pub(super) static INSTANCE_NETWORK_INTERFACE_ATTACHMENT: Structure = Structure::new(
+    "InstanceNetworkInterfaceAttachment",
+    &[
+        Member::new("AttachTime", Shape::Timestamp(None)).wire("attachTime"),
+        Member::new("AttachmentId", Shape::Text(&shape::TEXT)).wire("attachmentId"),
+        Member::new("DeleteOnTermination", Shape::Boolean).wire("deleteOnTermination"),
+        Member::new("DeviceIndex", Shape::Number(&shape::INTEGER)).wire("deviceIndex"),
+        Member::new("Status", Shape::Text(&ATTACHMENT_STATUS)).wire("status"),
+        Member::new("NetworkCardIndex", Shape::Number(&shape::INTEGER)).wire("networkCardIndex"),
+        Member::new(
+            "EnaSrdSpecification",
+            Shape::Structure(&INSTANCE_ATTACHMENT_ENA_SRD_SPECIFICATION),
+        )
+        .wire("enaSrdSpecification"),
+        Member::new("EnaQueueCount", Shape::Number(&shape::INTEGER)).wire("enaQueueCount"),
+    ],
+);
+
+static INSTANCE_NETWORK_INTERFACE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_NETWORK_INTERFACE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static INSTANCE_NETWORK_PERFORMANCE_OPTIONS: Structure = Structure::new(
+    "InstanceNetworkPerformanceOptions",
+    &[Member::new("BandwidthWeighting", Shape::Text(&INSTANCE_BANDWIDTH_WEIGHTING))
+        .wire("bandwidthWeighting")],
+);
+
+pub(super) static INSTANCE_PRIVATE_IP_ADDRESS: Structure = Structure::new(
+    "InstancePrivateIpAddress",
+    &[
+        Member::new("Association", Shape::Structure(&INSTANCE_NETWORK_INTERFACE_ASSOCIATION))
+            .wire("association"),
+        Member::new("Primary", Shape::Boolean).wire("primary"),
+        Member::new("PrivateDnsName", Shape::Text(&shape::TEXT)).wire("privateDnsName"),
+        Member::new("PrivateIpAddress", Shape::Text(&shape::TEXT)).wire("privateIpAddress"),
+    ],
+);
+
+static INSTANCE_PRIVATE_IP_ADDRESS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_PRIVATE_IP_ADDRESS))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static INSTANCE_REBOOT_MIGRATION_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["disabled", "default"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static INSTANCE_SECONDARY_INTERFACE: Structure = Structure::new(
+    "InstanceSecondaryInterface",
+    &[
+        Member::new("Attachment", Shape::Structure(&INSTANCE_SECONDARY_INTERFACE_ATTACHMENT))
+            .wire("attachment"),
+        Member::new("MacAddress", Shape::Text(&shape::TEXT)).wire("macAddress"),
+        Member::new("SecondaryInterfaceId", Shape::Text(&shape::TEXT)).wire("secondaryInterfaceId"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+        Member::new(
+            "PrivateIpAddresses",
+            Shape::List(&INSTANCE_SECONDARY_INTERFACE_PRIVATE_IP_ADDRESS_LIST),
+        )
+        .wire("privateIpAddressSet")
+        .ec2("PrivateIpAddressSet"),
+        Member::new("SourceDestCheck", Shape::Boolean).wire("sourceDestCheck"),
+        Member::new("Status", Shape::Text(&SECONDARY_INTERFACE_STATUS)).wire("status"),
+        Member::new("SecondarySubnetId", Shape::Text(&shape::TEXT)).wire("secondarySubnetId"),
+        Member::new("SecondaryNetworkId", Shape::Text(&shape::TEXT)).wire("secondaryNetworkId"),
+        Member::new("InterfaceType", Shape::Text(&SECONDARY_INTERFACE_TYPE)).wire("interfaceType"),
+    ],
+);
+
+pub(super) static INSTANCE_SECONDARY_INTERFACE_ATTACHMENT: Structure = Structure::new(
+    "InstanceSecondaryInterfaceAttachment",
+    &[
+        Member::new("AttachTime", Shape::Timestamp(None)).wire("attachTime"),
+        Member::new("AttachmentId", Shape::Text(&shape::TEXT)).wire("attachmentId"),
+        Member::new("DeleteOnTermination", Shape::Boolean).wire("deleteOnTermination"),
+        Member::new("DeviceIndex", Shape::Number(&shape::INTEGER)).wire("deviceIndex"),
+        Member::new("Status", Shape::Text(&ATTACHMENT_STATUS)).wire("status"),
+        Member::new("NetworkCardIndex", Shape::Number(&shape::INTEGER)).wire("networkCardIndex"),
+    ],
+);
+
+static INSTANCE_SECONDARY_INTERFACE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_SECONDARY_INTERFACE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static INSTANCE_SECONDARY_INTERFACE_PRIVATE_IP_ADDRESS: Structure = Structure::new(
+    "InstanceSecondaryInterfacePrivateIpAddress",
+    &[Member::new("PrivateIpAddress", Shape::Text(&shape::TEXT)).wire("privateIpAddress")],
+);
+
+static INSTANCE_SECONDARY_INTERFACE_PRIVATE_IP_ADDRESS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_SECONDARY_INTERFACE_PRIVATE_IP_ADDRESS))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static INSTANCE_STATE: Structure = Structure::new(
+    "InstanceState",
+    &[
+        Member::new("Code", Shape::Number(&shape::INTEGER)).wire("code"),
+        Member::new("Name", Shape::Text(&INSTANCE_STATE_NAME)).wire("name"),
+    ],
+);
+
+static INSTANCE_STATE_NAME: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["pending", "running", "shutting-down", "terminated", "stopping", "stopped"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static INSTANCE_STATUS: Structure = Structure::new(
+    "InstanceStatus",
+    &[
+        Member::new("AvailabilityZone", Shape::Text(&shape::TEXT)).wire("availabilityZone"),
+        Member::new("AvailabilityZoneId", Shape::Text(&shape::TEXT)).wire("availabilityZoneId"),
+        Member::new("OutpostArn", Shape::Text(&shape::TEXT)).wire("outpostArn"),
+        Member::new("Operator", Shape::Structure(&OPERATOR_RESPONSE)).wire("operator"),
+        Member::new("Events", Shape::List(&INSTANCE_STATUS_EVENT_LIST))
+            .wire("eventsSet")
+            .ec2("EventsSet"),
+        Member::new("InstanceId", Shape::Text(&shape::TEXT)).wire("instanceId"),
+        Member::new("InstanceState", Shape::Structure(&INSTANCE_STATE)).wire("instanceState"),
+        Member::new("InstanceStatus", Shape::Structure(&INSTANCE_STATUS_SUMMARY))
+            .wire("instanceStatus"),
+        Member::new("SystemStatus", Shape::Structure(&INSTANCE_STATUS_SUMMARY))
+            .wire("systemStatus"),
+        Member::new("AttachedEbsStatus", Shape::Structure(&EBS_STATUS_SUMMARY))
+            .wire("attachedEbsStatus"),
+        Member::new("ApplicationStatus", Shape::Structure(&APPLICATION_STATUS_SUMMARY))
+            .wire("applicationStatus"),
+        Member::new("PerformanceStatus", Shape::Structure(&PERFORMANCE_STATUS_SUMMARY))
+            .wire("performanceStatus"),
+    ],
+);
+
+pub(super) static INSTANCE_STATUS_DETAILS: Structure = Structure::new(
+    "InstanceStatusDetails",
+    &[
+        Member::new("ImpairedSince", Shape::Timestamp(None)).wire("impairedSince"),
+        Member::new("Name", Shape::Text(&STATUS_NAME)).wire("name"),
+        Member::new("Status", Shape::Text(&STATUS_TYPE)).wire("status"),
+    ],
+);
+
+static INSTANCE_STATUS_DETAILS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_STATUS_DETAILS))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static INSTANCE_STATUS_EVENT: Structure = Structure::new(
+    "InstanceStatusEvent",
+    &[
+        Member::new("InstanceEventId", Shape::Text(&shape::TEXT)).wire("instanceEventId"),
+        Member::new("Code", Shape::Text(&EVENT_CODE)).wire("code"),
+        Member::new("Description", Shape::Text(&shape::TEXT)).wire("description"),
+        Member::new("NotAfter", Shape::Timestamp(None)).wire("notAfter"),
+        Member::new("NotBefore", Shape::Timestamp(None)).wire("notBefore"),
+        Member::new("NotBeforeDeadline", Shape::Timestamp(None)).wire("notBeforeDeadline"),
+    ],
+);
+
+static INSTANCE_STATUS_EVENT_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_STATUS_EVENT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static INSTANCE_STATUS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&INSTANCE_STATUS)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static INSTANCE_STATUS_SUMMARY: Structure = Structure::new(
+    "InstanceStatusSummary",
+    &[
+        Member::new("Details", Shape::List(&INSTANCE_STATUS_DETAILS_LIST)).wire("details"),
+        Member::new("Status", Shape::Text(&SUMMARY_STATUS)).wire("status"),
+    ],
+);
 
 static INSTANCE_STORAGE_ENCRYPTION_SUPPORT: Text = Text {
     limits: Limits::NONE,
@@ -4450,6 +5927,13 @@ static IP_PERMISSION_LIST: List = List {
     sensitive: false,
 };
 
+static IP_PREFIX_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static IP_RANGE: Structure = Structure::new(
     "IpRange",
     &[
@@ -4571,6 +6055,14 @@ static IPV6_RANGE_LIST: List = List {
     sensitive: false,
 };
 
+static IPV6_SUPPORT_VALUE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enable", "disable"],
+    sensitive: false,
+    json_value: false,
+};
+
 static KEY_NAME_STRING_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)).wire("KeyName").ec2("KeyName"),
     flattened: false,
@@ -4620,6 +6112,64 @@ pub(super) static LAST_ERROR: Structure = Structure::new(
         Member::new("Code", Shape::Text(&shape::TEXT)).wire("code"),
     ],
 );
+
+pub(super) static LAUNCH_TEMPLATE: Structure = Structure::new(
+    "LaunchTemplate",
+    &[
+        Member::new("LaunchTemplateId", Shape::Text(&shape::TEXT)).wire("launchTemplateId"),
+        Member::new("LaunchTemplateName", Shape::Text(&LAUNCH_TEMPLATE_NAME))
+            .wire("launchTemplateName"),
+        Member::new("CreateTime", Shape::Timestamp(None)).wire("createTime"),
+        Member::new("CreatedBy", Shape::Text(&shape::TEXT)).wire("createdBy"),
+        Member::new("DefaultVersionNumber", Shape::Number(&shape::LONG))
+            .wire("defaultVersionNumber"),
+        Member::new("LatestVersionNumber", Shape::Number(&shape::LONG)).wire("latestVersionNumber"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("Operator", Shape::Structure(&OPERATOR_RESPONSE)).wire("operator"),
+    ],
+);
+
+static LAUNCH_TEMPLATE_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static LAUNCH_TEMPLATE_NAME: Text = Text {
+    limits: Limits { min: Some(3), max: Some(128) },
+    pattern: Some(Pattern::new("[a-zA-Z0-9\\(\\)\\.\\-/_]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static LAUNCH_TEMPLATE_NAME_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&LAUNCH_TEMPLATE_NAME)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static LAUNCH_TEMPLATE_SET: List = List {
+    item: Member::new("member", Shape::Structure(&LAUNCH_TEMPLATE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static LICENSE_CONFIGURATION: Structure = Structure::new(
+    "LicenseConfiguration",
+    &[Member::new("LicenseConfigurationArn", Shape::Text(&shape::TEXT))
+        .wire("licenseConfigurationArn")],
+);
+
+static LICENSE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&LICENSE_CONFIGURATION)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 static LOCATION_TYPE: Text = Text {
     limits: Limits::NONE,
@@ -4699,6 +6249,13 @@ pub(super) static MEMORY_INFO: Structure = Structure::new(
     "MemoryInfo",
     &[Member::new("SizeInMiB", Shape::Number(&shape::LONG)).wire("sizeInMiB")],
 );
+
+static METRIC_CATEGORY_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 pub(super) static MODIFY_MANAGED_PREFIX_LIST_REQUEST: Structure = Structure::new(
     "ModifyManagedPrefixListRequest",
@@ -4872,6 +6429,32 @@ pub(super) static MODIFY_VPC_PEERING_CONNECTION_OPTIONS_RESULT: Structure = Stru
     ],
 );
 
+pub(super) static MONITORING: Structure = Structure::new(
+    "Monitoring",
+    &[
+        Member::new("MetricCategoryIds", Shape::List(&METRIC_CATEGORY_ID_LIST))
+            .wire("metricCategoryIdSet")
+            .ec2("MetricCategoryIdSet"),
+        Member::new("State", Shape::Text(&MONITORING_STATE)).wire("state"),
+    ],
+);
+
+static MONITORING_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["disabled", "disabling", "enabled", "pending"],
+    sensitive: false,
+    json_value: false,
+};
+
+static MULTICAST_SUPPORT_VALUE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enable", "disable"],
+    sensitive: false,
+    json_value: false,
+};
+
 static MULTIPATH_RESILIENCE_MODE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -5014,6 +6597,14 @@ static NAT_GATEWAY_STATE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
     values: &["pending", "failed", "available", "deleting", "deleted"],
+    sensitive: false,
+    json_value: false,
+};
+
+static NESTED_VIRTUALIZATION_SPECIFICATION: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enabled", "disabled"],
     sensitive: false,
     json_value: false,
 };
@@ -5270,6 +6861,20 @@ pub(super) static NETWORK_INTERFACE_ATTACHMENT_CHANGES: Structure = Structure::n
     ],
 );
 
+static NETWORK_INTERFACE_ATTRIBUTE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "description",
+        "groupSet",
+        "sourceDestCheck",
+        "attachment",
+        "associatePublicIpAddress",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
 static NETWORK_INTERFACE_CREATION_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -5448,6 +7053,29 @@ static NITRO_TPM_SUPPORTED_VERSIONS_LIST: List = List {
     sensitive: false,
 };
 
+static OFFERING_CLASS_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["standard", "convertible"],
+    sensitive: false,
+    json_value: false,
+};
+
+static OFFERING_TYPE_VALUES: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "Heavy Utilization",
+        "Medium Utilization",
+        "Light Utilization",
+        "No Upfront",
+        "Partial Upfront",
+        "All Upfront",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static OPERATOR_REQUEST: Structure =
     Structure::new("OperatorRequest", &[Member::new("Principal", Shape::Text(&shape::TEXT))]);
 
@@ -5535,6 +7163,99 @@ pub(super) static PEERING_CONNECTION_OPTIONS_REQUEST: Structure = Structure::new
     ],
 );
 
+pub(super) static PERFORMANCE_STATUS_SUMMARY: Structure = Structure::new(
+    "PerformanceStatusSummary",
+    &[
+        Member::new("Status", Shape::Text(&SUMMARY_STATUS)).wire("status"),
+        Member::new("ImpairedSince", Shape::Timestamp(None)).wire("impairedSince"),
+        Member::new("Remediation", Shape::Text(&shape::TEXT)).wire("remediation"),
+    ],
+);
+
+static PHASE1_DH_GROUP_NUMBERS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&PHASE1_DH_GROUP_NUMBERS_LIST_VALUE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static PHASE1_DH_GROUP_NUMBERS_LIST_VALUE: Structure = Structure::new(
+    "Phase1DHGroupNumbersListValue",
+    &[Member::new("Value", Shape::Number(&shape::INTEGER)).wire("value")],
+);
+
+static PHASE1_ENCRYPTION_ALGORITHMS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&PHASE1_ENCRYPTION_ALGORITHMS_LIST_VALUE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static PHASE1_ENCRYPTION_ALGORITHMS_LIST_VALUE: Structure = Structure::new(
+    "Phase1EncryptionAlgorithmsListValue",
+    &[Member::new("Value", Shape::Text(&shape::TEXT)).wire("value")],
+);
+
+static PHASE1_INTEGRITY_ALGORITHMS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&PHASE1_INTEGRITY_ALGORITHMS_LIST_VALUE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static PHASE1_INTEGRITY_ALGORITHMS_LIST_VALUE: Structure = Structure::new(
+    "Phase1IntegrityAlgorithmsListValue",
+    &[Member::new("Value", Shape::Text(&shape::TEXT)).wire("value")],
+);
+
+static PHASE2_DH_GROUP_NUMBERS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&PHASE2_DH_GROUP_NUMBERS_LIST_VALUE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static PHASE2_DH_GROUP_NUMBERS_LIST_VALUE: Structure = Structure::new(
+    "Phase2DHGroupNumbersListValue",
+    &[Member::new("Value", Shape::Number(&shape::INTEGER)).wire("value")],
+);
+
+static PHASE2_ENCRYPTION_ALGORITHMS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&PHASE2_ENCRYPTION_ALGORITHMS_LIST_VALUE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static PHASE2_ENCRYPTION_ALGORITHMS_LIST_VALUE: Structure = Structure::new(
+    "Phase2EncryptionAlgorithmsListValue",
+    &[Member::new("Value", Shape::Text(&shape::TEXT)).wire("value")],
+);
+
+static PHASE2_INTEGRITY_ALGORITHMS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&PHASE2_INTEGRITY_ALGORITHMS_LIST_VALUE))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static PHASE2_INTEGRITY_ALGORITHMS_LIST_VALUE: Structure = Structure::new(
+    "Phase2IntegrityAlgorithmsListValue",
+    &[Member::new("Value", Shape::Text(&shape::TEXT)).wire("value")],
+);
+
 static PHC_SUPPORT: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -5543,11 +7264,66 @@ static PHC_SUPPORT: Text = Text {
     json_value: false,
 };
 
+pub(super) static PLACEMENT: Structure = Structure::new(
+    "Placement",
+    &[
+        Member::new("AvailabilityZoneId", Shape::Text(&shape::TEXT)).wire("availabilityZoneId"),
+        Member::new("Affinity", Shape::Text(&shape::TEXT)).wire("affinity"),
+        Member::new("GroupName", Shape::Text(&shape::TEXT)).wire("groupName"),
+        Member::new("PartitionNumber", Shape::Number(&shape::INTEGER)).wire("partitionNumber"),
+        Member::new("HostId", Shape::Text(&shape::TEXT)).wire("hostId"),
+        Member::new("Tenancy", Shape::Text(&TENANCY)).wire("tenancy"),
+        Member::new("SpreadDomain", Shape::Text(&shape::TEXT)).wire("spreadDomain"),
+        Member::new("HostResourceGroupArn", Shape::Text(&shape::TEXT)).wire("hostResourceGroupArn"),
+        Member::new("GroupId", Shape::Text(&shape::TEXT)).wire("groupId"),
+        Member::new("AvailabilityZone", Shape::Text(&shape::TEXT)).wire("availabilityZone"),
+    ],
+);
+
+pub(super) static PLACEMENT_GROUP: Structure = Structure::new(
+    "PlacementGroup",
+    &[
+        Member::new("GroupName", Shape::Text(&shape::TEXT)).wire("groupName"),
+        Member::new("State", Shape::Text(&PLACEMENT_GROUP_STATE)).wire("state"),
+        Member::new("Strategy", Shape::Text(&PLACEMENT_STRATEGY)).wire("strategy"),
+        Member::new("PartitionCount", Shape::Number(&shape::INTEGER)).wire("partitionCount"),
+        Member::new("GroupId", Shape::Text(&shape::TEXT)).wire("groupId"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("GroupArn", Shape::Text(&shape::TEXT)).wire("groupArn"),
+        Member::new("SpreadLevel", Shape::Text(&SPREAD_LEVEL)).wire("spreadLevel"),
+        Member::new("LinkedGroupId", Shape::Text(&shape::TEXT)).wire("linkedGroupId"),
+        Member::new("Operator", Shape::Structure(&OPERATOR_RESPONSE)).wire("operator"),
+        Member::new("ParentGroupId", Shape::Text(&shape::TEXT)).wire("parentGroupId"),
+    ],
+);
+
+static PLACEMENT_GROUP_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("GroupId").ec2("GroupId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 pub(super) static PLACEMENT_GROUP_INFO: Structure = Structure::new(
     "PlacementGroupInfo",
     &[Member::new("SupportedStrategies", Shape::List(&PLACEMENT_GROUP_STRATEGY_LIST))
         .wire("supportedStrategies")],
 );
+
+static PLACEMENT_GROUP_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&PLACEMENT_GROUP)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static PLACEMENT_GROUP_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["pending", "available", "deleting", "deleted"],
+    sensitive: false,
+    json_value: false,
+};
 
 static PLACEMENT_GROUP_STRATEGY: Text = Text {
     limits: Limits::NONE,
@@ -5562,6 +7338,21 @@ static PLACEMENT_GROUP_STRATEGY_LIST: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+static PLACEMENT_GROUP_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static PLACEMENT_STRATEGY: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["cluster", "spread", "partition", "precision-time"],
+    sensitive: false,
+    json_value: false,
 };
 
 static PLATFORM_VALUES: Text = Text {
@@ -5704,6 +7495,17 @@ pub(super) static PRIVATE_DNS_NAME_OPTIONS_ON_LAUNCH: Structure = Structure::new
     ],
 );
 
+pub(super) static PRIVATE_DNS_NAME_OPTIONS_RESPONSE: Structure = Structure::new(
+    "PrivateDnsNameOptionsResponse",
+    &[
+        Member::new("HostnameType", Shape::Text(&HOSTNAME_TYPE)).wire("hostnameType"),
+        Member::new("EnableResourceNameDnsARecord", Shape::Boolean)
+            .wire("enableResourceNameDnsARecord"),
+        Member::new("EnableResourceNameDnsAAAARecord", Shape::Boolean)
+            .wire("enableResourceNameDnsAAAARecord"),
+    ],
+);
+
 static PRIVATE_DNS_SPECIFIED_DOMAIN_SET: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
     flattened: false,
@@ -5726,6 +7528,15 @@ static PRIVATE_IP_ADDRESS_SPECIFICATION_LIST: List = List {
     item: Member::new("member", Shape::Structure(&PRIVATE_IP_ADDRESS_SPECIFICATION))
         .wire("item")
         .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static PRIVATE_IP_ADDRESS_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT))
+        .wire("PrivateIpAddress")
+        .ec2("PrivateIpAddress"),
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
@@ -5819,12 +7630,43 @@ static PUBLIC_IP_STRING_LIST: List = List {
     sensitive: false,
 };
 
+static RI_PRODUCT_DESCRIPTION: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["Linux/UNIX", "Linux/UNIX (Amazon VPC)", "Windows", "Windows (Amazon VPC)"],
+    sensitive: false,
+    json_value: false,
+};
+
 static REBOOT_MIGRATION_SUPPORT: Text = Text {
     limits: Limits::NONE,
     pattern: None,
     values: &["unsupported", "supported"],
     sensitive: false,
     json_value: false,
+};
+
+pub(super) static RECURRING_CHARGE: Structure = Structure::new(
+    "RecurringCharge",
+    &[
+        Member::new("Amount", Shape::Number(&shape::DOUBLE)).wire("amount"),
+        Member::new("Frequency", Shape::Text(&RECURRING_CHARGE_FREQUENCY)).wire("frequency"),
+    ],
+);
+
+static RECURRING_CHARGE_FREQUENCY: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["Hourly"],
+    sensitive: false,
+    json_value: false,
+};
+
+static RECURRING_CHARGES_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&RECURRING_CHARGE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
 };
 
 pub(super) static REFERENCED_SECURITY_GROUP: Structure = Structure::new(
@@ -5998,6 +7840,88 @@ static REQUEST_INSTANCE_TYPE_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static RESERVATION: Structure = Structure::new(
+    "Reservation",
+    &[
+        Member::new("ReservationId", Shape::Text(&shape::TEXT)).wire("reservationId"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+        Member::new("RequesterId", Shape::Text(&shape::TEXT)).wire("requesterId"),
+        Member::new("Groups", Shape::List(&GROUP_IDENTIFIER_LIST)).wire("groupSet").ec2("GroupSet"),
+        Member::new("Instances", Shape::List(&INSTANCE_LIST))
+            .wire("instancesSet")
+            .ec2("InstancesSet"),
+    ],
+);
+
+static RESERVATION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&RESERVATION)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static RESERVED_INSTANCE_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["payment-pending", "active", "payment-failed", "retired", "queued", "queued-deleted"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static RESERVED_INSTANCES: Structure = Structure::new(
+    "ReservedInstances",
+    &[
+        Member::new("CurrencyCode", Shape::Text(&CURRENCY_CODE_VALUES)).wire("currencyCode"),
+        Member::new("InstanceTenancy", Shape::Text(&TENANCY)).wire("instanceTenancy"),
+        Member::new("OfferingClass", Shape::Text(&OFFERING_CLASS_TYPE)).wire("offeringClass"),
+        Member::new("OfferingType", Shape::Text(&OFFERING_TYPE_VALUES)).wire("offeringType"),
+        Member::new("RecurringCharges", Shape::List(&RECURRING_CHARGES_LIST))
+            .wire("recurringCharges"),
+        Member::new("Scope", Shape::Text(&SCOPE)).wire("scope"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("AvailabilityZoneId", Shape::Text(&shape::TEXT)).wire("availabilityZoneId"),
+        Member::new("ReservedInstancesId", Shape::Text(&shape::TEXT)).wire("reservedInstancesId"),
+        Member::new("InstanceType", Shape::Text(&INSTANCE_TYPE)).wire("instanceType"),
+        Member::new("AvailabilityZone", Shape::Text(&shape::TEXT)).wire("availabilityZone"),
+        Member::new("Start", Shape::Timestamp(None)).wire("start"),
+        Member::new("End", Shape::Timestamp(None)).wire("end"),
+        Member::new("Duration", Shape::Number(&shape::LONG)).wire("duration"),
+        Member::new("UsagePrice", Shape::Number(&shape::FLOAT)).wire("usagePrice"),
+        Member::new("FixedPrice", Shape::Number(&shape::FLOAT)).wire("fixedPrice"),
+        Member::new("InstanceCount", Shape::Number(&shape::INTEGER)).wire("instanceCount"),
+        Member::new("ProductDescription", Shape::Text(&RI_PRODUCT_DESCRIPTION))
+            .wire("productDescription"),
+        Member::new("State", Shape::Text(&RESERVED_INSTANCE_STATE)).wire("state"),
+    ],
+);
+
+static RESERVED_INSTANCES_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT))
+        .wire("ReservedInstancesId")
+        .ec2("ReservedInstancesId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static RESERVED_INSTANCES_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&RESERVED_INSTANCES)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static RESET_NETWORK_INTERFACE_ATTRIBUTE_REQUEST: Structure = Structure::new(
+    "ResetNetworkInterfaceAttributeRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean).wire("dryRun"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT))
+            .wire("networkInterfaceId")
+            .required(),
+        Member::new("SourceDestCheck", Shape::Text(&shape::TEXT)).wire("sourceDestCheck"),
+    ],
+);
+
 static RESOURCE_ARN: Text = Text {
     limits: Limits { min: Some(1), max: Some(1283) },
     pattern: None,
@@ -6135,6 +8059,28 @@ static RESOURCE_TYPE: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+static RESTORABLE_BY_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static RESTORE_MANAGED_PREFIX_LIST_VERSION_REQUEST: Structure = Structure::new(
+    "RestoreManagedPrefixListVersionRequest",
+    &[
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("PrefixListId", Shape::Text(&shape::TEXT)).required(),
+        Member::new("PreviousVersion", Shape::Number(&shape::LONG)).required(),
+        Member::new("CurrentVersion", Shape::Number(&shape::LONG)).required(),
+    ],
+);
+
+pub(super) static RESTORE_MANAGED_PREFIX_LIST_VERSION_RESULT: Structure = Structure::new(
+    "RestoreManagedPrefixListVersionResult",
+    &[Member::new("PrefixList", Shape::Structure(&MANAGED_PREFIX_LIST)).wire("prefixList")],
+);
 
 pub(super) static REVOKE_SECURITY_GROUP_EGRESS_REQUEST: Structure = Structure::new(
     "RevokeSecurityGroupEgressRequest",
@@ -6372,6 +8318,14 @@ static RULE_ACTION: Text = Text {
     json_value: false,
 };
 
+static SSE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["sse-ebs", "sse-kms", "none"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static SCAN_RESULTS: Structure = Structure::new(
     "ScanResults",
     &[
@@ -6388,6 +8342,22 @@ pub(super) static SCAN_RESULTS: Structure = Structure::new(
             .wire("criticalFixAvailableSince"),
     ],
 );
+
+static SECONDARY_INTERFACE_STATUS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["available", "in-use"],
+    sensitive: false,
+    json_value: false,
+};
+
+static SECONDARY_INTERFACE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["secondary"],
+    sensitive: false,
+    json_value: false,
+};
 
 pub(super) static SECURITY_GROUP: Structure = Structure::new(
     "SecurityGroup",
@@ -6406,6 +8376,25 @@ pub(super) static SECURITY_GROUP: Structure = Structure::new(
         Member::new("IpPermissions", Shape::List(&IP_PERMISSION_LIST)).wire("ipPermissions"),
     ],
 );
+
+pub(super) static SECURITY_GROUP_FOR_VPC: Structure = Structure::new(
+    "SecurityGroupForVpc",
+    &[
+        Member::new("Description", Shape::Text(&shape::TEXT)).wire("description"),
+        Member::new("GroupName", Shape::Text(&shape::TEXT)).wire("groupName"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+        Member::new("GroupId", Shape::Text(&shape::TEXT)).wire("groupId"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("PrimaryVpcId", Shape::Text(&shape::TEXT)).wire("primaryVpcId"),
+    ],
+);
+
+static SECURITY_GROUP_FOR_VPC_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SECURITY_GROUP_FOR_VPC)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
 
 static SECURITY_GROUP_ID_STRING_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT))
@@ -6449,6 +8438,14 @@ static SECURITY_GROUP_REFERENCES: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+static SECURITY_GROUP_REFERENCING_SUPPORT_VALUE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enable", "disable"],
+    sensitive: false,
+    json_value: false,
 };
 
 pub(super) static SECURITY_GROUP_RULE: Structure = Structure::new(
@@ -6621,6 +8618,72 @@ static SEVERITY_LABEL: Text = Text {
     json_value: false,
 };
 
+pub(super) static SNAPSHOT: Structure = Structure::new(
+    "Snapshot",
+    &[
+        Member::new("OwnerAlias", Shape::Text(&shape::TEXT)).wire("ownerAlias"),
+        Member::new("OutpostArn", Shape::Text(&shape::TEXT)).wire("outpostArn"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("StorageTier", Shape::Text(&STORAGE_TIER)).wire("storageTier"),
+        Member::new("RestoreExpiryTime", Shape::Timestamp(None)).wire("restoreExpiryTime"),
+        Member::new("SseType", Shape::Text(&SSE_TYPE)).wire("sseType"),
+        Member::new("AvailabilityZone", Shape::Text(&shape::TEXT)).wire("availabilityZone"),
+        Member::new("TransferType", Shape::Text(&TRANSFER_TYPE)).wire("transferType"),
+        Member::new("CompletionDurationMinutes", Shape::Number(&shape::INTEGER))
+            .wire("completionDurationMinutes"),
+        Member::new("CompletionTime", Shape::Timestamp(None)).wire("completionTime"),
+        Member::new("FullSnapshotSizeInBytes", Shape::Number(&shape::LONG))
+            .wire("fullSnapshotSizeInBytes"),
+        Member::new("AssociatedKmsKeys", Shape::List(&ASSOCIATED_KMS_KEY_SET))
+            .wire("associatedKmsKeySet")
+            .ec2("AssociatedKmsKeySet"),
+        Member::new("SnapshotId", Shape::Text(&shape::TEXT)).wire("snapshotId"),
+        Member::new("VolumeId", Shape::Text(&shape::TEXT)).wire("volumeId"),
+        Member::new("State", Shape::Text(&SNAPSHOT_STATE)).wire("status").ec2("Status"),
+        Member::new("StateMessage", Shape::Text(&shape::TEXT))
+            .wire("statusMessage")
+            .ec2("StatusMessage"),
+        Member::new("StartTime", Shape::Timestamp(None)).wire("startTime"),
+        Member::new("Progress", Shape::Text(&shape::TEXT)).wire("progress"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+        Member::new("Description", Shape::Text(&shape::TEXT)).wire("description"),
+        Member::new("VolumeSize", Shape::Number(&shape::INTEGER)).wire("volumeSize"),
+        Member::new("Encrypted", Shape::Boolean).wire("encrypted"),
+        Member::new("KmsKeyId", Shape::Text(&shape::TEXT)).wire("kmsKeyId"),
+        Member::new("DataEncryptionKeyId", Shape::Text(&shape::TEXT)).wire("dataEncryptionKeyId"),
+    ],
+);
+
+static SNAPSHOT_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("SnapshotId").ec2("SnapshotId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static SNAPSHOT_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SNAPSHOT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static SNAPSHOT_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["pending", "completed", "error", "recoverable", "recovering"],
+    sensitive: false,
+    json_value: false,
+};
+
+static SPREAD_LEVEL: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["host", "rack"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static STALE_IP_PERMISSION: Structure = Structure::new(
     "StaleIpPermission",
     &[
@@ -6688,6 +8751,30 @@ pub(super) static STATE_REASON: Structure = Structure::new(
         Member::new("Message", Shape::Text(&shape::TEXT)).wire("message"),
     ],
 );
+
+static STATUS_NAME: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["reachability"],
+    sensitive: false,
+    json_value: false,
+};
+
+static STATUS_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["passed", "failed", "insufficient-data", "initializing"],
+    sensitive: false,
+    json_value: false,
+};
+
+static STORAGE_TIER: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["archive", "standard"],
+    sensitive: false,
+    json_value: false,
+};
 
 pub(super) static SUBNET: Structure = Structure::new(
     "Subnet",
@@ -6834,6 +8921,14 @@ static SUBNET_STATE: Text = Text {
     json_value: false,
 };
 
+static SUMMARY_STATUS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ok", "impaired", "insufficient-data", "not-applicable", "initializing"],
+    sensitive: false,
+    json_value: false,
+};
+
 static SUPPORTED_ADDITIONAL_PROCESSOR_FEATURE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -6969,6 +9064,14 @@ static TAGGABLE_RESOURCE_TYPE: Text = Text {
     json_value: false,
 };
 
+static TELEMETRY_STATUS: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["UP", "DOWN"],
+    sensitive: false,
+    json_value: false,
+};
+
 static TENANCY: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -6999,6 +9102,323 @@ static TRAFFIC_TYPE: Text = Text {
     sensitive: false,
     json_value: false,
 };
+
+static TRANSFER_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["time-based", "standard"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static TRANSIT_GATEWAY: Structure = Structure::new(
+    "TransitGateway",
+    &[
+        Member::new("TransitGatewayId", Shape::Text(&shape::TEXT)).wire("transitGatewayId"),
+        Member::new("TransitGatewayArn", Shape::Text(&shape::TEXT)).wire("transitGatewayArn"),
+        Member::new("State", Shape::Text(&TRANSIT_GATEWAY_STATE)).wire("state"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+        Member::new("Description", Shape::Text(&shape::TEXT)).wire("description"),
+        Member::new("CreationTime", Shape::Timestamp(None)).wire("creationTime"),
+        Member::new("Options", Shape::Structure(&TRANSIT_GATEWAY_OPTIONS)).wire("options"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+    ],
+);
+
+static TRANSIT_GATEWAY_ASSOCIATION_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["associating", "associated", "disassociating", "disassociated"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static TRANSIT_GATEWAY_ATTACHMENT: Structure = Structure::new(
+    "TransitGatewayAttachment",
+    &[
+        Member::new("TransitGatewayAttachmentId", Shape::Text(&shape::TEXT))
+            .wire("transitGatewayAttachmentId"),
+        Member::new("TransitGatewayId", Shape::Text(&shape::TEXT)).wire("transitGatewayId"),
+        Member::new("TransitGatewayOwnerId", Shape::Text(&shape::TEXT))
+            .wire("transitGatewayOwnerId"),
+        Member::new("ResourceOwnerId", Shape::Text(&shape::TEXT)).wire("resourceOwnerId"),
+        Member::new("ResourceType", Shape::Text(&TRANSIT_GATEWAY_ATTACHMENT_RESOURCE_TYPE))
+            .wire("resourceType"),
+        Member::new("ResourceId", Shape::Text(&shape::TEXT)).wire("resourceId"),
+        Member::new("State", Shape::Text(&TRANSIT_GATEWAY_ATTACHMENT_STATE)).wire("state"),
+        Member::new("Association", Shape::Structure(&TRANSIT_GATEWAY_ATTACHMENT_ASSOCIATION))
+            .wire("association"),
+        Member::new("CreationTime", Shape::Timestamp(None)).wire("creationTime"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new(
+            "NatGatewaySupport",
+            Shape::Text(&TRANSIT_GATEWAY_ATTACHMENT_NAT_GATEWAY_SUPPORT_STATE),
+        )
+        .wire("natGatewaySupport"),
+    ],
+);
+
+pub(super) static TRANSIT_GATEWAY_ATTACHMENT_ASSOCIATION: Structure = Structure::new(
+    "TransitGatewayAttachmentAssociation",
+    &[
+        Member::new("TransitGatewayRouteTableId", Shape::Text(&shape::TEXT))
+            .wire("transitGatewayRouteTableId"),
+        Member::new("TransitGatewayPolicyTableId", Shape::Text(&shape::TEXT))
+            .wire("transitGatewayPolicyTableId"),
+        Member::new("State", Shape::Text(&TRANSIT_GATEWAY_ASSOCIATION_STATE)).wire("state"),
+    ],
+);
+
+static TRANSIT_GATEWAY_ATTACHMENT_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static TRANSIT_GATEWAY_ATTACHMENT_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&TRANSIT_GATEWAY_ATTACHMENT))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static TRANSIT_GATEWAY_ATTACHMENT_NAT_GATEWAY_SUPPORT_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enabled", "disabled", "enabling", "disabling"],
+    sensitive: false,
+    json_value: false,
+};
+
+static TRANSIT_GATEWAY_ATTACHMENT_RESOURCE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "vpc",
+        "vpn",
+        "vpn-concentrator",
+        "direct-connect-gateway",
+        "connect",
+        "peering",
+        "tgw-peering",
+        "network-function",
+        "client-vpn",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
+static TRANSIT_GATEWAY_ATTACHMENT_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "initiating",
+        "initiatingRequest",
+        "pendingAcceptance",
+        "rollingBack",
+        "pending",
+        "available",
+        "modifying",
+        "deleting",
+        "deleted",
+        "failed",
+        "rejected",
+        "rejecting",
+        "failing",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
+static TRANSIT_GATEWAY_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static TRANSIT_GATEWAY_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&TRANSIT_GATEWAY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static TRANSIT_GATEWAY_MAX_RESULTS: Number =
+    Number { kind: NumberKind::Integer, min: Some(5.0), max: Some(1000.0) };
+
+pub(super) static TRANSIT_GATEWAY_OPTIONS: Structure = Structure::new(
+    "TransitGatewayOptions",
+    &[
+        Member::new("AmazonSideAsn", Shape::Number(&shape::LONG)).wire("amazonSideAsn"),
+        Member::new("TransitGatewayCidrBlocks", Shape::List(&VALUE_STRING_LIST))
+            .wire("transitGatewayCidrBlocks"),
+        Member::new(
+            "AutoAcceptSharedAttachments",
+            Shape::Text(&AUTO_ACCEPT_SHARED_ATTACHMENTS_VALUE),
+        )
+        .wire("autoAcceptSharedAttachments"),
+        Member::new(
+            "DefaultRouteTableAssociation",
+            Shape::Text(&DEFAULT_ROUTE_TABLE_ASSOCIATION_VALUE),
+        )
+        .wire("defaultRouteTableAssociation"),
+        Member::new("AssociationDefaultRouteTableId", Shape::Text(&shape::TEXT))
+            .wire("associationDefaultRouteTableId"),
+        Member::new(
+            "DefaultRouteTablePropagation",
+            Shape::Text(&DEFAULT_ROUTE_TABLE_PROPAGATION_VALUE),
+        )
+        .wire("defaultRouteTablePropagation"),
+        Member::new("PropagationDefaultRouteTableId", Shape::Text(&shape::TEXT))
+            .wire("propagationDefaultRouteTableId"),
+        Member::new("VpnEcmpSupport", Shape::Text(&VPN_ECMP_SUPPORT_VALUE)).wire("vpnEcmpSupport"),
+        Member::new("DnsSupport", Shape::Text(&DNS_SUPPORT_VALUE)).wire("dnsSupport"),
+        Member::new(
+            "SecurityGroupReferencingSupport",
+            Shape::Text(&SECURITY_GROUP_REFERENCING_SUPPORT_VALUE),
+        )
+        .wire("securityGroupReferencingSupport"),
+        Member::new("MulticastSupport", Shape::Text(&MULTICAST_SUPPORT_VALUE))
+            .wire("multicastSupport"),
+        Member::new("EncryptionSupport", Shape::Structure(&ENCRYPTION_SUPPORT))
+            .wire("encryptionSupport"),
+    ],
+);
+
+static TRANSIT_GATEWAY_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["pending", "available", "modifying", "deleting", "deleted"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static TRANSIT_GATEWAY_VPC_ATTACHMENT: Structure = Structure::new(
+    "TransitGatewayVpcAttachment",
+    &[
+        Member::new("TransitGatewayAttachmentId", Shape::Text(&shape::TEXT))
+            .wire("transitGatewayAttachmentId"),
+        Member::new("TransitGatewayId", Shape::Text(&shape::TEXT)).wire("transitGatewayId"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+        Member::new("VpcOwnerId", Shape::Text(&shape::TEXT)).wire("vpcOwnerId"),
+        Member::new("State", Shape::Text(&TRANSIT_GATEWAY_ATTACHMENT_STATE)).wire("state"),
+        Member::new("SubnetIds", Shape::List(&VALUE_STRING_LIST)).wire("subnetIds"),
+        Member::new("CreationTime", Shape::Timestamp(None)).wire("creationTime"),
+        Member::new("Options", Shape::Structure(&TRANSIT_GATEWAY_VPC_ATTACHMENT_OPTIONS))
+            .wire("options"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+    ],
+);
+
+static TRANSIT_GATEWAY_VPC_ATTACHMENT_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&TRANSIT_GATEWAY_VPC_ATTACHMENT))
+        .wire("item")
+        .ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static TRANSIT_GATEWAY_VPC_ATTACHMENT_OPTIONS: Structure = Structure::new(
+    "TransitGatewayVpcAttachmentOptions",
+    &[
+        Member::new("DnsSupport", Shape::Text(&DNS_SUPPORT_VALUE)).wire("dnsSupport"),
+        Member::new(
+            "SecurityGroupReferencingSupport",
+            Shape::Text(&SECURITY_GROUP_REFERENCING_SUPPORT_VALUE),
+        )
+        .wire("securityGroupReferencingSupport"),
+        Member::new("Ipv6Support", Shape::Text(&IPV6_SUPPORT_VALUE)).wire("ipv6Support"),
+        Member::new("ApplianceModeSupport", Shape::Text(&APPLIANCE_MODE_SUPPORT_VALUE))
+            .wire("applianceModeSupport"),
+    ],
+);
+
+static TUNNEL_INSIDE_IP_VERSION: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["ipv4", "ipv6"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static TUNNEL_OPTION: Structure = Structure::new(
+    "TunnelOption",
+    &[
+        Member::new("OutsideIpAddress", Shape::Text(&shape::TEXT)).wire("outsideIpAddress"),
+        Member::new("TunnelInsideCidr", Shape::Text(&shape::TEXT)).wire("tunnelInsideCidr"),
+        Member::new("TunnelInsideIpv6Cidr", Shape::Text(&shape::TEXT)).wire("tunnelInsideIpv6Cidr"),
+        Member::new("PreSharedKey", Shape::Text(&PRE_SHARED_KEY)).wire("preSharedKey"),
+        Member::new("Phase1LifetimeSeconds", Shape::Number(&shape::INTEGER))
+            .wire("phase1LifetimeSeconds"),
+        Member::new("Phase2LifetimeSeconds", Shape::Number(&shape::INTEGER))
+            .wire("phase2LifetimeSeconds"),
+        Member::new("RekeyMarginTimeSeconds", Shape::Number(&shape::INTEGER))
+            .wire("rekeyMarginTimeSeconds"),
+        Member::new("RekeyFuzzPercentage", Shape::Number(&shape::INTEGER))
+            .wire("rekeyFuzzPercentage"),
+        Member::new("ReplayWindowSize", Shape::Number(&shape::INTEGER)).wire("replayWindowSize"),
+        Member::new("DpdTimeoutSeconds", Shape::Number(&shape::INTEGER)).wire("dpdTimeoutSeconds"),
+        Member::new("DpdTimeoutAction", Shape::Text(&shape::TEXT)).wire("dpdTimeoutAction"),
+        Member::new("Phase1EncryptionAlgorithms", Shape::List(&PHASE1_ENCRYPTION_ALGORITHMS_LIST))
+            .wire("phase1EncryptionAlgorithmSet")
+            .ec2("Phase1EncryptionAlgorithmSet"),
+        Member::new("Phase2EncryptionAlgorithms", Shape::List(&PHASE2_ENCRYPTION_ALGORITHMS_LIST))
+            .wire("phase2EncryptionAlgorithmSet")
+            .ec2("Phase2EncryptionAlgorithmSet"),
+        Member::new("Phase1IntegrityAlgorithms", Shape::List(&PHASE1_INTEGRITY_ALGORITHMS_LIST))
+            .wire("phase1IntegrityAlgorithmSet")
+            .ec2("Phase1IntegrityAlgorithmSet"),
+        Member::new("Phase2IntegrityAlgorithms", Shape::List(&PHASE2_INTEGRITY_ALGORITHMS_LIST))
+            .wire("phase2IntegrityAlgorithmSet")
+            .ec2("Phase2IntegrityAlgorithmSet"),
+        Member::new("Phase1DHGroupNumbers", Shape::List(&PHASE1_DH_GROUP_NUMBERS_LIST))
+            .wire("phase1DHGroupNumberSet")
+            .ec2("Phase1DHGroupNumberSet"),
+        Member::new("Phase2DHGroupNumbers", Shape::List(&PHASE2_DH_GROUP_NUMBERS_LIST))
+            .wire("phase2DHGroupNumberSet")
+            .ec2("Phase2DHGroupNumberSet"),
+        Member::new("IkeVersions", Shape::List(&IKE_VERSIONS_LIST))
+            .wire("ikeVersionSet")
+            .ec2("IkeVersionSet"),
+        Member::new("StartupAction", Shape::Text(&shape::TEXT)).wire("startupAction"),
+        Member::new("LogOptions", Shape::Structure(&VPN_TUNNEL_LOG_OPTIONS)).wire("logOptions"),
+        Member::new("EnableTunnelLifecycleControl", Shape::Boolean)
+            .wire("enableTunnelLifecycleControl"),
+        Member::new("Phase1AdditionalKeyExchanges", Shape::List(&ADDITIONAL_KEY_EXCHANGES_LIST))
+            .wire("phase1AdditionalKeyExchangeSet")
+            .ec2("Phase1AdditionalKeyExchangeSet"),
+        Member::new("Phase2AdditionalKeyExchanges", Shape::List(&ADDITIONAL_KEY_EXCHANGES_LIST))
+            .wire("phase2AdditionalKeyExchangeSet")
+            .ec2("Phase2AdditionalKeyExchangeSet"),
+    ],
+);
+
+static TUNNEL_OPTIONS_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&TUNNEL_OPTION)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static UNASSIGN_PRIVATE_IP_ADDRESSES_REQUEST: Structure = Structure::new(
+    "UnassignPrivateIpAddressesRequest",
+    &[
+        Member::new("Ipv4Prefixes", Shape::List(&IP_PREFIX_LIST))
+            .wire("Ipv4Prefix")
+            .ec2("Ipv4Prefix"),
+        Member::new("NetworkInterfaceId", Shape::Text(&shape::TEXT))
+            .wire("networkInterfaceId")
+            .required(),
+        Member::new("PrivateIpAddresses", Shape::List(&PRIVATE_IP_ADDRESS_STRING_LIST))
+            .wire("privateIpAddress")
+            .ec2("PrivateIpAddress"),
+    ],
+);
 
 pub(super) static UNSUCCESSFUL_ITEM: Structure = Structure::new(
     "UnsuccessfulItem",
@@ -7138,6 +9558,26 @@ static VALUE_STRING_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static VGW_TELEMETRY: Structure = Structure::new(
+    "VgwTelemetry",
+    &[
+        Member::new("AcceptedRouteCount", Shape::Number(&shape::INTEGER))
+            .wire("acceptedRouteCount"),
+        Member::new("LastStatusChange", Shape::Timestamp(None)).wire("lastStatusChange"),
+        Member::new("OutsideIpAddress", Shape::Text(&shape::TEXT)).wire("outsideIpAddress"),
+        Member::new("Status", Shape::Text(&TELEMETRY_STATUS)).wire("status"),
+        Member::new("StatusMessage", Shape::Text(&shape::TEXT)).wire("statusMessage"),
+        Member::new("CertificateArn", Shape::Text(&shape::TEXT)).wire("certificateArn"),
+    ],
+);
+
+static VGW_TELEMETRY_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&VGW_TELEMETRY)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static VIRTUALIZATION_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -7151,6 +9591,91 @@ static VIRTUALIZATION_TYPE_LIST: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+pub(super) static VOLUME: Structure = Structure::new(
+    "Volume",
+    &[
+        Member::new("AvailabilityZoneId", Shape::Text(&shape::TEXT)).wire("availabilityZoneId"),
+        Member::new("OutpostArn", Shape::Text(&shape::TEXT)).wire("outpostArn"),
+        Member::new("SourceVolumeId", Shape::Text(&shape::TEXT)).wire("sourceVolumeId"),
+        Member::new("Iops", Shape::Number(&shape::INTEGER)).wire("iops"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("VolumeType", Shape::Text(&VOLUME_TYPE)).wire("volumeType"),
+        Member::new("FastRestored", Shape::Boolean).wire("fastRestored"),
+        Member::new("MultiAttachEnabled", Shape::Boolean).wire("multiAttachEnabled"),
+        Member::new("Throughput", Shape::Number(&shape::INTEGER)).wire("throughput"),
+        Member::new("SseType", Shape::Text(&SSE_TYPE)).wire("sseType"),
+        Member::new("Operator", Shape::Structure(&OPERATOR_RESPONSE)).wire("operator"),
+        Member::new("VolumeInitializationRate", Shape::Number(&shape::INTEGER))
+            .wire("volumeInitializationRate"),
+        Member::new("VolumeArn", Shape::Text(&shape::TEXT)).wire("volumeArn"),
+        Member::new("OwnerId", Shape::Text(&shape::TEXT)).wire("ownerId"),
+        Member::new("VolumeId", Shape::Text(&shape::TEXT)).wire("volumeId"),
+        Member::new("Size", Shape::Number(&shape::INTEGER)).wire("size"),
+        Member::new("SnapshotId", Shape::Text(&shape::TEXT)).wire("snapshotId"),
+        Member::new("AvailabilityZone", Shape::Text(&shape::TEXT)).wire("availabilityZone"),
+        Member::new("State", Shape::Text(&VOLUME_STATE)).wire("status").ec2("Status"),
+        Member::new("CreateTime", Shape::Timestamp(None)).wire("createTime"),
+        Member::new("Attachments", Shape::List(&VOLUME_ATTACHMENT_LIST))
+            .wire("attachmentSet")
+            .ec2("AttachmentSet"),
+        Member::new("Encrypted", Shape::Boolean).wire("encrypted"),
+        Member::new("KmsKeyId", Shape::Text(&shape::TEXT)).wire("kmsKeyId"),
+    ],
+);
+
+pub(super) static VOLUME_ATTACHMENT: Structure = Structure::new(
+    "VolumeAttachment",
+    &[
+        Member::new("DeleteOnTermination", Shape::Boolean).wire("deleteOnTermination"),
+        Member::new("AssociatedResource", Shape::Text(&shape::TEXT)).wire("associatedResource"),
+        Member::new("InstanceOwningService", Shape::Text(&shape::TEXT))
+            .wire("instanceOwningService"),
+        Member::new("EbsCardIndex", Shape::Number(&shape::INTEGER)).wire("ebsCardIndex"),
+        Member::new("VolumeId", Shape::Text(&shape::TEXT)).wire("volumeId"),
+        Member::new("InstanceId", Shape::Text(&shape::TEXT)).wire("instanceId"),
+        Member::new("Device", Shape::Text(&shape::TEXT)).wire("device"),
+        Member::new("State", Shape::Text(&VOLUME_ATTACHMENT_STATE)).wire("status").ec2("Status"),
+        Member::new("AttachTime", Shape::Timestamp(None)).wire("attachTime"),
+    ],
+);
+
+static VOLUME_ATTACHMENT_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&VOLUME_ATTACHMENT)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VOLUME_ATTACHMENT_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["attaching", "attached", "detaching", "detached", "busy"],
+    sensitive: false,
+    json_value: false,
+};
+
+static VOLUME_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("VolumeId").ec2("VolumeId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VOLUME_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&VOLUME)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VOLUME_STATE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["creating", "available", "in-use", "deleting", "deleted", "error"],
+    sensitive: false,
+    json_value: false,
 };
 
 static VOLUME_TYPE: Text = Text {
@@ -7242,6 +9767,29 @@ static VPC_CIDR_BLOCK_STATE_CODE: Text = Text {
     values: &["associating", "associated", "disassociating", "disassociated", "failing", "failed"],
     sensitive: false,
     json_value: false,
+};
+
+pub(super) static VPC_CLASSIC_LINK: Structure = Structure::new(
+    "VpcClassicLink",
+    &[
+        Member::new("ClassicLinkEnabled", Shape::Boolean).wire("classicLinkEnabled"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("VpcId", Shape::Text(&shape::TEXT)).wire("vpcId"),
+    ],
+);
+
+static VPC_CLASSIC_LINK_ID_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT)).wire("VpcId").ec2("VpcId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VPC_CLASSIC_LINK_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&VPC_CLASSIC_LINK)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
 };
 
 pub(super) static VPC_ENCRYPTION_CONTROL: Structure = Structure::new(
@@ -7614,6 +10162,92 @@ static VPC_STATE: Text = Text {
     json_value: false,
 };
 
+pub(super) static VPN_ADDITIONAL_KEY_EXCHANGE: Structure = Structure::new(
+    "VpnAdditionalKeyExchange",
+    &[
+        Member::new("AdditionalKeyExchangeRound", Shape::Number(&shape::INTEGER))
+            .wire("additionalKeyExchangeRound"),
+        Member::new("KeyExchangeMethods", Shape::List(&ADDITIONAL_KEY_EXCHANGE_METHODS_LIST))
+            .wire("keyExchangeMethodSet")
+            .ec2("KeyExchangeMethodSet"),
+        Member::new("Requirement", Shape::Text(&ADDITIONAL_KEY_EXCHANGE_REQUIREMENT))
+            .wire("requirement"),
+    ],
+);
+
+pub(super) static VPN_CONNECTION: Structure = Structure::new(
+    "VpnConnection",
+    &[
+        Member::new("Category", Shape::Text(&shape::TEXT)).wire("category"),
+        Member::new("TransitGatewayId", Shape::Text(&shape::TEXT)).wire("transitGatewayId"),
+        Member::new("VpnConcentratorId", Shape::Text(&shape::TEXT)).wire("vpnConcentratorId"),
+        Member::new("CoreNetworkArn", Shape::Text(&shape::TEXT)).wire("coreNetworkArn"),
+        Member::new("CoreNetworkAttachmentArn", Shape::Text(&shape::TEXT))
+            .wire("coreNetworkAttachmentArn"),
+        Member::new("GatewayAssociationState", Shape::Text(&GATEWAY_ASSOCIATION_STATE))
+            .wire("gatewayAssociationState"),
+        Member::new("Options", Shape::Structure(&VPN_CONNECTION_OPTIONS)).wire("options"),
+        Member::new("Routes", Shape::List(&VPN_STATIC_ROUTE_LIST)).wire("routes"),
+        Member::new("Tags", Shape::List(&TAG_LIST)).wire("tagSet").ec2("TagSet"),
+        Member::new("VgwTelemetry", Shape::List(&VGW_TELEMETRY_LIST)).wire("vgwTelemetry"),
+        Member::new("PreSharedKeyArn", Shape::Text(&shape::TEXT)).wire("preSharedKeyArn"),
+        Member::new("VpnConnectionId", Shape::Text(&shape::TEXT)).wire("vpnConnectionId"),
+        Member::new("State", Shape::Text(&VPN_STATE)).wire("state"),
+        Member::new("CustomerGatewayConfiguration", Shape::Text(&CUSTOMER_GATEWAY_CONFIGURATION))
+            .wire("customerGatewayConfiguration"),
+        Member::new("Type", Shape::Text(&GATEWAY_TYPE)).wire("type"),
+        Member::new("CustomerGatewayId", Shape::Text(&shape::TEXT)).wire("customerGatewayId"),
+        Member::new("VpnGatewayId", Shape::Text(&shape::TEXT)).wire("vpnGatewayId"),
+    ],
+);
+
+static VPN_CONNECTION_ID_STRING_LIST: List = List {
+    item: Member::new("member", Shape::Text(&shape::TEXT))
+        .wire("VpnConnectionId")
+        .ec2("VpnConnectionId"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VPN_CONNECTION_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&VPN_CONNECTION)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static VPN_CONNECTION_OPTIONS: Structure = Structure::new(
+    "VpnConnectionOptions",
+    &[
+        Member::new("EnableAcceleration", Shape::Boolean).wire("enableAcceleration"),
+        Member::new("StaticRoutesOnly", Shape::Boolean).wire("staticRoutesOnly"),
+        Member::new("LocalIpv4NetworkCidr", Shape::Text(&shape::TEXT)).wire("localIpv4NetworkCidr"),
+        Member::new("RemoteIpv4NetworkCidr", Shape::Text(&shape::TEXT))
+            .wire("remoteIpv4NetworkCidr"),
+        Member::new("LocalIpv6NetworkCidr", Shape::Text(&shape::TEXT)).wire("localIpv6NetworkCidr"),
+        Member::new("RemoteIpv6NetworkCidr", Shape::Text(&shape::TEXT))
+            .wire("remoteIpv6NetworkCidr"),
+        Member::new("OutsideIpAddressType", Shape::Text(&shape::TEXT)).wire("outsideIpAddressType"),
+        Member::new("TransportTransitGatewayAttachmentId", Shape::Text(&shape::TEXT))
+            .wire("transportTransitGatewayAttachmentId"),
+        Member::new("TunnelInsideIpVersion", Shape::Text(&TUNNEL_INSIDE_IP_VERSION))
+            .wire("tunnelInsideIpVersion"),
+        Member::new("TunnelOptions", Shape::List(&TUNNEL_OPTIONS_LIST))
+            .wire("tunnelOptionSet")
+            .ec2("TunnelOptionSet"),
+        Member::new("TunnelBandwidth", Shape::Text(&VPN_TUNNEL_BANDWIDTH)).wire("tunnelBandwidth"),
+    ],
+);
+
+static VPN_ECMP_SUPPORT_VALUE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["enable", "disable"],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static VPN_GATEWAY: Structure = Structure::new(
     "VpnGateway",
     &[
@@ -7651,6 +10285,44 @@ static VPN_STATE: Text = Text {
     json_value: false,
 };
 
+pub(super) static VPN_STATIC_ROUTE: Structure = Structure::new(
+    "VpnStaticRoute",
+    &[
+        Member::new("DestinationCidrBlock", Shape::Text(&shape::TEXT)).wire("destinationCidrBlock"),
+        Member::new("Source", Shape::Text(&VPN_STATIC_ROUTE_SOURCE)).wire("source"),
+        Member::new("State", Shape::Text(&VPN_STATE)).wire("state"),
+    ],
+);
+
+static VPN_STATIC_ROUTE_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&VPN_STATIC_ROUTE)).wire("item").ec2("Item"),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static VPN_STATIC_ROUTE_SOURCE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["Static"],
+    sensitive: false,
+    json_value: false,
+};
+
+static VPN_TUNNEL_BANDWIDTH: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["standard", "large"],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static VPN_TUNNEL_LOG_OPTIONS: Structure = Structure::new(
+    "VpnTunnelLogOptions",
+    &[Member::new("CloudWatchLogOptions", Shape::Structure(&CLOUD_WATCH_LOG_OPTIONS))
+        .wire("cloudWatchLogOptions")],
+);
+
 static WORKLOADS_LIST: List = List {
     item: Member::new("member", Shape::Text(&shape::TEXT)).wire("item").ec2("Item"),
     flattened: false,
@@ -7670,4 +10342,18 @@ static ZONE_NAME_STRING_LIST: List = List {
     flattened: false,
     limits: Limits::NONE,
     sensitive: false,
+};
+
+static CUSTOMER_GATEWAY_CONFIGURATION: Text =
+    Text { limits: Limits::NONE, pattern: None, values: &[], sensitive: true, json_value: false };
+
+static PRE_SHARED_KEY: Text =
+    Text { limits: Limits::NONE, pattern: None, values: &[], sensitive: true, json_value: false };
+
+static SCOPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["Availability Zone", "Region"],
+    sensitive: false,
+    json_value: false,
 };

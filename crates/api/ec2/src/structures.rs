@@ -46,6 +46,13 @@ pub struct AddPrefixListEntry {
 aws_wire::structure!(AddPrefixListEntry, &schema::ADD_PREFIX_LIST_ENTRY, { 0 cidr, 1 description,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AdditionalKeyExchangeMethodsListValue {
+    pub value: Option<i32>,
+}
+
+aws_wire::structure!(AdditionalKeyExchangeMethodsListValue, &schema::ADDITIONAL_KEY_EXCHANGE_METHODS_LIST_VALUE, { 0 value,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Address {
     pub allocation_id: Option<String>,
     pub association_id: Option<String>,
@@ -104,6 +111,42 @@ pub struct AllocateAddressResult {
 }
 
 aws_wire::structure!(AllocateAddressResult, &schema::ALLOCATE_ADDRESS_RESULT, { 0 allocation_id, 1 public_ipv4_pool, 2 network_border_group, 3 domain, 4 customer_owned_ip, 5 customer_owned_ipv4_pool, 6 carrier_ip, 7 public_ip,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ApplicationStatusSummary {
+    pub status: Option<SummaryStatus>,
+    pub impaired_since: Option<Timestamp>,
+}
+
+aws_wire::structure!(ApplicationStatusSummary, &schema::APPLICATION_STATUS_SUMMARY, { 0 status, 1 impaired_since,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssignPrivateIpAddressesRequest {
+    pub ipv4_prefixes: Option<Vec<String>>,
+    pub ipv4_prefix_count: Option<i32>,
+    pub network_interface_id: Option<String>,
+    pub private_ip_addresses: Option<Vec<String>>,
+    pub secondary_private_ip_address_count: Option<i32>,
+    pub allow_reassignment: Option<bool>,
+}
+
+aws_wire::structure!(AssignPrivateIpAddressesRequest, &schema::ASSIGN_PRIVATE_IP_ADDRESSES_REQUEST, { 0 ipv4_prefixes, 1 ipv4_prefix_count, 2 network_interface_id, 3 private_ip_addresses, 4 secondary_private_ip_address_count, 5 allow_reassignment,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssignPrivateIpAddressesResult {
+    pub network_interface_id: Option<String>,
+    pub assigned_private_ip_addresses: Option<Vec<AssignedPrivateIpAddress>>,
+    pub assigned_ipv4_prefixes: Option<Vec<Ipv4PrefixSpecification>>,
+}
+
+aws_wire::structure!(AssignPrivateIpAddressesResult, &schema::ASSIGN_PRIVATE_IP_ADDRESSES_RESULT, { 0 network_interface_id, 1 assigned_private_ip_addresses, 2 assigned_ipv4_prefixes,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssignedPrivateIpAddress {
+    pub private_ip_address: Option<String>,
+}
+
+aws_wire::structure!(AssignedPrivateIpAddress, &schema::ASSIGNED_PRIVATE_IP_ADDRESS, { 0 private_ip_address,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct AssociateAddressRequest {
@@ -179,6 +222,13 @@ pub struct AssociateVpcCidrBlockResult {
 aws_wire::structure!(AssociateVpcCidrBlockResult, &schema::ASSOCIATE_VPC_CIDR_BLOCK_RESULT, { 0 ipv6_cidr_block_association, 1 cidr_block_association, 2 vpc_id,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AssociatedKmsKey {
+    pub kms_key_id: Option<String>,
+}
+
+aws_wire::structure!(AssociatedKmsKey, &schema::ASSOCIATED_KMS_KEY, { 0 kms_key_id,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct AttachInternetGatewayRequest {
     pub dry_run: Option<bool>,
     pub internet_gateway_id: Option<String>,
@@ -186,6 +236,27 @@ pub struct AttachInternetGatewayRequest {
 }
 
 aws_wire::structure!(AttachInternetGatewayRequest, &schema::ATTACH_INTERNET_GATEWAY_REQUEST, { 0 dry_run, 1 internet_gateway_id, 2 vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AttachNetworkInterfaceRequest {
+    pub network_card_index: Option<i32>,
+    pub ena_srd_specification: Option<EnaSrdSpecification>,
+    pub ena_queue_count: Option<i32>,
+    pub dry_run: Option<bool>,
+    pub network_interface_id: Option<String>,
+    pub instance_id: Option<String>,
+    pub device_index: Option<i32>,
+}
+
+aws_wire::structure!(AttachNetworkInterfaceRequest, &schema::ATTACH_NETWORK_INTERFACE_REQUEST, { 0 network_card_index, 1 ena_srd_specification, 2 ena_queue_count, 3 dry_run, 4 network_interface_id, 5 instance_id, 6 device_index,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AttachNetworkInterfaceResult {
+    pub attachment_id: Option<String>,
+    pub network_card_index: Option<i32>,
+}
+
+aws_wire::structure!(AttachNetworkInterfaceResult, &schema::ATTACH_NETWORK_INTERFACE_RESULT, { 0 attachment_id, 1 network_card_index,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct AttachmentEnaSrdSpecification {
@@ -333,11 +404,58 @@ pub struct BlockPublicAccessStates {
 aws_wire::structure!(BlockPublicAccessStates, &schema::BLOCK_PUBLIC_ACCESS_STATES, { 0 internet_gateway_block_mode,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CapacityReservationSpecificationResponse {
+    pub capacity_reservation_preference: Option<CapacityReservationPreference>,
+    pub capacity_reservation_target: Option<CapacityReservationTargetResponse>,
+}
+
+aws_wire::structure!(CapacityReservationSpecificationResponse, &schema::CAPACITY_RESERVATION_SPECIFICATION_RESPONSE, { 0 capacity_reservation_preference, 1 capacity_reservation_target,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CapacityReservationTargetResponse {
+    pub capacity_reservation_id: Option<String>,
+    pub capacity_reservation_resource_group_arn: Option<String>,
+}
+
+aws_wire::structure!(CapacityReservationTargetResponse, &schema::CAPACITY_RESERVATION_TARGET_RESPONSE, { 0 capacity_reservation_id, 1 capacity_reservation_resource_group_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CarrierGateway {
+    pub carrier_gateway_id: Option<String>,
+    pub vpc_id: Option<String>,
+    pub state: Option<CarrierGatewayState>,
+    pub owner_id: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(CarrierGateway, &schema::CARRIER_GATEWAY, { 0 carrier_gateway_id, 1 vpc_id, 2 state, 3 owner_id, 4 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CidrBlock {
     pub cidr_block: Option<String>,
 }
 
 aws_wire::structure!(CidrBlock, &schema::CIDR_BLOCK, { 0 cidr_block,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ClassicLinkDnsSupport {
+    pub classic_link_dns_supported: Option<bool>,
+    pub vpc_id: Option<String>,
+}
+
+aws_wire::structure!(ClassicLinkDnsSupport, &schema::CLASSIC_LINK_DNS_SUPPORT, { 0 classic_link_dns_supported, 1 vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CloudWatchLogOptions {
+    pub log_enabled: Option<bool>,
+    pub log_group_arn: Option<String>,
+    pub log_output_format: Option<String>,
+    pub bgp_log_enabled: Option<bool>,
+    pub bgp_log_group_arn: Option<String>,
+    pub bgp_log_output_format: Option<String>,
+}
+
+aws_wire::structure!(CloudWatchLogOptions, &schema::CLOUD_WATCH_LOG_OPTIONS, { 0 log_enabled, 1 log_group_arn, 2 log_output_format, 3 bgp_log_enabled, 4 bgp_log_group_arn, 5 bgp_log_output_format,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ConnectionTrackingConfiguration {
@@ -356,6 +474,25 @@ pub struct ConnectionTrackingSpecificationRequest {
 }
 
 aws_wire::structure!(ConnectionTrackingSpecificationRequest, &schema::CONNECTION_TRACKING_SPECIFICATION_REQUEST, { 0 tcp_established_timeout, 1 udp_stream_timeout, 2 udp_timeout,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ConnectionTrackingSpecificationResponse {
+    pub tcp_established_timeout: Option<i32>,
+    pub udp_stream_timeout: Option<i32>,
+    pub udp_timeout: Option<i32>,
+}
+
+aws_wire::structure!(ConnectionTrackingSpecificationResponse, &schema::CONNECTION_TRACKING_SPECIFICATION_RESPONSE, { 0 tcp_established_timeout, 1 udp_stream_timeout, 2 udp_timeout,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CpuOptions {
+    pub core_count: Option<i32>,
+    pub threads_per_core: Option<i32>,
+    pub amd_sev_snp: Option<AmdSevSnpSpecification>,
+    pub nested_virtualization: Option<NestedVirtualizationSpecification>,
+}
+
+aws_wire::structure!(CpuOptions, &schema::CPU_OPTIONS, { 0 core_count, 1 threads_per_core, 2 amd_sev_snp, 3 nested_virtualization,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct CreateDefaultSubnetRequest {
@@ -752,6 +889,21 @@ pub struct CreateVpcResult {
 aws_wire::structure!(CreateVpcResult, &schema::CREATE_VPC_RESULT, { 0 vpc,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CustomerGateway {
+    pub certificate_arn: Option<String>,
+    pub device_name: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub bgp_asn_extended: Option<String>,
+    pub customer_gateway_id: Option<String>,
+    pub state: Option<String>,
+    pub r#type: Option<String>,
+    pub ip_address: Option<String>,
+    pub bgp_asn: Option<String>,
+}
+
+aws_wire::structure!(CustomerGateway, &schema::CUSTOMER_GATEWAY, { 0 certificate_arn, 1 device_name, 2 tags, 3 bgp_asn_extended, 4 customer_gateway_id, 5 state, 6 r#type, 7 ip_address, 8 bgp_asn,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DefaultConnectionTrackingConfiguration {
     pub default_tcp_established_timeout: Option<i32>,
     pub default_udp_timeout: Option<i32>,
@@ -1008,6 +1160,41 @@ pub struct DescribeAvailabilityZonesResult {
 aws_wire::structure!(DescribeAvailabilityZonesResult, &schema::DESCRIBE_AVAILABILITY_ZONES_RESULT, { 0 availability_zones,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeCarrierGatewaysRequest {
+    pub carrier_gateway_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DescribeCarrierGatewaysRequest, &schema::DESCRIBE_CARRIER_GATEWAYS_REQUEST, { 0 carrier_gateway_ids, 1 filters, 2 max_results, 3 next_token, 4 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeCarrierGatewaysResult {
+    pub carrier_gateways: Option<Vec<CarrierGateway>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeCarrierGatewaysResult, &schema::DESCRIBE_CARRIER_GATEWAYS_RESULT, { 0 carrier_gateways, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeCustomerGatewaysRequest {
+    pub customer_gateway_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DescribeCustomerGatewaysRequest, &schema::DESCRIBE_CUSTOMER_GATEWAYS_REQUEST, { 0 customer_gateway_ids, 1 filters, 2 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeCustomerGatewaysResult {
+    pub customer_gateways: Option<Vec<CustomerGateway>>,
+}
+
+aws_wire::structure!(DescribeCustomerGatewaysResult, &schema::DESCRIBE_CUSTOMER_GATEWAYS_RESULT, { 0 customer_gateways,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeDhcpOptionsRequest {
     pub dhcp_options_ids: Option<Vec<String>>,
     pub next_token: Option<String>,
@@ -1025,6 +1212,25 @@ pub struct DescribeDhcpOptionsResult {
 }
 
 aws_wire::structure!(DescribeDhcpOptionsResult, &schema::DESCRIBE_DHCP_OPTIONS_RESULT, { 0 next_token, 1 dhcp_options,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeEgressOnlyInternetGatewaysRequest {
+    pub dry_run: Option<bool>,
+    pub egress_only_internet_gateway_ids: Option<Vec<String>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub filters: Option<Vec<Filter>>,
+}
+
+aws_wire::structure!(DescribeEgressOnlyInternetGatewaysRequest, &schema::DESCRIBE_EGRESS_ONLY_INTERNET_GATEWAYS_REQUEST, { 0 dry_run, 1 egress_only_internet_gateway_ids, 2 max_results, 3 next_token, 4 filters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeEgressOnlyInternetGatewaysResult {
+    pub egress_only_internet_gateways: Option<Vec<EgressOnlyInternetGateway>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeEgressOnlyInternetGatewaysResult, &schema::DESCRIBE_EGRESS_ONLY_INTERNET_GATEWAYS_RESULT, { 0 egress_only_internet_gateways, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeFlowLogsRequest {
@@ -1069,6 +1275,27 @@ pub struct DescribeImagesResult {
 aws_wire::structure!(DescribeImagesResult, &schema::DESCRIBE_IMAGES_RESULT, { 0 next_token, 1 images,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeInstanceStatusRequest {
+    pub instance_ids: Option<Vec<String>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub include_managed_resources: Option<bool>,
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+    pub include_all_instances: Option<bool>,
+}
+
+aws_wire::structure!(DescribeInstanceStatusRequest, &schema::DESCRIBE_INSTANCE_STATUS_REQUEST, { 0 instance_ids, 1 max_results, 2 next_token, 3 include_managed_resources, 4 dry_run, 5 filters, 6 include_all_instances,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeInstanceStatusResult {
+    pub instance_statuses: Option<Vec<InstanceStatus>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeInstanceStatusResult, &schema::DESCRIBE_INSTANCE_STATUS_RESULT, { 0 instance_statuses, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeInstanceTypeOfferingsRequest {
     pub dry_run: Option<bool>,
     pub location_type: Option<LocationType>,
@@ -1108,6 +1335,26 @@ pub struct DescribeInstanceTypesResult {
 aws_wire::structure!(DescribeInstanceTypesResult, &schema::DESCRIBE_INSTANCE_TYPES_RESULT, { 0 instance_types, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeInstancesRequest {
+    pub instance_ids: Option<Vec<String>>,
+    pub include_managed_resources: Option<bool>,
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+aws_wire::structure!(DescribeInstancesRequest, &schema::DESCRIBE_INSTANCES_REQUEST, { 0 instance_ids, 1 include_managed_resources, 2 dry_run, 3 filters, 4 next_token, 5 max_results,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeInstancesResult {
+    pub next_token: Option<String>,
+    pub reservations: Option<Vec<Reservation>>,
+}
+
+aws_wire::structure!(DescribeInstancesResult, &schema::DESCRIBE_INSTANCES_RESULT, { 0 next_token, 1 reservations,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeInternetGatewaysRequest {
     pub next_token: Option<String>,
     pub max_results: Option<i32>,
@@ -1143,6 +1390,27 @@ pub struct DescribeKeyPairsResult {
 }
 
 aws_wire::structure!(DescribeKeyPairsResult, &schema::DESCRIBE_KEY_PAIRS_RESULT, { 0 key_pairs,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeLaunchTemplatesRequest {
+    pub dry_run: Option<bool>,
+    pub launch_template_ids: Option<Vec<String>>,
+    pub launch_template_names: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub include_managed_resources: Option<bool>,
+}
+
+aws_wire::structure!(DescribeLaunchTemplatesRequest, &schema::DESCRIBE_LAUNCH_TEMPLATES_REQUEST, { 0 dry_run, 1 launch_template_ids, 2 launch_template_names, 3 filters, 4 next_token, 5 max_results, 6 include_managed_resources,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeLaunchTemplatesResult {
+    pub launch_templates: Option<Vec<LaunchTemplate>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeLaunchTemplatesResult, &schema::DESCRIBE_LAUNCH_TEMPLATES_RESULT, { 0 launch_templates, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeManagedPrefixListsRequest {
@@ -1202,6 +1470,27 @@ pub struct DescribeNetworkAclsResult {
 aws_wire::structure!(DescribeNetworkAclsResult, &schema::DESCRIBE_NETWORK_ACLS_RESULT, { 0 network_acls, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeNetworkInterfaceAttributeRequest {
+    pub dry_run: Option<bool>,
+    pub network_interface_id: Option<String>,
+    pub attribute: Option<NetworkInterfaceAttribute>,
+}
+
+aws_wire::structure!(DescribeNetworkInterfaceAttributeRequest, &schema::DESCRIBE_NETWORK_INTERFACE_ATTRIBUTE_REQUEST, { 0 dry_run, 1 network_interface_id, 2 attribute,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeNetworkInterfaceAttributeResult {
+    pub attachment: Option<NetworkInterfaceAttachment>,
+    pub description: Option<AttributeValue>,
+    pub groups: Option<Vec<GroupIdentifier>>,
+    pub network_interface_id: Option<String>,
+    pub source_dest_check: Option<AttributeBooleanValue>,
+    pub associate_public_ip_address: Option<bool>,
+}
+
+aws_wire::structure!(DescribeNetworkInterfaceAttributeResult, &schema::DESCRIBE_NETWORK_INTERFACE_ATTRIBUTE_RESULT, { 0 attachment, 1 description, 2 groups, 3 network_interface_id, 4 source_dest_check, 5 associate_public_ip_address,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeNetworkInterfacesRequest {
     pub next_token: Option<String>,
     pub max_results: Option<i32>,
@@ -1220,6 +1509,23 @@ pub struct DescribeNetworkInterfacesResult {
 }
 
 aws_wire::structure!(DescribeNetworkInterfacesResult, &schema::DESCRIBE_NETWORK_INTERFACES_RESULT, { 0 network_interfaces, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribePlacementGroupsRequest {
+    pub group_ids: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+    pub group_names: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+}
+
+aws_wire::structure!(DescribePlacementGroupsRequest, &schema::DESCRIBE_PLACEMENT_GROUPS_REQUEST, { 0 group_ids, 1 dry_run, 2 group_names, 3 filters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribePlacementGroupsResult {
+    pub placement_groups: Option<Vec<PlacementGroup>>,
+}
+
+aws_wire::structure!(DescribePlacementGroupsResult, &schema::DESCRIBE_PLACEMENT_GROUPS_RESULT, { 0 placement_groups,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribePrefixListsRequest {
@@ -1256,6 +1562,24 @@ pub struct DescribeRegionsResult {
 }
 
 aws_wire::structure!(DescribeRegionsResult, &schema::DESCRIBE_REGIONS_RESULT, { 0 regions,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeReservedInstancesRequest {
+    pub offering_class: Option<OfferingClassType>,
+    pub reserved_instances_ids: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+    pub offering_type: Option<OfferingTypeValues>,
+}
+
+aws_wire::structure!(DescribeReservedInstancesRequest, &schema::DESCRIBE_RESERVED_INSTANCES_REQUEST, { 0 offering_class, 1 reserved_instances_ids, 2 dry_run, 3 filters, 4 offering_type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeReservedInstancesResult {
+    pub reserved_instances: Option<Vec<ReservedInstances>>,
+}
+
+aws_wire::structure!(DescribeReservedInstancesResult, &schema::DESCRIBE_RESERVED_INSTANCES_RESULT, { 0 reserved_instances,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeRouteTablesRequest {
@@ -1331,6 +1655,27 @@ pub struct DescribeSecurityGroupsResult {
 aws_wire::structure!(DescribeSecurityGroupsResult, &schema::DESCRIBE_SECURITY_GROUPS_RESULT, { 0 next_token, 1 security_groups,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeSnapshotsRequest {
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub owner_ids: Option<Vec<String>>,
+    pub restorable_by_user_ids: Option<Vec<String>>,
+    pub snapshot_ids: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+}
+
+aws_wire::structure!(DescribeSnapshotsRequest, &schema::DESCRIBE_SNAPSHOTS_REQUEST, { 0 max_results, 1 next_token, 2 owner_ids, 3 restorable_by_user_ids, 4 snapshot_ids, 5 dry_run, 6 filters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeSnapshotsResult {
+    pub next_token: Option<String>,
+    pub snapshots: Option<Vec<Snapshot>>,
+}
+
+aws_wire::structure!(DescribeSnapshotsResult, &schema::DESCRIBE_SNAPSHOTS_RESULT, { 0 next_token, 1 snapshots,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeStaleSecurityGroupsRequest {
     pub dry_run: Option<bool>,
     pub max_results: Option<i32>,
@@ -1386,6 +1731,83 @@ pub struct DescribeTagsResult {
 aws_wire::structure!(DescribeTagsResult, &schema::DESCRIBE_TAGS_RESULT, { 0 next_token, 1 tags,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeTransitGatewayAttachmentsRequest {
+    pub transit_gateway_attachment_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DescribeTransitGatewayAttachmentsRequest, &schema::DESCRIBE_TRANSIT_GATEWAY_ATTACHMENTS_REQUEST, { 0 transit_gateway_attachment_ids, 1 filters, 2 max_results, 3 next_token, 4 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeTransitGatewayAttachmentsResult {
+    pub transit_gateway_attachments: Option<Vec<TransitGatewayAttachment>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeTransitGatewayAttachmentsResult, &schema::DESCRIBE_TRANSIT_GATEWAY_ATTACHMENTS_RESULT, { 0 transit_gateway_attachments, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeTransitGatewayVpcAttachmentsRequest {
+    pub transit_gateway_attachment_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DescribeTransitGatewayVpcAttachmentsRequest, &schema::DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS_REQUEST, { 0 transit_gateway_attachment_ids, 1 filters, 2 max_results, 3 next_token, 4 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeTransitGatewayVpcAttachmentsResult {
+    pub transit_gateway_vpc_attachments: Option<Vec<TransitGatewayVpcAttachment>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeTransitGatewayVpcAttachmentsResult, &schema::DESCRIBE_TRANSIT_GATEWAY_VPC_ATTACHMENTS_RESULT, { 0 transit_gateway_vpc_attachments, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeTransitGatewaysRequest {
+    pub transit_gateway_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DescribeTransitGatewaysRequest, &schema::DESCRIBE_TRANSIT_GATEWAYS_REQUEST, { 0 transit_gateway_ids, 1 filters, 2 max_results, 3 next_token, 4 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeTransitGatewaysResult {
+    pub transit_gateways: Option<Vec<TransitGateway>>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeTransitGatewaysResult, &schema::DESCRIBE_TRANSIT_GATEWAYS_RESULT, { 0 transit_gateways, 1 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeVolumesRequest {
+    pub volume_ids: Option<Vec<String>>,
+    pub include_managed_resources: Option<bool>,
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+aws_wire::structure!(DescribeVolumesRequest, &schema::DESCRIBE_VOLUMES_REQUEST, { 0 volume_ids, 1 include_managed_resources, 2 dry_run, 3 filters, 4 next_token, 5 max_results,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeVolumesResult {
+    pub next_token: Option<String>,
+    pub volumes: Option<Vec<Volume>>,
+}
+
+aws_wire::structure!(DescribeVolumesResult, &schema::DESCRIBE_VOLUMES_RESULT, { 0 next_token, 1 volumes,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeVpcAttributeRequest {
     pub attribute: Option<VpcAttributeName>,
     pub vpc_id: Option<String>,
@@ -1403,6 +1825,39 @@ pub struct DescribeVpcAttributeResult {
 }
 
 aws_wire::structure!(DescribeVpcAttributeResult, &schema::DESCRIBE_VPC_ATTRIBUTE_RESULT, { 0 enable_dns_hostnames, 1 enable_dns_support, 2 enable_network_address_usage_metrics, 3 vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpcClassicLinkDnsSupportRequest {
+    pub vpc_ids: Option<Vec<String>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+}
+
+aws_wire::structure!(DescribeVpcClassicLinkDnsSupportRequest, &schema::DESCRIBE_VPC_CLASSIC_LINK_DNS_SUPPORT_REQUEST, { 0 vpc_ids, 1 max_results, 2 next_token,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpcClassicLinkDnsSupportResult {
+    pub next_token: Option<String>,
+    pub vpcs: Option<Vec<ClassicLinkDnsSupport>>,
+}
+
+aws_wire::structure!(DescribeVpcClassicLinkDnsSupportResult, &schema::DESCRIBE_VPC_CLASSIC_LINK_DNS_SUPPORT_RESULT, { 0 next_token, 1 vpcs,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpcClassicLinkRequest {
+    pub dry_run: Option<bool>,
+    pub vpc_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+}
+
+aws_wire::structure!(DescribeVpcClassicLinkRequest, &schema::DESCRIBE_VPC_CLASSIC_LINK_REQUEST, { 0 dry_run, 1 vpc_ids, 2 filters,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpcClassicLinkResult {
+    pub vpcs: Option<Vec<VpcClassicLink>>,
+}
+
+aws_wire::structure!(DescribeVpcClassicLinkResult, &schema::DESCRIBE_VPC_CLASSIC_LINK_RESULT, { 0 vpcs,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DescribeVpcEndpointServicesRequest {
@@ -1483,6 +1938,22 @@ pub struct DescribeVpcsResult {
 aws_wire::structure!(DescribeVpcsResult, &schema::DESCRIBE_VPCS_RESULT, { 0 next_token, 1 vpcs,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpnConnectionsRequest {
+    pub filters: Option<Vec<Filter>>,
+    pub vpn_connection_ids: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(DescribeVpnConnectionsRequest, &schema::DESCRIBE_VPN_CONNECTIONS_REQUEST, { 0 filters, 1 vpn_connection_ids, 2 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DescribeVpnConnectionsResult {
+    pub vpn_connections: Option<Vec<VpnConnection>>,
+}
+
+aws_wire::structure!(DescribeVpnConnectionsResult, &schema::DESCRIBE_VPN_CONNECTIONS_RESULT, { 0 vpn_connections,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DescribeVpnGatewaysRequest {
     pub filters: Option<Vec<Filter>>,
     pub vpn_gateway_ids: Option<Vec<String>>,
@@ -1524,6 +1995,15 @@ pub struct DetachInternetGatewayRequest {
 }
 
 aws_wire::structure!(DetachInternetGatewayRequest, &schema::DETACH_INTERNET_GATEWAY_REQUEST, { 0 dry_run, 1 internet_gateway_id, 2 vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DetachNetworkInterfaceRequest {
+    pub dry_run: Option<bool>,
+    pub attachment_id: Option<String>,
+    pub force: Option<bool>,
+}
+
+aws_wire::structure!(DetachNetworkInterfaceRequest, &schema::DETACH_NETWORK_INTERFACE_REQUEST, { 0 dry_run, 1 attachment_id, 2 force,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct DhcpConfiguration {
@@ -1660,6 +2140,20 @@ pub struct EbsInfo {
 aws_wire::structure!(EbsInfo, &schema::EBS_INFO, { 0 ebs_optimized_support, 1 encryption_support, 2 ebs_optimized_info, 3 nvme_support, 4 maximum_ebs_attachments, 5 attachment_limit_type, 6 maximum_ebs_cards, 7 ebs_cards,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct EbsInstanceBlockDevice {
+    pub attach_time: Option<Timestamp>,
+    pub delete_on_termination: Option<bool>,
+    pub status: Option<AttachmentStatus>,
+    pub volume_id: Option<String>,
+    pub associated_resource: Option<String>,
+    pub volume_owner_id: Option<String>,
+    pub operator: Option<OperatorResponse>,
+    pub ebs_card_index: Option<i32>,
+}
+
+aws_wire::structure!(EbsInstanceBlockDevice, &schema::EBS_INSTANCE_BLOCK_DEVICE, { 0 attach_time, 1 delete_on_termination, 2 status, 3 volume_id, 4 associated_resource, 5 volume_owner_id, 6 operator, 7 ebs_card_index,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct EbsOptimizedInfo {
     pub baseline_bandwidth_in_mbps: Option<i32>,
     pub baseline_throughput_in_m_bps: Option<f64>,
@@ -1672,11 +2166,57 @@ pub struct EbsOptimizedInfo {
 aws_wire::structure!(EbsOptimizedInfo, &schema::EBS_OPTIMIZED_INFO, { 0 baseline_bandwidth_in_mbps, 1 baseline_throughput_in_m_bps, 2 baseline_iops, 3 maximum_bandwidth_in_mbps, 4 maximum_throughput_in_m_bps, 5 maximum_iops,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct EbsStatusDetails {
+    pub impaired_since: Option<Timestamp>,
+    pub name: Option<StatusName>,
+    pub status: Option<StatusType>,
+}
+
+aws_wire::structure!(EbsStatusDetails, &schema::EBS_STATUS_DETAILS, { 0 impaired_since, 1 name, 2 status,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EbsStatusSummary {
+    pub details: Option<Vec<EbsStatusDetails>>,
+    pub status: Option<SummaryStatus>,
+}
+
+aws_wire::structure!(EbsStatusSummary, &schema::EBS_STATUS_SUMMARY, { 0 details, 1 status,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct EfaInfo {
     pub maximum_efa_interfaces: Option<i32>,
 }
 
 aws_wire::structure!(EfaInfo, &schema::EFA_INFO, { 0 maximum_efa_interfaces,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EgressOnlyInternetGateway {
+    pub attachments: Option<Vec<InternetGatewayAttachment>>,
+    pub egress_only_internet_gateway_id: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(EgressOnlyInternetGateway, &schema::EGRESS_ONLY_INTERNET_GATEWAY, { 0 attachments, 1 egress_only_internet_gateway_id, 2 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ElasticGpuAssociation {
+    pub elastic_gpu_id: Option<String>,
+    pub elastic_gpu_association_id: Option<String>,
+    pub elastic_gpu_association_state: Option<String>,
+    pub elastic_gpu_association_time: Option<String>,
+}
+
+aws_wire::structure!(ElasticGpuAssociation, &schema::ELASTIC_GPU_ASSOCIATION, { 0 elastic_gpu_id, 1 elastic_gpu_association_id, 2 elastic_gpu_association_state, 3 elastic_gpu_association_time,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ElasticInferenceAcceleratorAssociation {
+    pub elastic_inference_accelerator_arn: Option<String>,
+    pub elastic_inference_accelerator_association_id: Option<String>,
+    pub elastic_inference_accelerator_association_state: Option<String>,
+    pub elastic_inference_accelerator_association_time: Option<Timestamp>,
+}
+
+aws_wire::structure!(ElasticInferenceAcceleratorAssociation, &schema::ELASTIC_INFERENCE_ACCELERATOR_ASSOCIATION, { 0 elastic_inference_accelerator_arn, 1 elastic_inference_accelerator_association_id, 2 elastic_inference_accelerator_association_state, 3 elastic_inference_accelerator_association_time,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct EnaSrdSpecification {
@@ -1692,6 +2232,21 @@ pub struct EnaSrdUdpSpecification {
 }
 
 aws_wire::structure!(EnaSrdUdpSpecification, &schema::ENA_SRD_UDP_SPECIFICATION, { 0 ena_srd_udp_enabled,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EnclaveOptions {
+    pub enabled: Option<bool>,
+}
+
+aws_wire::structure!(EnclaveOptions, &schema::ENCLAVE_OPTIONS, { 0 enabled,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct EncryptionSupport {
+    pub encryption_state: Option<EncryptionStateValue>,
+    pub state_message: Option<String>,
+}
+
+aws_wire::structure!(EncryptionSupport, &schema::ENCRYPTION_SUPPORT, { 0 encryption_state, 1 state_message,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Filter {
@@ -1787,6 +2342,25 @@ pub struct GetManagedPrefixListEntriesResult {
 aws_wire::structure!(GetManagedPrefixListEntriesResult, &schema::GET_MANAGED_PREFIX_LIST_ENTRIES_RESULT, { 0 entries, 1 next_token,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct GetSecurityGroupsForVpcRequest {
+    pub vpc_id: Option<String>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub filters: Option<Vec<Filter>>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(GetSecurityGroupsForVpcRequest, &schema::GET_SECURITY_GROUPS_FOR_VPC_REQUEST, { 0 vpc_id, 1 next_token, 2 max_results, 3 filters, 4 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetSecurityGroupsForVpcResult {
+    pub next_token: Option<String>,
+    pub security_group_for_vpcs: Option<Vec<SecurityGroupForVpc>>,
+}
+
+aws_wire::structure!(GetSecurityGroupsForVpcResult, &schema::GET_SECURITY_GROUPS_FOR_VPC_RESULT, { 0 next_token, 1 security_group_for_vpcs,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct GpuDeviceInfo {
     pub name: Option<String>,
     pub manufacturer: Option<String>,
@@ -1821,6 +2395,28 @@ pub struct GroupIdentifier {
 }
 
 aws_wire::structure!(GroupIdentifier, &schema::GROUP_IDENTIFIER, { 0 group_id, 1 group_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct HibernationOptions {
+    pub configured: Option<bool>,
+}
+
+aws_wire::structure!(HibernationOptions, &schema::HIBERNATION_OPTIONS, { 0 configured,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct IKEVersionsListValue {
+    pub value: Option<String>,
+}
+
+aws_wire::structure!(IKEVersionsListValue, &schema::IKE_VERSIONS_LIST_VALUE, { 0 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct IamInstanceProfile {
+    pub arn: Option<String>,
+    pub id: Option<String>,
+}
+
+aws_wire::structure!(IamInstanceProfile, &schema::IAM_INSTANCE_PROFILE, { 0 arn, 1 id,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct IcmpTypeCode {
@@ -1914,12 +2510,295 @@ pub struct InferenceDeviceMemoryInfo {
 aws_wire::structure!(InferenceDeviceMemoryInfo, &schema::INFERENCE_DEVICE_MEMORY_INFO, { 0 size_in_mib,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct Instance {
+    pub architecture: Option<ArchitectureValues>,
+    pub block_device_mappings: Option<Vec<InstanceBlockDeviceMapping>>,
+    pub client_token: Option<String>,
+    pub ebs_optimized: Option<bool>,
+    pub ena_support: Option<bool>,
+    pub hypervisor: Option<HypervisorType>,
+    pub iam_instance_profile: Option<IamInstanceProfile>,
+    pub instance_lifecycle: Option<InstanceLifecycleType>,
+    pub elastic_gpu_associations: Option<Vec<ElasticGpuAssociation>>,
+    pub elastic_inference_accelerator_associations:
+        Option<Vec<ElasticInferenceAcceleratorAssociation>>,
+    pub network_interfaces: Option<Vec<InstanceNetworkInterface>>,
+    pub outpost_arn: Option<String>,
+    pub root_device_name: Option<String>,
+    pub root_device_type: Option<DeviceType>,
+    pub security_groups: Option<Vec<GroupIdentifier>>,
+    pub source_dest_check: Option<bool>,
+    pub spot_instance_request_id: Option<String>,
+    pub sriov_net_support: Option<String>,
+    pub state_reason: Option<StateReason>,
+    pub tags: Option<Vec<Tag>>,
+    pub virtualization_type: Option<VirtualizationType>,
+    pub cpu_options: Option<CpuOptions>,
+    pub capacity_block_id: Option<String>,
+    pub capacity_reservation_id: Option<String>,
+    pub capacity_reservation_specification: Option<CapacityReservationSpecificationResponse>,
+    pub hibernation_options: Option<HibernationOptions>,
+    pub licenses: Option<Vec<LicenseConfiguration>>,
+    pub metadata_options: Option<InstanceMetadataOptionsResponse>,
+    pub enclave_options: Option<EnclaveOptions>,
+    pub boot_mode: Option<BootModeValues>,
+    pub platform_details: Option<String>,
+    pub usage_operation: Option<String>,
+    pub usage_operation_update_time: Option<Timestamp>,
+    pub private_dns_name_options: Option<PrivateDnsNameOptionsResponse>,
+    pub ipv6_address: Option<String>,
+    pub tpm_support: Option<String>,
+    pub maintenance_options: Option<InstanceMaintenanceOptions>,
+    pub current_instance_boot_mode: Option<InstanceBootModeValues>,
+    pub network_performance_options: Option<InstanceNetworkPerformanceOptions>,
+    pub operator: Option<OperatorResponse>,
+    pub secondary_interfaces: Option<Vec<InstanceSecondaryInterface>>,
+    pub instance_id: Option<String>,
+    pub image_id: Option<String>,
+    pub state: Option<InstanceState>,
+    pub private_dns_name: Option<String>,
+    pub public_dns_name: Option<String>,
+    pub state_transition_reason: Option<String>,
+    pub key_name: Option<String>,
+    pub ami_launch_index: Option<i32>,
+    pub product_codes: Option<Vec<ProductCode>>,
+    pub instance_type: Option<InstanceType>,
+    pub launch_time: Option<Timestamp>,
+    pub placement: Option<Placement>,
+    pub kernel_id: Option<String>,
+    pub ramdisk_id: Option<String>,
+    pub platform: Option<PlatformValues>,
+    pub monitoring: Option<Monitoring>,
+    pub subnet_id: Option<String>,
+    pub vpc_id: Option<String>,
+    pub private_ip_address: Option<String>,
+    pub public_ip_address: Option<String>,
+}
+
+aws_wire::structure!(Instance, &schema::INSTANCE, { 0 architecture, 1 block_device_mappings, 2 client_token, 3 ebs_optimized, 4 ena_support, 5 hypervisor, 6 iam_instance_profile, 7 instance_lifecycle, 8 elastic_gpu_associations, 9 elastic_inference_accelerator_associations, 10 network_interfaces, 11 outpost_arn, 12 root_device_name, 13 root_device_type, 14 security_groups, 15 source_dest_check, 16 spot_instance_request_id, 17 sriov_net_support, 18 state_reason, 19 tags, 20 virtualization_type, 21 cpu_options, 22 capacity_block_id, 23 capacity_reservation_id, 24 capacity_reservation_specification, 25 hibernation_options, 26 licenses, 27 metadata_options, 28 enclave_options, 29 boot_mode, 30 platform_details, 31 usage_operation, 32 usage_operation_update_time, 33 private_dns_name_options, 34 ipv6_address, 35 tpm_support, 36 maintenance_options, 37 current_instance_boot_mode, 38 network_performance_options, 39 operator, 40 secondary_interfaces, 41 instance_id, 42 image_id, 43 state, 44 private_dns_name, 45 public_dns_name, 46 state_transition_reason, 47 key_name, 48 ami_launch_index, 49 product_codes, 50 instance_type, 51 launch_time, 52 placement, 53 kernel_id, 54 ramdisk_id, 55 platform, 56 monitoring, 57 subnet_id, 58 vpc_id, 59 private_ip_address, 60 public_ip_address,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceAttachmentEnaSrdSpecification {
+    pub ena_srd_enabled: Option<bool>,
+    pub ena_srd_udp_specification: Option<InstanceAttachmentEnaSrdUdpSpecification>,
+}
+
+aws_wire::structure!(InstanceAttachmentEnaSrdSpecification, &schema::INSTANCE_ATTACHMENT_ENA_SRD_SPECIFICATION, { 0 ena_srd_enabled, 1 ena_srd_udp_specification,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceAttachmentEnaSrdUdpSpecification {
+    pub ena_srd_udp_enabled: Option<bool>,
+}
+
+aws_wire::structure!(InstanceAttachmentEnaSrdUdpSpecification, &schema::INSTANCE_ATTACHMENT_ENA_SRD_UDP_SPECIFICATION, { 0 ena_srd_udp_enabled,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceBlockDeviceMapping {
+    pub device_name: Option<String>,
+    pub ebs: Option<EbsInstanceBlockDevice>,
+}
+
+aws_wire::structure!(InstanceBlockDeviceMapping, &schema::INSTANCE_BLOCK_DEVICE_MAPPING, { 0 device_name, 1 ebs,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceIpv4Prefix {
+    pub ipv4_prefix: Option<String>,
+}
+
+aws_wire::structure!(InstanceIpv4Prefix, &schema::INSTANCE_IPV4_PREFIX, { 0 ipv4_prefix,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct InstanceIpv6Address {
     pub ipv6_address: Option<String>,
     pub is_primary_ipv6: Option<bool>,
 }
 
 aws_wire::structure!(InstanceIpv6Address, &schema::INSTANCE_IPV6_ADDRESS, { 0 ipv6_address, 1 is_primary_ipv6,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceIpv6Prefix {
+    pub ipv6_prefix: Option<String>,
+}
+
+aws_wire::structure!(InstanceIpv6Prefix, &schema::INSTANCE_IPV6_PREFIX, { 0 ipv6_prefix,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceMaintenanceOptions {
+    pub auto_recovery: Option<InstanceAutoRecoveryState>,
+    pub reboot_migration: Option<InstanceRebootMigrationState>,
+}
+
+aws_wire::structure!(InstanceMaintenanceOptions, &schema::INSTANCE_MAINTENANCE_OPTIONS, { 0 auto_recovery, 1 reboot_migration,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceMetadataOptionsResponse {
+    pub state: Option<InstanceMetadataOptionsState>,
+    pub http_tokens: Option<HttpTokensState>,
+    pub http_put_response_hop_limit: Option<i32>,
+    pub http_endpoint: Option<InstanceMetadataEndpointState>,
+    pub http_protocol_ipv6: Option<InstanceMetadataProtocolState>,
+    pub instance_metadata_tags: Option<InstanceMetadataTagsState>,
+}
+
+aws_wire::structure!(InstanceMetadataOptionsResponse, &schema::INSTANCE_METADATA_OPTIONS_RESPONSE, { 0 state, 1 http_tokens, 2 http_put_response_hop_limit, 3 http_endpoint, 4 http_protocol_ipv6, 5 instance_metadata_tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceNetworkInterface {
+    pub association: Option<InstanceNetworkInterfaceAssociation>,
+    pub attachment: Option<InstanceNetworkInterfaceAttachment>,
+    pub description: Option<String>,
+    pub groups: Option<Vec<GroupIdentifier>>,
+    pub ipv6_addresses: Option<Vec<InstanceIpv6Address>>,
+    pub mac_address: Option<String>,
+    pub network_interface_id: Option<String>,
+    pub owner_id: Option<String>,
+    pub private_dns_name: Option<String>,
+    pub private_ip_address: Option<String>,
+    pub private_ip_addresses: Option<Vec<InstancePrivateIpAddress>>,
+    pub source_dest_check: Option<bool>,
+    pub status: Option<NetworkInterfaceStatus>,
+    pub subnet_id: Option<String>,
+    pub vpc_id: Option<String>,
+    pub interface_type: Option<String>,
+    pub ipv4_prefixes: Option<Vec<InstanceIpv4Prefix>>,
+    pub ipv6_prefixes: Option<Vec<InstanceIpv6Prefix>>,
+    pub connection_tracking_configuration: Option<ConnectionTrackingSpecificationResponse>,
+    pub operator: Option<OperatorResponse>,
+}
+
+aws_wire::structure!(InstanceNetworkInterface, &schema::INSTANCE_NETWORK_INTERFACE, { 0 association, 1 attachment, 2 description, 3 groups, 4 ipv6_addresses, 5 mac_address, 6 network_interface_id, 7 owner_id, 8 private_dns_name, 9 private_ip_address, 10 private_ip_addresses, 11 source_dest_check, 12 status, 13 subnet_id, 14 vpc_id, 15 interface_type, 16 ipv4_prefixes, 17 ipv6_prefixes, 18 connection_tracking_configuration, 19 operator,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceNetworkInterfaceAssociation {
+    pub carrier_ip: Option<String>,
+    pub customer_owned_ip: Option<String>,
+    pub ip_owner_id: Option<String>,
+    pub public_dns_name: Option<String>,
+    pub public_ip: Option<String>,
+}
+
+aws_wire::structure!(InstanceNetworkInterfaceAssociation, &schema::INSTANCE_NETWORK_INTERFACE_ASSOCIATION, { 0 carrier_ip, 1 customer_owned_ip, 2 ip_owner_id, 3 public_dns_name, 4 public_ip,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceNetworkInterfaceAttachment {
+    pub attach_time: Option<Timestamp>,
+    pub attachment_id: Option<String>,
+    pub delete_on_termination: Option<bool>,
+    pub device_index: Option<i32>,
+    pub status: Option<AttachmentStatus>,
+    pub network_card_index: Option<i32>,
+    pub ena_srd_specification: Option<InstanceAttachmentEnaSrdSpecification>,
+    pub ena_queue_count: Option<i32>,
+}
+
+aws_wire::structure!(InstanceNetworkInterfaceAttachment, &schema::INSTANCE_NETWORK_INTERFACE_ATTACHMENT, { 0 attach_time, 1 attachment_id, 2 delete_on_termination, 3 device_index, 4 status, 5 network_card_index, 6 ena_srd_specification, 7 ena_queue_count,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceNetworkPerformanceOptions {
+    pub bandwidth_weighting: Option<InstanceBandwidthWeighting>,
+}
+
+aws_wire::structure!(InstanceNetworkPerformanceOptions, &schema::INSTANCE_NETWORK_PERFORMANCE_OPTIONS, { 0 bandwidth_weighting,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstancePrivateIpAddress {
+    pub association: Option<InstanceNetworkInterfaceAssociation>,
+    pub primary: Option<bool>,
+    pub private_dns_name: Option<String>,
+    pub private_ip_address: Option<String>,
+}
+
+aws_wire::structure!(InstancePrivateIpAddress, &schema::INSTANCE_PRIVATE_IP_ADDRESS, { 0 association, 1 primary, 2 private_dns_name, 3 private_ip_address,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceSecondaryInterface {
+    pub attachment: Option<InstanceSecondaryInterfaceAttachment>,
+    pub mac_address: Option<String>,
+    pub secondary_interface_id: Option<String>,
+    pub owner_id: Option<String>,
+    pub private_ip_addresses: Option<Vec<InstanceSecondaryInterfacePrivateIpAddress>>,
+    pub source_dest_check: Option<bool>,
+    pub status: Option<SecondaryInterfaceStatus>,
+    pub secondary_subnet_id: Option<String>,
+    pub secondary_network_id: Option<String>,
+    pub interface_type: Option<SecondaryInterfaceType>,
+}
+
+aws_wire::structure!(InstanceSecondaryInterface, &schema::INSTANCE_SECONDARY_INTERFACE, { 0 attachment, 1 mac_address, 2 secondary_interface_id, 3 owner_id, 4 private_ip_addresses, 5 source_dest_check, 6 status, 7 secondary_subnet_id, 8 secondary_network_id, 9 interface_type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceSecondaryInterfaceAttachment {
+    pub attach_time: Option<Timestamp>,
+    pub attachment_id: Option<String>,
+    pub delete_on_termination: Option<bool>,
+    pub device_index: Option<i32>,
+    pub status: Option<AttachmentStatus>,
+    pub network_card_index: Option<i32>,
+}
+
+aws_wire::structure!(InstanceSecondaryInterfaceAttachment, &schema::INSTANCE_SECONDARY_INTERFACE_ATTACHMENT, { 0 attach_time, 1 attachment_id, 2 delete_on_termination, 3 device_index, 4 status, 5 network_card_index,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceSecondaryInterfacePrivateIpAddress {
+    pub private_ip_address: Option<String>,
+}
+
+aws_wire::structure!(InstanceSecondaryInterfacePrivateIpAddress, &schema::INSTANCE_SECONDARY_INTERFACE_PRIVATE_IP_ADDRESS, { 0 private_ip_address,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceState {
+    pub code: Option<i32>,
+    pub name: Option<InstanceStateName>,
+}
+
+aws_wire::structure!(InstanceState, &schema::INSTANCE_STATE, { 0 code, 1 name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceStatus {
+    pub availability_zone: Option<String>,
+    pub availability_zone_id: Option<String>,
+    pub outpost_arn: Option<String>,
+    pub operator: Option<OperatorResponse>,
+    pub events: Option<Vec<InstanceStatusEvent>>,
+    pub instance_id: Option<String>,
+    pub instance_state: Option<InstanceState>,
+    pub instance_status: Option<InstanceStatusSummary>,
+    pub system_status: Option<InstanceStatusSummary>,
+    pub attached_ebs_status: Option<EbsStatusSummary>,
+    pub application_status: Option<ApplicationStatusSummary>,
+    pub performance_status: Option<PerformanceStatusSummary>,
+}
+
+aws_wire::structure!(InstanceStatus, &schema::INSTANCE_STATUS, { 0 availability_zone, 1 availability_zone_id, 2 outpost_arn, 3 operator, 4 events, 5 instance_id, 6 instance_state, 7 instance_status, 8 system_status, 9 attached_ebs_status, 10 application_status, 11 performance_status,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceStatusDetails {
+    pub impaired_since: Option<Timestamp>,
+    pub name: Option<StatusName>,
+    pub status: Option<StatusType>,
+}
+
+aws_wire::structure!(InstanceStatusDetails, &schema::INSTANCE_STATUS_DETAILS, { 0 impaired_since, 1 name, 2 status,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceStatusEvent {
+    pub instance_event_id: Option<String>,
+    pub code: Option<EventCode>,
+    pub description: Option<String>,
+    pub not_after: Option<Timestamp>,
+    pub not_before: Option<Timestamp>,
+    pub not_before_deadline: Option<Timestamp>,
+}
+
+aws_wire::structure!(InstanceStatusEvent, &schema::INSTANCE_STATUS_EVENT, { 0 instance_event_id, 1 code, 2 description, 3 not_after, 4 not_before, 5 not_before_deadline,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct InstanceStatusSummary {
+    pub details: Option<Vec<InstanceStatusDetails>>,
+    pub status: Option<SummaryStatus>,
+}
+
+aws_wire::structure!(InstanceStatusSummary, &schema::INSTANCE_STATUS_SUMMARY, { 0 details, 1 status,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct InstanceStorageInfo {
@@ -2097,6 +2976,27 @@ pub struct LastError {
 aws_wire::structure!(LastError, &schema::LAST_ERROR, { 0 message, 1 code,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct LaunchTemplate {
+    pub launch_template_id: Option<String>,
+    pub launch_template_name: Option<String>,
+    pub create_time: Option<Timestamp>,
+    pub created_by: Option<String>,
+    pub default_version_number: Option<i64>,
+    pub latest_version_number: Option<i64>,
+    pub tags: Option<Vec<Tag>>,
+    pub operator: Option<OperatorResponse>,
+}
+
+aws_wire::structure!(LaunchTemplate, &schema::LAUNCH_TEMPLATE, { 0 launch_template_id, 1 launch_template_name, 2 create_time, 3 created_by, 4 default_version_number, 5 latest_version_number, 6 tags, 7 operator,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct LicenseConfiguration {
+    pub license_configuration_arn: Option<String>,
+}
+
+aws_wire::structure!(LicenseConfiguration, &schema::LICENSE_CONFIGURATION, { 0 license_configuration_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ManagedPrefixList {
     pub prefix_list_id: Option<String>,
     pub address_family: Option<String>,
@@ -2271,6 +3171,14 @@ pub struct ModifyVpcPeeringConnectionOptionsResult {
 }
 
 aws_wire::structure!(ModifyVpcPeeringConnectionOptionsResult, &schema::MODIFY_VPC_PEERING_CONNECTION_OPTIONS_RESULT, { 0 accepter_peering_connection_options, 1 requester_peering_connection_options,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Monitoring {
+    pub metric_category_ids: Option<Vec<String>>,
+    pub state: Option<MonitoringState>,
+}
+
+aws_wire::structure!(Monitoring, &schema::MONITORING, { 0 metric_category_ids, 1 state,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct NatGateway {
@@ -2592,6 +3500,90 @@ pub struct PeeringConnectionOptionsRequest {
 aws_wire::structure!(PeeringConnectionOptionsRequest, &schema::PEERING_CONNECTION_OPTIONS_REQUEST, { 0 allow_dns_resolution_from_remote_vpc, 1 allow_egress_from_local_classic_link_to_remote_vpc, 2 allow_egress_from_local_vpc_to_remote_classic_link, 3 allow_multipath_resilience, 4 multipath_resilience_mode,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PerformanceStatusSummary {
+    pub status: Option<SummaryStatus>,
+    pub impaired_since: Option<Timestamp>,
+    pub remediation: Option<String>,
+}
+
+aws_wire::structure!(PerformanceStatusSummary, &schema::PERFORMANCE_STATUS_SUMMARY, { 0 status, 1 impaired_since, 2 remediation,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Phase1DHGroupNumbersListValue {
+    pub value: Option<i32>,
+}
+
+aws_wire::structure!(Phase1DHGroupNumbersListValue, &schema::PHASE1_DH_GROUP_NUMBERS_LIST_VALUE, { 0 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Phase1EncryptionAlgorithmsListValue {
+    pub value: Option<String>,
+}
+
+aws_wire::structure!(Phase1EncryptionAlgorithmsListValue, &schema::PHASE1_ENCRYPTION_ALGORITHMS_LIST_VALUE, { 0 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Phase1IntegrityAlgorithmsListValue {
+    pub value: Option<String>,
+}
+
+aws_wire::structure!(Phase1IntegrityAlgorithmsListValue, &schema::PHASE1_INTEGRITY_ALGORITHMS_LIST_VALUE, { 0 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Phase2DHGroupNumbersListValue {
+    pub value: Option<i32>,
+}
+
+aws_wire::structure!(Phase2DHGroupNumbersListValue, &schema::PHASE2_DH_GROUP_NUMBERS_LIST_VALUE, { 0 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Phase2EncryptionAlgorithmsListValue {
+    pub value: Option<String>,
+}
+
+aws_wire::structure!(Phase2EncryptionAlgorithmsListValue, &schema::PHASE2_ENCRYPTION_ALGORITHMS_LIST_VALUE, { 0 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Phase2IntegrityAlgorithmsListValue {
+    pub value: Option<String>,
+}
+
+aws_wire::structure!(Phase2IntegrityAlgorithmsListValue, &schema::PHASE2_INTEGRITY_ALGORITHMS_LIST_VALUE, { 0 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Placement {
+    pub availability_zone_id: Option<String>,
+    pub affinity: Option<String>,
+    pub group_name: Option<String>,
+    pub partition_number: Option<i32>,
+    pub host_id: Option<String>,
+    pub tenancy: Option<Tenancy>,
+    pub spread_domain: Option<String>,
+    pub host_resource_group_arn: Option<String>,
+    pub group_id: Option<String>,
+    pub availability_zone: Option<String>,
+}
+
+aws_wire::structure!(Placement, &schema::PLACEMENT, { 0 availability_zone_id, 1 affinity, 2 group_name, 3 partition_number, 4 host_id, 5 tenancy, 6 spread_domain, 7 host_resource_group_arn, 8 group_id, 9 availability_zone,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PlacementGroup {
+    pub group_name: Option<String>,
+    pub state: Option<PlacementGroupState>,
+    pub strategy: Option<PlacementStrategy>,
+    pub partition_count: Option<i32>,
+    pub group_id: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub group_arn: Option<String>,
+    pub spread_level: Option<SpreadLevel>,
+    pub linked_group_id: Option<String>,
+    pub operator: Option<OperatorResponse>,
+    pub parent_group_id: Option<String>,
+}
+
+aws_wire::structure!(PlacementGroup, &schema::PLACEMENT_GROUP, { 0 group_name, 1 state, 2 strategy, 3 partition_count, 4 group_id, 5 tags, 6 group_arn, 7 spread_level, 8 linked_group_id, 9 operator, 10 parent_group_id,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct PlacementGroupInfo {
     pub supported_strategies: Option<Vec<PlacementGroupStrategy>>,
 }
@@ -2656,6 +3648,15 @@ pub struct PrivateDnsNameOptionsOnLaunch {
 aws_wire::structure!(PrivateDnsNameOptionsOnLaunch, &schema::PRIVATE_DNS_NAME_OPTIONS_ON_LAUNCH, { 0 hostname_type, 1 enable_resource_name_dns_a_record, 2 enable_resource_name_dns_aaaa_record,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PrivateDnsNameOptionsResponse {
+    pub hostname_type: Option<HostnameType>,
+    pub enable_resource_name_dns_a_record: Option<bool>,
+    pub enable_resource_name_dns_aaaa_record: Option<bool>,
+}
+
+aws_wire::structure!(PrivateDnsNameOptionsResponse, &schema::PRIVATE_DNS_NAME_OPTIONS_RESPONSE, { 0 hostname_type, 1 enable_resource_name_dns_a_record, 2 enable_resource_name_dns_aaaa_record,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct PrivateIpAddressSpecification {
     pub primary: Option<bool>,
     pub private_ip_address: Option<String>,
@@ -2717,6 +3718,14 @@ pub struct PublicIpDnsNameOptions {
 }
 
 aws_wire::structure!(PublicIpDnsNameOptions, &schema::PUBLIC_IP_DNS_NAME_OPTIONS, { 0 dns_hostname_type, 1 public_ipv4_dns_name, 2 public_ipv6_dns_name, 3 public_dual_stack_dns_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RecurringCharge {
+    pub amount: Option<f64>,
+    pub frequency: Option<RecurringChargeFrequency>,
+}
+
+aws_wire::structure!(RecurringCharge, &schema::RECURRING_CHARGE, { 0 amount, 1 frequency,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ReferencedSecurityGroup {
@@ -2850,6 +3859,68 @@ pub struct ReplaceRouteTableAssociationResult {
 }
 
 aws_wire::structure!(ReplaceRouteTableAssociationResult, &schema::REPLACE_ROUTE_TABLE_ASSOCIATION_RESULT, { 0 new_association_id, 1 association_state,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Reservation {
+    pub reservation_id: Option<String>,
+    pub owner_id: Option<String>,
+    pub requester_id: Option<String>,
+    pub groups: Option<Vec<GroupIdentifier>>,
+    pub instances: Option<Vec<Instance>>,
+}
+
+aws_wire::structure!(Reservation, &schema::RESERVATION, { 0 reservation_id, 1 owner_id, 2 requester_id, 3 groups, 4 instances,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ReservedInstances {
+    pub currency_code: Option<CurrencyCodeValues>,
+    pub instance_tenancy: Option<Tenancy>,
+    pub offering_class: Option<OfferingClassType>,
+    pub offering_type: Option<OfferingTypeValues>,
+    pub recurring_charges: Option<Vec<RecurringCharge>>,
+    pub scope: Option<Scope>,
+    pub tags: Option<Vec<Tag>>,
+    pub availability_zone_id: Option<String>,
+    pub reserved_instances_id: Option<String>,
+    pub instance_type: Option<InstanceType>,
+    pub availability_zone: Option<String>,
+    pub start: Option<Timestamp>,
+    pub end: Option<Timestamp>,
+    pub duration: Option<i64>,
+    pub usage_price: Option<f32>,
+    pub fixed_price: Option<f32>,
+    pub instance_count: Option<i32>,
+    pub product_description: Option<RIProductDescription>,
+    pub state: Option<ReservedInstanceState>,
+}
+
+aws_wire::structure!(ReservedInstances, &schema::RESERVED_INSTANCES, { 0 currency_code, 1 instance_tenancy, 2 offering_class, 3 offering_type, 4 recurring_charges, 5 scope, 6 tags, 7 availability_zone_id, 8 reserved_instances_id, 9 instance_type, 10 availability_zone, 11 start, 12 end, 13 duration, 14 usage_price, 15 fixed_price, 16 instance_count, 17 product_description, 18 state,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ResetNetworkInterfaceAttributeRequest {
+    pub dry_run: Option<bool>,
+    pub network_interface_id: Option<String>,
+    pub source_dest_check: Option<String>,
+}
+
+aws_wire::structure!(ResetNetworkInterfaceAttributeRequest, &schema::RESET_NETWORK_INTERFACE_ATTRIBUTE_REQUEST, { 0 dry_run, 1 network_interface_id, 2 source_dest_check,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RestoreManagedPrefixListVersionRequest {
+    pub dry_run: Option<bool>,
+    pub prefix_list_id: Option<String>,
+    pub previous_version: Option<i64>,
+    pub current_version: Option<i64>,
+}
+
+aws_wire::structure!(RestoreManagedPrefixListVersionRequest, &schema::RESTORE_MANAGED_PREFIX_LIST_VERSION_REQUEST, { 0 dry_run, 1 prefix_list_id, 2 previous_version, 3 current_version,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RestoreManagedPrefixListVersionResult {
+    pub prefix_list: Option<ManagedPrefixList>,
+}
+
+aws_wire::structure!(RestoreManagedPrefixListVersionResult, &schema::RESTORE_MANAGED_PREFIX_LIST_VERSION_RESULT, { 0 prefix_list,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct RevokeSecurityGroupEgressRequest {
@@ -3006,6 +4077,18 @@ pub struct SecurityGroup {
 aws_wire::structure!(SecurityGroup, &schema::SECURITY_GROUP, { 0 group_id, 1 ip_permissions_egress, 2 tags, 3 vpc_id, 4 security_group_arn, 5 owner_id, 6 group_name, 7 description, 8 ip_permissions,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct SecurityGroupForVpc {
+    pub description: Option<String>,
+    pub group_name: Option<String>,
+    pub owner_id: Option<String>,
+    pub group_id: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub primary_vpc_id: Option<String>,
+}
+
+aws_wire::structure!(SecurityGroupForVpc, &schema::SECURITY_GROUP_FOR_VPC, { 0 description, 1 group_name, 2 owner_id, 3 group_id, 4 tags, 5 primary_vpc_id,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct SecurityGroupIdentifier {
     pub group_id: Option<String>,
     pub group_name: Option<String>,
@@ -3102,6 +4185,36 @@ pub struct ServiceTypeDetail {
 }
 
 aws_wire::structure!(ServiceTypeDetail, &schema::SERVICE_TYPE_DETAIL, { 0 service_type,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Snapshot {
+    pub owner_alias: Option<String>,
+    pub outpost_arn: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub storage_tier: Option<StorageTier>,
+    pub restore_expiry_time: Option<Timestamp>,
+    pub sse_type: Option<SSEType>,
+    pub availability_zone: Option<String>,
+    pub transfer_type: Option<TransferType>,
+    pub completion_duration_minutes: Option<i32>,
+    pub completion_time: Option<Timestamp>,
+    pub full_snapshot_size_in_bytes: Option<i64>,
+    pub associated_kms_keys: Option<Vec<AssociatedKmsKey>>,
+    pub snapshot_id: Option<String>,
+    pub volume_id: Option<String>,
+    pub state: Option<SnapshotState>,
+    pub state_message: Option<String>,
+    pub start_time: Option<Timestamp>,
+    pub progress: Option<String>,
+    pub owner_id: Option<String>,
+    pub description: Option<String>,
+    pub volume_size: Option<i32>,
+    pub encrypted: Option<bool>,
+    pub kms_key_id: Option<String>,
+    pub data_encryption_key_id: Option<String>,
+}
+
+aws_wire::structure!(Snapshot, &schema::SNAPSHOT, { 0 owner_alias, 1 outpost_arn, 2 tags, 3 storage_tier, 4 restore_expiry_time, 5 sse_type, 6 availability_zone, 7 transfer_type, 8 completion_duration_minutes, 9 completion_time, 10 full_snapshot_size_in_bytes, 11 associated_kms_keys, 12 snapshot_id, 13 volume_id, 14 state, 15 state_message, 16 start_time, 17 progress, 18 owner_id, 19 description, 20 volume_size, 21 encrypted, 22 kms_key_id, 23 data_encryption_key_id,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct StaleIpPermission {
@@ -3243,6 +4356,127 @@ pub struct TagSpecification {
 aws_wire::structure!(TagSpecification, &schema::TAG_SPECIFICATION, { 0 resource_type, 1 tags,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct TransitGateway {
+    pub transit_gateway_id: Option<String>,
+    pub transit_gateway_arn: Option<String>,
+    pub state: Option<TransitGatewayState>,
+    pub owner_id: Option<String>,
+    pub description: Option<String>,
+    pub creation_time: Option<Timestamp>,
+    pub options: Option<TransitGatewayOptions>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(TransitGateway, &schema::TRANSIT_GATEWAY, { 0 transit_gateway_id, 1 transit_gateway_arn, 2 state, 3 owner_id, 4 description, 5 creation_time, 6 options, 7 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TransitGatewayAttachment {
+    pub transit_gateway_attachment_id: Option<String>,
+    pub transit_gateway_id: Option<String>,
+    pub transit_gateway_owner_id: Option<String>,
+    pub resource_owner_id: Option<String>,
+    pub resource_type: Option<TransitGatewayAttachmentResourceType>,
+    pub resource_id: Option<String>,
+    pub state: Option<TransitGatewayAttachmentState>,
+    pub association: Option<TransitGatewayAttachmentAssociation>,
+    pub creation_time: Option<Timestamp>,
+    pub tags: Option<Vec<Tag>>,
+    pub nat_gateway_support: Option<TransitGatewayAttachmentNatGatewaySupportState>,
+}
+
+aws_wire::structure!(TransitGatewayAttachment, &schema::TRANSIT_GATEWAY_ATTACHMENT, { 0 transit_gateway_attachment_id, 1 transit_gateway_id, 2 transit_gateway_owner_id, 3 resource_owner_id, 4 resource_type, 5 resource_id, 6 state, 7 association, 8 creation_time, 9 tags, 10 nat_gateway_support,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TransitGatewayAttachmentAssociation {
+    pub transit_gateway_route_table_id: Option<String>,
+    pub transit_gateway_policy_table_id: Option<String>,
+    pub state: Option<TransitGatewayAssociationState>,
+}
+
+aws_wire::structure!(TransitGatewayAttachmentAssociation, &schema::TRANSIT_GATEWAY_ATTACHMENT_ASSOCIATION, { 0 transit_gateway_route_table_id, 1 transit_gateway_policy_table_id, 2 state,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TransitGatewayOptions {
+    pub amazon_side_asn: Option<i64>,
+    pub transit_gateway_cidr_blocks: Option<Vec<String>>,
+    pub auto_accept_shared_attachments: Option<AutoAcceptSharedAttachmentsValue>,
+    pub default_route_table_association: Option<DefaultRouteTableAssociationValue>,
+    pub association_default_route_table_id: Option<String>,
+    pub default_route_table_propagation: Option<DefaultRouteTablePropagationValue>,
+    pub propagation_default_route_table_id: Option<String>,
+    pub vpn_ecmp_support: Option<VpnEcmpSupportValue>,
+    pub dns_support: Option<DnsSupportValue>,
+    pub security_group_referencing_support: Option<SecurityGroupReferencingSupportValue>,
+    pub multicast_support: Option<MulticastSupportValue>,
+    pub encryption_support: Option<EncryptionSupport>,
+}
+
+aws_wire::structure!(TransitGatewayOptions, &schema::TRANSIT_GATEWAY_OPTIONS, { 0 amazon_side_asn, 1 transit_gateway_cidr_blocks, 2 auto_accept_shared_attachments, 3 default_route_table_association, 4 association_default_route_table_id, 5 default_route_table_propagation, 6 propagation_default_route_table_id, 7 vpn_ecmp_support, 8 dns_support, 9 security_group_referencing_support, 10 multicast_support, 11 encryption_support,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TransitGatewayVpcAttachment {
+    pub transit_gateway_attachment_id: Option<String>,
+    pub transit_gateway_id: Option<String>,
+    pub vpc_id: Option<String>,
+    pub vpc_owner_id: Option<String>,
+    pub state: Option<TransitGatewayAttachmentState>,
+    pub subnet_ids: Option<Vec<String>>,
+    pub creation_time: Option<Timestamp>,
+    pub options: Option<TransitGatewayVpcAttachmentOptions>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(TransitGatewayVpcAttachment, &schema::TRANSIT_GATEWAY_VPC_ATTACHMENT, { 0 transit_gateway_attachment_id, 1 transit_gateway_id, 2 vpc_id, 3 vpc_owner_id, 4 state, 5 subnet_ids, 6 creation_time, 7 options, 8 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TransitGatewayVpcAttachmentOptions {
+    pub dns_support: Option<DnsSupportValue>,
+    pub security_group_referencing_support: Option<SecurityGroupReferencingSupportValue>,
+    pub ipv6_support: Option<Ipv6SupportValue>,
+    pub appliance_mode_support: Option<ApplianceModeSupportValue>,
+}
+
+aws_wire::structure!(TransitGatewayVpcAttachmentOptions, &schema::TRANSIT_GATEWAY_VPC_ATTACHMENT_OPTIONS, { 0 dns_support, 1 security_group_referencing_support, 2 ipv6_support, 3 appliance_mode_support,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TunnelOption {
+    pub outside_ip_address: Option<String>,
+    pub tunnel_inside_cidr: Option<String>,
+    pub tunnel_inside_ipv6_cidr: Option<String>,
+    pub pre_shared_key: Option<String>,
+    pub phase1_lifetime_seconds: Option<i32>,
+    pub phase2_lifetime_seconds: Option<i32>,
+    pub rekey_margin_time_seconds: Option<i32>,
+    pub rekey_fuzz_percentage: Option<i32>,
+    pub replay_window_size: Option<i32>,
+    pub dpd_timeout_seconds: Option<i32>,
+    pub dpd_timeout_action: Option<String>,
+    pub phase1_encryption_algorithms: Option<Vec<Phase1EncryptionAlgorithmsListValue>>,
+    pub phase2_encryption_algorithms: Option<Vec<Phase2EncryptionAlgorithmsListValue>>,
+    pub phase1_integrity_algorithms: Option<Vec<Phase1IntegrityAlgorithmsListValue>>,
+    pub phase2_integrity_algorithms: Option<Vec<Phase2IntegrityAlgorithmsListValue>>,
+    pub phase1_dh_group_numbers: Option<Vec<Phase1DHGroupNumbersListValue>>,
+    pub phase2_dh_group_numbers: Option<Vec<Phase2DHGroupNumbersListValue>>,
+    pub ike_versions: Option<Vec<IKEVersionsListValue>>,
+    pub startup_action: Option<String>,
+    pub log_options: Option<VpnTunnelLogOptions>,
+    pub enable_tunnel_lifecycle_control: Option<bool>,
+    pub phase1_additional_key_exchanges: Option<Vec<VpnAdditionalKeyExchange>>,
+    pub phase2_additional_key_exchanges: Option<Vec<VpnAdditionalKeyExchange>>,
+}
+
+aws_wire::structure!(TunnelOption, &schema::TUNNEL_OPTION, { 0 outside_ip_address, 1 tunnel_inside_cidr, 2 tunnel_inside_ipv6_cidr, 3 pre_shared_key, 4 phase1_lifetime_seconds, 5 phase2_lifetime_seconds, 6 rekey_margin_time_seconds, 7 rekey_fuzz_percentage, 8 replay_window_size, 9 dpd_timeout_seconds, 10 dpd_timeout_action, 11 phase1_encryption_algorithms, 12 phase2_encryption_algorithms, 13 phase1_integrity_algorithms, 14 phase2_integrity_algorithms, 15 phase1_dh_group_numbers, 16 phase2_dh_group_numbers, 17 ike_versions, 18 startup_action, 19 log_options, 20 enable_tunnel_lifecycle_control, 21 phase1_additional_key_exchanges, 22 phase2_additional_key_exchanges,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UnassignPrivateIpAddressesRequest {
+    pub ipv4_prefixes: Option<Vec<String>>,
+    pub network_interface_id: Option<String>,
+    pub private_ip_addresses: Option<Vec<String>>,
+}
+
+aws_wire::structure!(UnassignPrivateIpAddressesRequest, &schema::UNASSIGN_PRIVATE_IP_ADDRESSES_REQUEST, { 0 ipv4_prefixes, 1 network_interface_id, 2 private_ip_addresses,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct UnsuccessfulItem {
     pub error: Option<UnsuccessfulItemError>,
     pub resource_id: Option<String>,
@@ -3319,6 +4553,62 @@ pub struct VCpuInfo {
 aws_wire::structure!(VCpuInfo, &schema::V_CPU_INFO, { 0 default_v_cpus, 1 default_cores, 2 default_threads_per_core, 3 valid_cores, 4 valid_threads_per_core,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct VgwTelemetry {
+    pub accepted_route_count: Option<i32>,
+    pub last_status_change: Option<Timestamp>,
+    pub outside_ip_address: Option<String>,
+    pub status: Option<TelemetryStatus>,
+    pub status_message: Option<String>,
+    pub certificate_arn: Option<String>,
+}
+
+aws_wire::structure!(VgwTelemetry, &schema::VGW_TELEMETRY, { 0 accepted_route_count, 1 last_status_change, 2 outside_ip_address, 3 status, 4 status_message, 5 certificate_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Volume {
+    pub availability_zone_id: Option<String>,
+    pub outpost_arn: Option<String>,
+    pub source_volume_id: Option<String>,
+    pub iops: Option<i32>,
+    pub tags: Option<Vec<Tag>>,
+    pub volume_type: Option<VolumeType>,
+    pub fast_restored: Option<bool>,
+    pub multi_attach_enabled: Option<bool>,
+    pub throughput: Option<i32>,
+    pub sse_type: Option<SSEType>,
+    pub operator: Option<OperatorResponse>,
+    pub volume_initialization_rate: Option<i32>,
+    pub volume_arn: Option<String>,
+    pub owner_id: Option<String>,
+    pub volume_id: Option<String>,
+    pub size: Option<i32>,
+    pub snapshot_id: Option<String>,
+    pub availability_zone: Option<String>,
+    pub state: Option<VolumeState>,
+    pub create_time: Option<Timestamp>,
+    pub attachments: Option<Vec<VolumeAttachment>>,
+    pub encrypted: Option<bool>,
+    pub kms_key_id: Option<String>,
+}
+
+aws_wire::structure!(Volume, &schema::VOLUME, { 0 availability_zone_id, 1 outpost_arn, 2 source_volume_id, 3 iops, 4 tags, 5 volume_type, 6 fast_restored, 7 multi_attach_enabled, 8 throughput, 9 sse_type, 10 operator, 11 volume_initialization_rate, 12 volume_arn, 13 owner_id, 14 volume_id, 15 size, 16 snapshot_id, 17 availability_zone, 18 state, 19 create_time, 20 attachments, 21 encrypted, 22 kms_key_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VolumeAttachment {
+    pub delete_on_termination: Option<bool>,
+    pub associated_resource: Option<String>,
+    pub instance_owning_service: Option<String>,
+    pub ebs_card_index: Option<i32>,
+    pub volume_id: Option<String>,
+    pub instance_id: Option<String>,
+    pub device: Option<String>,
+    pub state: Option<VolumeAttachmentState>,
+    pub attach_time: Option<Timestamp>,
+}
+
+aws_wire::structure!(VolumeAttachment, &schema::VOLUME_ATTACHMENT, { 0 delete_on_termination, 1 associated_resource, 2 instance_owning_service, 3 ebs_card_index, 4 volume_id, 5 instance_id, 6 device, 7 state, 8 attach_time,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Vpc {
     pub owner_id: Option<String>,
     pub instance_tenancy: Option<Tenancy>,
@@ -3360,6 +4650,15 @@ pub struct VpcCidrBlockState {
 }
 
 aws_wire::structure!(VpcCidrBlockState, &schema::VPC_CIDR_BLOCK_STATE, { 0 state, 1 status_message,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VpcClassicLink {
+    pub classic_link_enabled: Option<bool>,
+    pub tags: Option<Vec<Tag>>,
+    pub vpc_id: Option<String>,
+}
+
+aws_wire::structure!(VpcClassicLink, &schema::VPC_CLASSIC_LINK, { 0 classic_link_enabled, 1 tags, 2 vpc_id,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct VpcEncryptionControl {
@@ -3506,6 +4805,55 @@ pub struct VpcPeeringConnectionVpcInfo {
 aws_wire::structure!(VpcPeeringConnectionVpcInfo, &schema::VPC_PEERING_CONNECTION_VPC_INFO, { 0 cidr_block, 1 ipv6_cidr_block_set, 2 cidr_block_set, 3 owner_id, 4 peering_options, 5 vpc_id, 6 region,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct VpnAdditionalKeyExchange {
+    pub additional_key_exchange_round: Option<i32>,
+    pub key_exchange_methods: Option<Vec<AdditionalKeyExchangeMethodsListValue>>,
+    pub requirement: Option<AdditionalKeyExchangeRequirement>,
+}
+
+aws_wire::structure!(VpnAdditionalKeyExchange, &schema::VPN_ADDITIONAL_KEY_EXCHANGE, { 0 additional_key_exchange_round, 1 key_exchange_methods, 2 requirement,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VpnConnection {
+    pub category: Option<String>,
+    pub transit_gateway_id: Option<String>,
+    pub vpn_concentrator_id: Option<String>,
+    pub core_network_arn: Option<String>,
+    pub core_network_attachment_arn: Option<String>,
+    pub gateway_association_state: Option<GatewayAssociationState>,
+    pub options: Option<VpnConnectionOptions>,
+    pub routes: Option<Vec<VpnStaticRoute>>,
+    pub tags: Option<Vec<Tag>>,
+    pub vgw_telemetry: Option<Vec<VgwTelemetry>>,
+    pub pre_shared_key_arn: Option<String>,
+    pub vpn_connection_id: Option<String>,
+    pub state: Option<VpnState>,
+    pub customer_gateway_configuration: Option<String>,
+    pub r#type: Option<GatewayType>,
+    pub customer_gateway_id: Option<String>,
+    pub vpn_gateway_id: Option<String>,
+}
+
+aws_wire::structure!(VpnConnection, &schema::VPN_CONNECTION, { 0 category, 1 transit_gateway_id, 2 vpn_concentrator_id, 3 core_network_arn, 4 core_network_attachment_arn, 5 gateway_association_state, 6 options, 7 routes, 8 tags, 9 vgw_telemetry, 10 pre_shared_key_arn, 11 vpn_connection_id, 12 state, 13 customer_gateway_configuration, 14 r#type, 15 customer_gateway_id, 16 vpn_gateway_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VpnConnectionOptions {
+    pub enable_acceleration: Option<bool>,
+    pub static_routes_only: Option<bool>,
+    pub local_ipv4_network_cidr: Option<String>,
+    pub remote_ipv4_network_cidr: Option<String>,
+    pub local_ipv6_network_cidr: Option<String>,
+    pub remote_ipv6_network_cidr: Option<String>,
+    pub outside_ip_address_type: Option<String>,
+    pub transport_transit_gateway_attachment_id: Option<String>,
+    pub tunnel_inside_ip_version: Option<TunnelInsideIpVersion>,
+    pub tunnel_options: Option<Vec<TunnelOption>>,
+    pub tunnel_bandwidth: Option<VpnTunnelBandwidth>,
+}
+
+aws_wire::structure!(VpnConnectionOptions, &schema::VPN_CONNECTION_OPTIONS, { 0 enable_acceleration, 1 static_routes_only, 2 local_ipv4_network_cidr, 3 remote_ipv4_network_cidr, 4 local_ipv6_network_cidr, 5 remote_ipv6_network_cidr, 6 outside_ip_address_type, 7 transport_transit_gateway_attachment_id, 8 tunnel_inside_ip_version, 9 tunnel_options, 10 tunnel_bandwidth,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct VpnGateway {
     pub amazon_side_asn: Option<i64>,
     pub tags: Option<Vec<Tag>>,
@@ -3517,3 +4865,19 @@ pub struct VpnGateway {
 }
 
 aws_wire::structure!(VpnGateway, &schema::VPN_GATEWAY, { 0 amazon_side_asn, 1 tags, 2 vpn_gateway_id, 3 state, 4 r#type, 5 availability_zone, 6 vpc_attachments,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VpnStaticRoute {
+    pub destination_cidr_block: Option<String>,
+    pub source: Option<VpnStaticRouteSource>,
+    pub state: Option<VpnState>,
+}
+
+aws_wire::structure!(VpnStaticRoute, &schema::VPN_STATIC_ROUTE, { 0 destination_cidr_block, 1 source, 2 state,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct VpnTunnelLogOptions {
+    pub cloud_watch_log_options: Option<CloudWatchLogOptions>,
+}
+
+aws_wire::structure!(VpnTunnelLogOptions, &schema::VPN_TUNNEL_LOG_OPTIONS, { 0 cloud_watch_log_options,  });

@@ -406,6 +406,8 @@ mod tests {
             max_entries: 5,
             version: 1,
             is_modified: false,
+            is_restored: false,
+            earlier: vec![],
             entries: ["10.0.0.0/8", "192.0.2.0/24"]
                 .map(|block| PrefixEntry {
                     network: AclNetwork::Ipv4(block.parse().unwrap()),

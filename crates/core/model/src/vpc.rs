@@ -249,6 +249,11 @@ pub enum InterfaceUser {
         #[serde(rename = "checksSource")]
         checks_source: bool,
     },
+    /// The interface whose own address this is, which has one more by this row: the two have one id, and what else an
+    /// interface has is on the row of its own address. Only those that somebody made have more than one.
+    Secondary {
+        primary: Ipv4Addr,
+    },
 }
 
 impl fmt::Display for InterfaceUser {
@@ -258,7 +263,7 @@ impl fmt::Display for InterfaceUser {
             Self::Balancer { balancer } => write!(f, "load balancer {balancer}"),
             Self::NatGateway { nat_gateway } => write!(f, "NAT gateway {nat_gateway}"),
             Self::VpcEndpoint { vpc_endpoint } => write!(f, "VPC endpoint {vpc_endpoint}"),
-            Self::Person { .. } => f.write_str("nothing that runs"),
+            Self::Person { .. } | Self::Secondary { .. } => f.write_str("nothing that runs"),
         }
     }
 }
@@ -275,8 +280,14 @@ impl Interface {
             InterfaceUser::Balancer { .. } | InterfaceUser::VpcEndpoint { .. } => true,
             InterfaceUser::Task { .. }
             | InterfaceUser::NatGateway { .. }
-            | InterfaceUser::Person { .. } => false,
+            | InterfaceUser::Person { .. }
+            | InterfaceUser::Secondary { .. } => false,
         }
+    }
+
+    /// Whether it is another address of an interface than its own.
+    pub fn is_secondary(&self) -> bool {
+        matches!(self.user, InterfaceUser::Secondary { .. })
     }
 
     /// The task that it is of.
@@ -286,7 +297,8 @@ impl Interface {
             InterfaceUser::Balancer { .. }
             | InterfaceUser::NatGateway { .. }
             | InterfaceUser::VpcEndpoint { .. }
-            | InterfaceUser::Person { .. } => None,
+            | InterfaceUser::Person { .. }
+            | InterfaceUser::Secondary { .. } => None,
         }
     }
 }

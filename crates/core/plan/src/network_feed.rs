@@ -403,6 +403,8 @@ pub(crate) mod tests {
                 max_entries: 5,
                 version: 1,
                 is_modified: false,
+                is_restored: false,
+                earlier: vec![],
                 entries: entries.into(),
             }),
         );

@@ -80,7 +80,9 @@ pub(crate) fn host_of(
             zones.find(|zone| zone.eni == row.eni)?.stand.host.or(home)
         }
         InterfaceUser::VpcEndpoint { .. } => home,
-        InterfaceUser::NatGateway { .. } | InterfaceUser::Person { .. } => None,
+        InterfaceUser::NatGateway { .. }
+        | InterfaceUser::Person { .. }
+        | InterfaceUser::Secondary { .. } => None,
     }
 }
 

@@ -148,16 +148,9 @@ pub(crate) async fn associate_address(
             return Err(NetworkRefusal::Unsupported(why.to_owned()).into());
         }
         let interface = with_public(it, input.network_interface_id.as_deref())?;
-        if let Some(given) = &input.private_ip_address
-            && *given != interface.address.to_string()
-        {
-            return Err(Refusal::Value(format!(
-                "{given} is no private address of {}",
-                interface.eni
-            )));
-        }
+        let interface = at_address(it, interface, input.private_ip_address.as_deref())?;
         if let Some(before) = &row.association {
-            if before.eni == interface.eni {
+            if before.eni == interface.eni && before.private == interface.address {
                 return Ok(before.id.clone());
             }
             if before.nat_gateway.is_some() {
@@ -169,13 +162,31 @@ pub(crate) async fn associate_address(
         }
         check_gateway(it, &interface.vpc)?;
         it.batch.rely(Index::Ec2Uses(it.account, interface.eni.as_str().into()));
-        if it.network.users(interface.eni.as_str()).next().is_some() {
-            let message = format!("{} has an Elastic IP address already", interface.eni);
+        if it.network.view().elastic_address_of(&interface).is_some() {
+            let (address, eni) = (interface.address, &interface.eni);
+            let message = format!("{address} of {eni} has an Elastic IP address already");
             return Err(Refusal::Value(message));
         }
         Ok(associate(it, &row, &interface))
     });
     Ok(api::AssociateAddressResult { association_id: Some(made.await?.to_string()) })
+}
+
+/// An interface at one of its private addresses: at its own without.
+fn at_address(
+    it: &mut Change<'_>,
+    interface: Arc<Interface>,
+    given: Option<&str>,
+) -> Result<Arc<Interface>, Refusal> {
+    let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(interface) };
+    let others = crate::private_addresses::of(&it.network, &interface);
+    let mut all = std::iter::once(&interface).chain(&others);
+    let Some(row) = all.find(|row| row.address.to_string() == given).cloned() else {
+        let eni = &interface.eni;
+        return Err(Refusal::Value(format!("{given} is no private address of {eni}")));
+    };
+    it.batch.rely(crate::interfaces::key(&row));
+    Ok(row)
 }
 
 /// A VPC has public addresses only by way of an internet gateway, which stays while it has some.
@@ -206,7 +217,8 @@ pub(crate) fn associate(
             InterfaceUser::Task { .. }
             | InterfaceUser::Balancer { .. }
             | InterfaceUser::VpcEndpoint { .. }
-            | InterfaceUser::Person { .. } => None,
+            | InterfaceUser::Person { .. }
+            | InterfaceUser::Secondary { .. } => None,
         },
     };
     let id = association.id.clone();
@@ -234,7 +246,8 @@ fn with_public(it: &mut Change<'_>, given: Option<&str>) -> Result<Arc<Interface
         InterfaceUser::Person { .. } | InterfaceUser::Task { .. } => Ok(row),
         InterfaceUser::Balancer { .. }
         | InterfaceUser::VpcEndpoint { .. }
-        | InterfaceUser::NatGateway { .. } => Err(NetworkRefusal::NotTheirs.into()),
+        | InterfaceUser::NatGateway { .. }
+        | InterfaceUser::Secondary { .. } => Err(NetworkRefusal::NotTheirs.into()),
     }
 }
 
@@ -249,7 +262,8 @@ pub(crate) fn own_interface(
         InterfaceUser::Task { .. }
         | InterfaceUser::Balancer { .. }
         | InterfaceUser::VpcEndpoint { .. }
-        | InterfaceUser::NatGateway { .. } => Err(NetworkRefusal::NotTheirs.into()),
+        | InterfaceUser::NatGateway { .. }
+        | InterfaceUser::Secondary { .. } => Err(NetworkRefusal::NotTheirs.into()),
     }
 }
 

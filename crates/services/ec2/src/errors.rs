@@ -88,6 +88,22 @@ pub(crate) enum Kind {
     /// By its id.
     KeyPairId,
     VpcPeering,
+    /// Of an interface with a machine.
+    Attachment,
+    CarrierGateway,
+    CustomerGateway,
+    EgressOnlyInternetGateway,
+    Instance,
+    LaunchTemplate,
+    LaunchTemplateName,
+    PlacementGroup,
+    PlacementGroupName,
+    ReservedInstances,
+    Snapshot,
+    TransitGateway,
+    TransitGatewayAttachment,
+    Volume,
+    VpnConnection,
 }
 
 impl Kind {
@@ -137,6 +153,52 @@ impl Kind {
             Self::KeyPair => ("InvalidKeyPair.NotFound", not_there("key pair")),
             Self::KeyPairId => ("InvalidKeyPair.NotFound", not_there("key pair ID")),
             Self::VpcEndpoint => ("InvalidVpcEndpointId.NotFound", not_there("Vpc Endpoint Id")),
+            Self::Attachment => {
+                ("InvalidAttachmentID.NotFound", not_there("interface attachment ID"))
+            }
+            Self::CarrierGateway => {
+                ("InvalidCarrierGatewayID.NotFound", not_there("carrierGateway ID"))
+            }
+            Self::CustomerGateway => {
+                ("InvalidCustomerGatewayID.NotFound", not_there("customerGateway ID"))
+            }
+            Self::EgressOnlyInternetGateway => (
+                "InvalidEgressOnlyInternetGatewayId.NotFound",
+                not_there("egressOnlyInternetGateway ID"),
+            ),
+            Self::Instance => ("InvalidInstanceID.NotFound", not_there("instance ID")),
+            Self::LaunchTemplate => (
+                "InvalidLaunchTemplateId.NotFound",
+                format!("The specified launch template, with template ID {id}, does not exist."),
+            ),
+            Self::LaunchTemplateName => (
+                "InvalidLaunchTemplateName.NotFoundException",
+                format!("The specified launch template, with template name {id}, does not exist."),
+            ),
+            Self::PlacementGroup | Self::PlacementGroupName => (
+                "InvalidPlacementGroup.Unknown",
+                format!("The Placement Group '{id}' is unknown."),
+            ),
+            Self::ReservedInstances => {
+                ("InvalidReservedInstancesId", not_there("reserved instances ID"))
+            }
+            Self::Snapshot => {
+                ("InvalidSnapshot.NotFound", format!("The snapshot '{id}' does not exist."))
+            }
+            Self::TransitGateway => (
+                "InvalidTransitGatewayID.NotFound",
+                format!("Transit Gateway {id} was deleted or does not exist."),
+            ),
+            Self::TransitGatewayAttachment => (
+                "InvalidTransitGatewayAttachmentID.NotFound",
+                format!("Transit Gateway Attachment {id} was deleted or does not exist."),
+            ),
+            Self::Volume => {
+                ("InvalidVolume.NotFound", format!("The volume '{id}' does not exist."))
+            }
+            Self::VpnConnection => {
+                ("InvalidVpnConnectionID.NotFound", not_there("vpnConnection ID"))
+            }
         }
     }
 
@@ -165,9 +227,31 @@ impl Kind {
             Self::VpcEndpoint => ("InvalidVpcEndpointId.Malformed", "vpce-..."),
             Self::Image => ("InvalidAMIID.Malformed", "ami-..."),
             Self::KeyPairId => ("InvalidKeyPairId.Malformed", "key-..."),
-            Self::AvailabilityZone | Self::Region | Self::InstanceType | Self::KeyPair => {
-                ("InvalidParameterValue", "a name")
+            Self::Attachment => {
+                ("InvalidNetworkInterfaceAttachmentId.Malformed", "an attachment's id")
             }
+            Self::CarrierGateway => ("InvalidCarrierGatewayID.Malformed", "cagw-..."),
+            Self::CustomerGateway => ("InvalidCustomerGatewayId.Malformed", "cgw-..."),
+            Self::EgressOnlyInternetGateway => {
+                ("InvalidEgressOnlyInternetGatewayId.Malformed", "eigw-...")
+            }
+            Self::Instance => ("InvalidInstanceID.Malformed", "i-..."),
+            Self::LaunchTemplate => ("InvalidLaunchTemplateId.Malformed", "lt-..."),
+            Self::PlacementGroup => ("InvalidPlacementGroupId.Malformed", "pg-..."),
+            Self::ReservedInstances => ("InvalidReservedInstancesId", "a reservation's id"),
+            Self::Snapshot => ("InvalidSnapshotID.Malformed", "snap-..."),
+            Self::TransitGateway => ("InvalidTransitGatewayID.Malformed", "tgw-..."),
+            Self::TransitGatewayAttachment => {
+                ("InvalidTransitGatewayAttachmentID.Malformed", "tgw-attach-...")
+            }
+            Self::Volume => ("InvalidVolumeID.Malformed", "vol-..."),
+            Self::VpnConnection => ("InvalidVpnConnectionID.Malformed", "vpn-..."),
+            Self::AvailabilityZone
+            | Self::Region
+            | Self::InstanceType
+            | Self::KeyPair
+            | Self::LaunchTemplateName
+            | Self::PlacementGroupName => ("InvalidParameterValue", "a name"),
         }
     }
 

@@ -50,15 +50,17 @@ tagged! {
     api::NetworkInterface => tag_set,
     api::RouteTable => tags,
     api::SecurityGroup => tags,
+    api::SecurityGroupForVpc => tags,
     api::SecurityGroupRule => tags,
     api::ServiceDetail => tags,
     api::Subnet => tags,
     api::Vpc => tags,
+    api::VpcClassicLink => tags,
     api::VpcEndpoint => tags,
-    api::VpcPeeringConnection => tags,
-    api::VpnGateway => tags;
+    api::VpcPeeringConnection => tags;
     api::AddressAttribute,
     api::AvailabilityZone,
+    api::ClassicLinkDnsSupport,
     api::InstanceTypeInfo,
     api::PrefixList,
     api::Region,
@@ -211,6 +213,14 @@ pub(super) fn by_id<T>(
     Ok(all.into_iter().filter(is_asked).collect())
 }
 
+/// The size of a page that a request asks for is one that there is.
+pub(crate) fn check_page_size(max: Option<i32>) -> Result<(), Refusal> {
+    match max.filter(|max| !(PAGE_MIN..=PAGE_MAX).contains(max)) {
+        Some(max) => Err(Refusal::PageSize(max)),
+        None => Ok(()),
+    }
+}
+
 /// Cuts a page out of what is sorted by id; the token is the last id of the page before.
 pub(super) fn page<T>(
     all: Vec<T>,
@@ -222,9 +232,7 @@ pub(super) fn page<T>(
     if has_ids && max.is_some() {
         return Err(Refusal::PagesOfIds);
     }
-    if let Some(max) = max.filter(|max| !(PAGE_MIN..=PAGE_MAX).contains(max)) {
-        return Err(Refusal::PageSize(max));
-    }
+    check_page_size(max)?;
     let start = match token.filter(|token| !token.is_empty()) {
         None => 0,
         Some(token) => {

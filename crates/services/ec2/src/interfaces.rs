@@ -8,10 +8,10 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
 use longshore_types::{EniId, Scope, SecurityGroupId};
-use model::network::{ElasticAddress, Network, SubnetRow};
+use model::network::{Network, SubnetRow};
 use model::table::Record as _;
 use model::vpc::{
-    Interface, InterfaceId, InterfaceUser, mac_of, private_dns_name, public_dns_name,
+    Interface, InterfaceId, InterfaceUser, mac_of, public_dns_name,
     region_account,
 };
 use model::{Index, Key, Tags, View};
@@ -24,6 +24,7 @@ use crate::filter::{Asked, Filters, one, select, shown};
 use crate::flow_logs;
 use crate::groups::group_by_id;
 use crate::limits::{INTERFACES_MAX, SHARED_INTERFACES_MAX};
+use crate::private_addresses::{self, Addresses};
 use crate::refusal::NetworkRefusal;
 use crate::subnets::as_place;
 use crate::tags;
@@ -50,9 +51,10 @@ pub(crate) fn find(network: &Network<'_>, id: &EniId) -> Option<Arc<Interface>> 
         Key::Interface(owner, id) => view.interfaces.get(*owner, id),
         _ => None,
     };
+    let row = |key: &Key| row(key).filter(|row| !row.is_secondary());
     let indexed = view.members(&Index::Eni(account, id.clone())).find_map(row);
     // Those of tasks in the default VPC are in no index: nobody but them is to change them.
-    let of_default = || in_default(network).find(|row| row.eni == *id);
+    let of_default = || in_default(network).find(|row| row.eni == *id && !row.is_secondary());
     indexed.or_else(of_default).cloned()
 }
 
@@ -75,36 +77,8 @@ pub(crate) fn begin(
     subnet: &SubnetRow,
     wanted: Wanted<'_>,
 ) -> Result<Interface, Refusal> {
+    let address = free_address(it, subnet, wanted.address, &[])?;
     let is_apart = !it.network.is_default(&subnet.vpc);
-    let id = |address| InterfaceId { vpc: is_apart.then(|| subnet.vpc.clone()), address };
-    let is_taken =
-        |address| it.network.view().interfaces.get(region_account(), &id(address)).is_some();
-    let place = as_place(subnet);
-    let address = match wanted.address.filter(|given| !given.is_empty()) {
-        Some(given) => {
-            let address: Option<Ipv4Addr> = given.parse().ok();
-            let address = address.filter(|address| place.is_usable(*address));
-            let address = address.ok_or_else(|| {
-                let sentence = "Address does not fall within the subnet's address range";
-                Refusal::Value(format!("{sentence}: {given} is none of {}", subnet.block))
-            })?;
-            if is_taken(address) {
-                return Err(NetworkRefusal::PrivateAddressTaken(given.to_owned()).into());
-            }
-            address
-        }
-        None => {
-            let bytes = it.ids.id16();
-            let seed = bytes.iter().take(8).fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
-            let index = Index::SubnetInterfaces(it.account, subnet.id.clone());
-            let full = || NetworkRefusal::SubnetFull {
-                subnet: subnet.id.to_string(),
-                held: it.network.view().member_count(&index),
-            };
-            place.free_address(seed, is_taken).ok_or_else(full)?
-        }
-    };
-    it.batch.rely(Key::Interface(region_account(), id(address)));
     Ok(Interface {
         address,
         eni: EniId::mint(it.ids),
@@ -119,6 +93,52 @@ pub(crate) fn begin(
         created_at: it.now,
         is_apart,
         public: None,
+    })
+}
+
+/// An address of a subnet that nobody has: the one that is asked for, or any that is none of `besides`.
+pub(crate) fn free_address(
+    it: &mut Change<'_>,
+    subnet: &SubnetRow,
+    asked: Option<&str>,
+    besides: &[Ipv4Addr],
+) -> Result<Ipv4Addr, Refusal> {
+    let is_apart = !it.network.is_default(&subnet.vpc);
+    let id = |address| InterfaceId { vpc: is_apart.then(|| subnet.vpc.clone()), address };
+    let is_taken = |address| {
+        let row = it.network.view().interfaces.get(region_account(), &id(address));
+        row.is_some() || besides.contains(&address)
+    };
+    let address = match asked.filter(|given| !given.is_empty()) {
+        Some(given) => {
+            let address = address_in(subnet, given)?;
+            if is_taken(address) {
+                return Err(NetworkRefusal::PrivateAddressTaken(given.to_owned()).into());
+            }
+            address
+        }
+        None => {
+            let bytes = it.ids.id16();
+            let seed = bytes.iter().take(8).fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+            let index = Index::SubnetInterfaces(it.account, subnet.id.clone());
+            let full = || NetworkRefusal::SubnetFull {
+                subnet: subnet.id.to_string(),
+                held: it.network.view().member_count(&index),
+            };
+            as_place(subnet).free_address(seed, is_taken).ok_or_else(full)?
+        }
+    };
+    it.batch.rely(Key::Interface(region_account(), id(address)));
+    Ok(address)
+}
+
+/// An address that interfaces of a subnet can have.
+pub(crate) fn address_in(subnet: &SubnetRow, given: &str) -> Result<Ipv4Addr, Refusal> {
+    let place = as_place(subnet);
+    let address: Option<Ipv4Addr> = given.parse().ok();
+    address.filter(|address| place.is_usable(*address)).ok_or_else(|| {
+        let sentence = "Address does not fall within the subnet's address range";
+        Refusal::Value(format!("{sentence}: {given} is none of {}", subnet.block))
     })
 }
 
@@ -184,41 +204,52 @@ pub(crate) async fn create_network_interface(
         let tags = make.tags()?;
         check_supported(&input)?;
         let subnet = it.subnet(input.subnet_id.as_deref())?;
-        let index = Index::SubnetInterfaces(it.account, subnet.id.clone());
-        if it.network.view().member_count(&index) >= INTERFACES_MAX {
-            let (code, what) = ("NetworkInterfaceLimitExceeded", "network interfaces");
-            return Err(NetworkRefusal::TooMany { code, what }.into());
-        }
-        if it.network.is_default(&subnet.vpc)
-            && made_in_default(&it.network) >= SHARED_INTERFACES_MAX
-        {
-            let what = "network interfaces made in the default VPC";
-            return Err(
-                NetworkRefusal::TooMany { code: "NetworkInterfaceLimitExceeded", what }.into()
-            );
-        }
+        let asked = asked_addresses(&input)?;
+        check_room(it, &subnet, 1 + asked.count())?;
         let given = input.groups.as_deref().unwrap_or_default();
         let groups = groups(it, &subnet.vpc, given)?;
         let description = input.description.clone().unwrap_or_default();
         let wanted = Wanted {
-            address: asked_address(&input)?,
+            address: asked.primary,
             groups,
             user: InterfaceUser::Person { description, checks_source: true },
         };
         let row = begin(it, &subnet, wanted)?;
+        let others = private_addresses::add(it, &subnet, &row, &asked, 0)?;
         it.tag(row.eni.as_str(), &tags);
         it.remember(&once, row.eni.as_str());
         let mut wire = to_wire(&it.network, caller, &row);
         wire.tag_set = Some(tags::to_wire(Some(&tags)));
+        let shown = others.iter().map(|row| private_addresses::to_wire(&it.network, caller, row));
+        wire.private_ip_addresses.get_or_insert_default().extend(shown);
         it.put(row);
+        others.into_iter().for_each(|row| it.put(row));
         Ok(wire)
     });
     Ok(api::CreateNetworkInterfaceResult { network_interface: Some(made.await?), client_token })
 }
 
-/// How many of the default VPC's interfaces somebody made as such.
+/// A subnet has room for more addresses that somebody asks for.
+pub(crate) fn check_room(it: &Change<'_>, subnet: &SubnetRow, more: usize) -> Result<(), Refusal> {
+    let code = "NetworkInterfaceLimitExceeded";
+    let index = Index::SubnetInterfaces(it.account, subnet.id.clone());
+    if it.network.view().member_count(&index) + more > INTERFACES_MAX {
+        let what = "network interfaces";
+        return Err(NetworkRefusal::TooMany { code, what }.into());
+    }
+    let is_shared = it.network.is_default(&subnet.vpc);
+    if is_shared && made_in_default(&it.network) + more > SHARED_INTERFACES_MAX {
+        let what = "addresses of network interfaces made in the default VPC";
+        return Err(NetworkRefusal::TooMany { code, what }.into());
+    }
+    Ok(())
+}
+
+/// How many addresses of the default VPC interfaces have that somebody made as such.
 fn made_in_default(network: &Network<'_>) -> usize {
-    let made = |row: &&Arc<Interface>| matches!(row.user, InterfaceUser::Person { .. });
+    let made = |row: &&Arc<Interface>| {
+        matches!(row.user, InterfaceUser::Person { .. } | InterfaceUser::Secondary { .. })
+    };
     in_default(network).filter(made).count()
 }
 
@@ -229,7 +260,6 @@ fn check_supported(input: &api::CreateNetworkInterfaceRequest) -> Result<(), Ref
         ("Ipv4Prefixes", input.ipv4_prefixes.is_some() || many(input.ipv4_prefix_count)),
         ("Ipv6Prefixes", input.ipv6_prefixes.is_some() || many(input.ipv6_prefix_count)),
         ("Ipv6Addresses", input.ipv6_addresses.is_some() || many(input.ipv6_address_count)),
-        ("SecondaryPrivateIpAddressCount", many(input.secondary_private_ip_address_count)),
         ("EnablePrimaryIpv6", input.enable_primary_ipv6 == Some(true)),
         ("ConnectionTrackingSpecification", input.connection_tracking_specification.is_some()),
         ("Operator", input.operator.is_some()),
@@ -238,64 +268,37 @@ fn check_supported(input: &api::CreateNetworkInterfaceRequest) -> Result<(), Ref
     match others.iter().find(|(_, is_asked)| *is_asked) {
         None => Ok(()),
         Some((name, _)) => Err(NetworkRefusal::Unsupported(format!(
-            "{name} is not available in this region: an interface has one IPv4 address."
+            "{name} is not available in this region: an interface has IPv4 addresses."
         ))
         .into()),
     }
 }
 
-/// The one address that a request names, in either of its members.
-fn asked_address(input: &api::CreateNetworkInterfaceRequest) -> Result<Option<&str>, Refusal> {
+/// The addresses that a request names, in any of its members. Where no other member says which is the interface's own, the
+/// first of the list is.
+fn asked_addresses(input: &api::CreateNetworkInterfaceRequest) -> Result<Addresses<'_>, Refusal> {
     let listed = input.private_ip_addresses.as_deref().unwrap_or_default();
-    if listed.len() > 1 {
-        let why = "Secondary addresses are not available in this region.";
-        return Err(NetworkRefusal::Unsupported(why.to_owned()).into());
+    let own = input.private_ip_address.as_deref().filter(|given| !given.is_empty());
+    let named: Vec<&str> =
+        listed.iter().filter_map(|it| it.private_ip_address.as_deref()).collect();
+    if named.len() != listed.len() {
+        return Err(Refusal::Parameter("privateIpAddress"));
     }
-    let listed = listed.first().and_then(|each| each.private_ip_address.as_deref());
-    Ok(input.private_ip_address.as_deref().or(listed))
-}
-
-pub(crate) async fn modify_network_interface_attribute(
-    ec2: &Ec2,
-    caller: &Caller,
-    input: api::ModifyNetworkInterfaceAttributeRequest,
-) -> Result<(), ApiError> {
-    let id = input.network_interface_id.as_ref();
-    let named = input.groups.iter().flatten().map(|id| arn(caller, "security-group", id));
-    let permission =
-        on(caller, "ec2:ModifyNetworkInterfaceAttribute", "network-interface", id).on_each(named);
-    let changed = ec2.change(caller, &permission, input.dry_run, |it| {
-        let others = [
-            ("Attachment", input.attachment.is_some()),
-            ("EnaSrdSpecification", input.ena_srd_specification.is_some()),
-            ("EnablePrimaryIpv6", input.enable_primary_ipv6.is_some()),
-            ("ConnectionTrackingSpecification", input.connection_tracking_specification.is_some()),
-            ("AssociatePublicIpAddress", input.associate_public_ip_address.is_some()),
-            ("AssociatedSubnetIds", input.associated_subnet_ids.is_some()),
-        ];
-        let other = others.iter().find(|(_, is_asked)| *is_asked);
-        let row = own_interface(it, input.network_interface_id.as_deref())?;
-        if let Some((name, _)) = other {
-            let why = format!("{name} is not available in this region.");
-            return Err(NetworkRefusal::Unsupported(why).into());
-        }
-        let mut row = Interface::clone(&row);
-        let user = &mut row.user;
-        if let InterfaceUser::Person { description, checks_source } = user {
-            if let Some(given) = &input.description {
-                *description = given.value.clone().unwrap_or_default();
-            }
-            if let Some(given) = input.source_dest_check.as_ref().and_then(|it| it.value) {
-                *checks_source = given;
-            }
-        }
-        if let Some(given) = &input.groups {
-            row.security_groups = groups(it, &row.vpc, given)?;
-        }
-        it.put(row);
-        Ok(())
-    });
-    changed.await
+    let mut marked = listed.iter().zip(&named).filter(|(it, _)| it.primary == Some(true));
+    let first = marked.next().map(|(_, given)| *given);
+    if marked.next().is_some() || first.zip(own).is_some_and(|(first, own)| first != own) {
+        let sentence = "Only one primary private IP address can be specified.";
+        return Err(Refusal::Combination(sentence.to_owned()));
+    }
+    let primary = own.or(first).or(named.first().copied());
+    // One that is marked is listed once; two of one kind are a mistake that is told.
+    let mut others = named;
+    if own.is_none() || first.is_some() {
+        let place = others.iter().position(|given| Some(*given) == primary);
+        place.map(|place| others.remove(place));
+    }
+    let any = private_addresses::number(input.secondary_private_ip_address_count)?;
+    Addresses { primary, named: others, any }.checked()
 }
 
 pub(crate) async fn delete_network_interface(
@@ -318,15 +321,19 @@ pub(crate) async fn delete_network_interface(
             InterfaceUser::Task { .. }
             | InterfaceUser::Balancer { .. }
             | InterfaceUser::VpcEndpoint { .. }
-            | InterfaceUser::NatGateway { .. } => {
+            | InterfaceUser::NatGateway { .. }
+            | InterfaceUser::Secondary { .. } => {
                 return Err(NetworkRefusal::InterfaceInUse(row.eni.to_string()).into());
             }
         }
         it.batch.rely(key(&row));
         // An Elastic IP address goes back to its account.
         it.batch.rely(Index::Ec2Uses(it.account, row.eni.as_str().into()));
-        if let Some(address) = it.network.view().elastic_address_of(&row) {
-            it.put(ElasticAddress { association: None, ..ElasticAddress::clone(address) });
+        it.batch.rely(Index::Eni(it.account, row.eni.clone()));
+        private_addresses::give_back_public(it, &row);
+        for other in private_addresses::of(&it.network, &row) {
+            private_addresses::give_back_public(it, &other);
+            it.batch.delete(key(&other));
         }
         delete(it, &row);
         Ok(())
@@ -342,6 +349,22 @@ fn attached<T: ToString>(
     it.attachment.iter().filter_map(member).map(|value| value.to_string()).collect()
 }
 
+/// A member of each of an interface's private addresses.
+fn private(
+    it: &api::NetworkInterface,
+    member: impl Fn(&api::NetworkInterfacePrivateIpAddress) -> Option<String>,
+) -> Vec<String> {
+    it.private_ip_addresses.iter().flatten().filter_map(member).collect()
+}
+
+/// As [`private`], of the public address that goes with it.
+fn private_associated(
+    it: &api::NetworkInterface,
+    member: impl Fn(&api::NetworkInterfaceAssociation) -> Option<String>,
+) -> Vec<String> {
+    private(it, |each| each.association.as_ref().and_then(&member))
+}
+
 /// A member of an interface's association with a public address.
 fn associated(
     it: &api::NetworkInterface,
@@ -351,10 +374,27 @@ fn associated(
 }
 
 const FILTERS: Filters<api::NetworkInterface> = &[
-    ("addresses.association.owner-id", |it| associated(it, |each| each.ip_owner_id.clone())),
-    ("addresses.association.public-ip", |it| associated(it, |each| each.public_ip.clone())),
-    ("addresses.primary", |_| vec!["true".to_owned()]),
-    ("addresses.private-ip-address", |it| one(it.private_ip_address.as_ref())),
+    ("addresses.association.allocation-id", |it| {
+        private_associated(it, |each| each.allocation_id.clone())
+    }),
+    ("addresses.association.association-id", |it| {
+        private_associated(it, |each| each.association_id.clone())
+    }),
+    ("addresses.association.ip-owner-id", |it| {
+        private_associated(it, |each| each.ip_owner_id.clone())
+    }),
+    ("addresses.association.owner-id", |it| {
+        private_associated(it, |each| each.ip_owner_id.clone())
+    }),
+    ("addresses.association.public-dns-name", |it| {
+        private_associated(it, |each| each.public_dns_name.clone())
+    }),
+    ("addresses.association.public-ip", |it| {
+        private_associated(it, |each| each.public_ip.clone())
+    }),
+    ("addresses.primary", |it| private(it, |each| each.primary.map(|it| it.to_string()))),
+    ("addresses.private-dns-name", |it| private(it, |each| each.private_dns_name.clone())),
+    ("addresses.private-ip-address", |it| private(it, |each| each.private_ip_address.clone())),
     ("association.allocation-id", |it| associated(it, |each| each.allocation_id.clone())),
     ("association.association-id", |it| associated(it, |each| each.association_id.clone())),
     ("association.ip-owner-id", |it| associated(it, |each| each.ip_owner_id.clone())),
@@ -408,6 +448,7 @@ pub(crate) async fn describe_network_interfaces(
             let Key::Interface(account, id) = key else { return None };
             view.interfaces.get(*account, id)
         });
+        let rows = rows.filter(|row| !row.is_secondary());
         all.extend(rows.map(|row| to_wire(&network, caller, row)));
     }
     all.sort_by(|a, b| a.network_interface_id.cmp(&b.network_interface_id));
@@ -425,11 +466,23 @@ pub(crate) async fn describe_network_interfaces(
 /// What an interface's owner makes of it.
 struct Owner {
     description: String,
-    requester: Option<String>,
+    requester: String,
+    /// What the id of its attachment starts with.
+    attachment: &'static str,
     /// Whether it is somebody's who uses it now.
     is_attached: bool,
     kind: api::NetworkInterfaceType,
     checks_source: bool,
+}
+
+const OWN_ATTACHMENT: &str = "eni-attach-";
+/// Of interfaces that services have for themselves.
+const SERVICE_ATTACHMENT: &str = "ela-attach-";
+
+/// The interface that an attachment's id is of.
+pub(crate) fn of_attachment(id: &str) -> Option<EniId> {
+    let id = id.strip_prefix(OWN_ATTACHMENT).or_else(|| id.strip_prefix(SERVICE_ATTACHMENT))?;
+    format!("eni-{id}").parse().ok()
 }
 
 fn owner(view: &View, caller: &Caller, row: &Interface) -> Owner {
@@ -441,7 +494,9 @@ fn owner(view: &View, caller: &Caller, row: &Interface) -> Owner {
             Owner {
                 // Amazon's wording: tools find a task's interface by it.
                 description: format!("arn:aws:ecs:{region}:{account}:attachment/{attachment}"),
-                requester: None,
+                // Who made it is the region, in an account of its own.
+                requester: region_account().to_string(),
+                attachment: OWN_ATTACHMENT,
                 is_attached: task.is_some_and(|task| task.instance.is_some()),
                 kind: plain,
                 checks_source: true,
@@ -449,14 +504,16 @@ fn owner(view: &View, caller: &Caller, row: &Interface) -> Owner {
         }
         InterfaceUser::Balancer { balancer } => Owner {
             description: format!("ELB {balancer}"),
-            requester: Some("amazon-elb".to_owned()),
+            requester: "amazon-elb".to_owned(),
+            attachment: SERVICE_ATTACHMENT,
             is_attached: true,
             kind: plain,
             checks_source: true,
         },
         InterfaceUser::NatGateway { nat_gateway } => Owner {
             description: format!("Interface for NAT Gateway {nat_gateway}"),
-            requester: Some("amazon-aws".to_owned()),
+            requester: "amazon-aws".to_owned(),
+            attachment: SERVICE_ATTACHMENT,
             is_attached: true,
             // The service's word for it, though its model has another.
             kind: "nat_gateway".into(),
@@ -464,23 +521,34 @@ fn owner(view: &View, caller: &Caller, row: &Interface) -> Owner {
         },
         InterfaceUser::VpcEndpoint { vpc_endpoint } => Owner {
             description: format!("VPC Endpoint Interface {vpc_endpoint}"),
-            requester: Some("amazon-aws".to_owned()),
+            requester: "amazon-aws".to_owned(),
+            attachment: SERVICE_ATTACHMENT,
             is_attached: true,
             kind: "vpc_endpoint".into(),
             checks_source: true,
         },
         InterfaceUser::Person { description, checks_source } => Owner {
             description: description.clone(),
-            requester: Some(account.to_string()),
+            requester: account.to_string(),
+            attachment: OWN_ATTACHMENT,
             is_attached: false,
             kind: plain,
             checks_source: *checks_source,
+        },
+        // The row of the interface's own address says these.
+        InterfaceUser::Secondary { .. } => Owner {
+            description: String::new(),
+            requester: account.to_string(),
+            attachment: OWN_ATTACHMENT,
+            is_attached: false,
+            kind: plain,
+            checks_source: true,
         },
     }
 }
 
 /// The public address of an interface, if it has one, and its name where those of its VPC have names.
-fn association(
+pub(crate) fn association(
     view: &View,
     caller: &Caller,
     row: &Interface,
@@ -510,7 +578,8 @@ fn association(
         InterfaceUser::Task { .. }
         | InterfaceUser::NatGateway { .. }
         | InterfaceUser::VpcEndpoint { .. }
-        | InterfaceUser::Person { .. } => ("amazon", name(address)),
+        | InterfaceUser::Person { .. }
+        | InterfaceUser::Secondary { .. } => ("amazon", name(address)),
     };
     Some(api::NetworkInterfaceAssociation {
         association_id: association,
@@ -521,20 +590,23 @@ fn association(
     })
 }
 
-fn to_wire(network: &Network<'_>, caller: &Caller, row: &Interface) -> api::NetworkInterface {
+pub(crate) fn to_wire(
+    network: &Network<'_>,
+    caller: &Caller,
+    row: &Interface,
+) -> api::NetworkInterface {
     let (view, account) = (network.view(), caller.account);
-    let has_name = network.vpc(&row.vpc).is_some_and(|vpc| vpc.dns_hostnames);
-    let dns = has_name.then(|| private_dns_name(row.address, &caller.region));
-    let Owner { description, requester, is_attached, kind, checks_source } =
+    let Owner { description, requester, attachment, is_attached, kind, checks_source } =
         owner(view, caller, row);
+    let id = row.eni.as_str().trim_start_matches("eni-");
     let is_managed = !matches!(row.user, InterfaceUser::Person { .. });
     let attachment = api::NetworkInterfaceAttachment {
         attach_time: Some(row.created_at),
-        attachment_id: Some(format!("eni-attach-{}", row.eni.as_str().trim_start_matches("eni-"))),
-        delete_on_termination: Some(true),
+        attachment_id: Some(format!("{attachment}{id}")),
+        delete_on_termination: Some(false),
         device_index: Some(1),
         network_card_index: Some(0),
-        instance_owner_id: Some(requester.clone().unwrap_or_else(|| account.to_string())),
+        instance_owner_id: Some(requester.clone()),
         status: Some(api::AttachmentStatus::Attached),
         ..api::NetworkInterfaceAttachment::default()
     };
@@ -542,29 +614,26 @@ fn to_wire(network: &Network<'_>, caller: &Caller, row: &Interface) -> api::Netw
         group_id: Some(group.to_string()),
         group_name: view.security_group(account, group).map(|whole| whole.group.name),
     });
-    let association = association(view, caller, row, has_name);
+    let own = private_addresses::to_wire(network, caller, row);
+    let others = private_addresses::of(network, row);
+    let others = others.iter().map(|row| private_addresses::to_wire(network, caller, row));
     let tags: Option<&Tags> = view.tags_on(account, row.eni.as_str());
     api::NetworkInterface {
-        association: association.clone(),
+        association: own.association.clone(),
         attachment: is_attached.then_some(attachment),
         availability_zone: Some(row.zone.clone()),
         availability_zone_id: network.subnet(&row.subnet).map(|subnet| subnet.zone_id.clone()),
         description: Some(description),
-        requester_id: requester,
+        requester_id: Some(requester),
         groups: Some(groups.collect()),
         interface_type: Some(kind),
         ipv6_addresses: Some(vec![]),
         mac_address: Some(row.mac.clone()),
         network_interface_id: Some(row.eni.to_string()),
         owner_id: Some(account.to_string()),
-        private_dns_name: dns.clone(),
+        private_dns_name: own.private_dns_name.clone(),
         private_ip_address: Some(row.address.to_string()),
-        private_ip_addresses: Some(vec![api::NetworkInterfacePrivateIpAddress {
-            association,
-            primary: Some(true),
-            private_dns_name: dns,
-            private_ip_address: Some(row.address.to_string()),
-        }]),
+        private_ip_addresses: Some([own].into_iter().chain(others).collect()),
         requester_managed: Some(is_managed),
         source_dest_check: Some(checks_source),
         status: Some(if is_attached {

@@ -56,11 +56,16 @@ pub(crate) const DHCP_OPTIONS_MAX: usize = 100;
 pub(crate) const INTERFACES_MAX: usize = 5_000;
 /// Of those in an account's default VPC: all accounts have its addresses from one range.
 pub(crate) const SHARED_INTERFACES_MAX: usize = 200;
+/// Addresses of one interface besides its own.
+pub(crate) const SECONDARY_ADDRESSES_MAX: usize = 49;
 /// How long what came to an end with a NAT gateway is shown.
 pub(crate) const NAT_GATEWAY_SHOWN_MS: u64 = 3_600_000;
 /// Prefix lists of an account.
 pub(crate) const PREFIX_LISTS_MAX: usize = 100;
 pub(crate) const LIST_ENTRIES_MAX: u32 = 1_000;
 pub(crate) const LIST_ENTRIES_PER_CALL_MAX: usize = 100;
+/// Versions of a prefix list that are kept besides its current one, and entries of all of them.
+pub(crate) const EARLIER_LIST_VERSIONS_MAX: usize = 10;
+pub(crate) const EARLIER_LIST_ENTRIES_MAX: usize = 2_000;
 /// Rules and routes that name one prefix list: a change of it writes the groups of such rules in one commit.
 pub(crate) const LIST_USERS_MAX: usize = 300;

@@ -1,20 +1,22 @@
 //! Every operation, and which function does it.
 
 use crate::{
-    Ec2, acls, addresses, dhcp, empty, endpoints, flow_logs, groups, images, instance_types,
-    interfaces, internet_gateways, nat_gateways, peerings, prefix_lists, route_tables, routes,
-    subnets, tags, vpcs, zones,
+    Ec2, acls, addresses, classic_link, dhcp, empty, endpoints, flow_logs, groups, images, instance_types,
+    interface_attributes, interfaces, internet_gateways, nat_gateways, peerings, prefix_lists,
+    private_addresses, route_tables, routes, subnets, tags, vpcs, zones,
 };
 
 ec2_api::forward! {
     Ec2 {
         accept_vpc_peering_connection => peerings::accept_vpc_peering_connection;
         allocate_address => addresses::allocate_address;
+        assign_private_ip_addresses => private_addresses::assign_private_ip_addresses;
         associate_address => addresses::associate_address;
         associate_dhcp_options => dhcp::associate_dhcp_options;
         associate_route_table => route_tables::associate_route_table;
         associate_vpc_cidr_block => vpcs::associate_vpc_cidr_block;
         attach_internet_gateway => internet_gateways::attach_internet_gateway;
+        attach_network_interface => interface_attributes::attach_network_interface;
         authorize_security_group_egress => groups::authorize_security_group_egress;
         authorize_security_group_ingress => groups::authorize_security_group_ingress;
         create_default_subnet => subnets::create_default_subnet;
@@ -55,40 +57,59 @@ ec2_api::forward! {
         describe_addresses => addresses::describe_addresses;
         describe_addresses_attribute => addresses::describe_addresses_attribute;
         describe_availability_zones => zones::describe_availability_zones;
+        describe_carrier_gateways => empty::describe_carrier_gateways;
+        describe_customer_gateways => empty::describe_customer_gateways;
         describe_dhcp_options => dhcp::describe_dhcp_options;
+        describe_egress_only_internet_gateways => empty::describe_egress_only_internet_gateways;
         describe_flow_logs => flow_logs::describe_flow_logs;
         describe_images => images::describe_images;
+        describe_instance_status => empty::describe_instance_status;
         describe_instance_type_offerings => instance_types::describe_instance_type_offerings;
         describe_instance_types => instance_types::describe_instance_types;
+        describe_instances => empty::describe_instances;
         describe_internet_gateways => internet_gateways::describe_internet_gateways;
         describe_key_pairs => images::describe_key_pairs;
+        describe_launch_templates => empty::describe_launch_templates;
         describe_managed_prefix_lists => prefix_lists::describe_managed_prefix_lists;
         describe_nat_gateways => nat_gateways::describe_nat_gateways;
         describe_network_acls => acls::describe_network_acls;
+        describe_network_interface_attribute => interface_attributes::describe_network_interface_attribute;
         describe_network_interfaces => interfaces::describe_network_interfaces;
+        describe_placement_groups => empty::describe_placement_groups;
         describe_prefix_lists => prefix_lists::describe_prefix_lists;
         describe_regions => zones::describe_regions;
+        describe_reserved_instances => empty::describe_reserved_instances;
         describe_route_tables => route_tables::describe_route_tables;
         describe_security_group_references => peerings::describe_security_group_references;
         describe_security_group_rules => groups::describe_security_group_rules;
         describe_security_groups => groups::describe_security_groups;
+        describe_snapshots => empty::describe_snapshots;
         describe_stale_security_groups => peerings::describe_stale_security_groups;
         describe_subnets => subnets::describe_subnets;
         describe_tags => tags::describe_tags;
+        describe_transit_gateway_attachments => empty::describe_transit_gateway_attachments;
+        describe_transit_gateway_vpc_attachments => empty::describe_transit_gateway_vpc_attachments;
+        describe_transit_gateways => empty::describe_transit_gateways;
+        describe_volumes => empty::describe_volumes;
         describe_vpc_attribute => vpcs::describe_vpc_attribute;
+        describe_vpc_classic_link => classic_link::describe_vpc_classic_link;
+        describe_vpc_classic_link_dns_support => classic_link::describe_vpc_classic_link_dns_support;
         describe_vpc_endpoint_services => endpoints::describe_vpc_endpoint_services;
         describe_vpc_endpoints => endpoints::describe_vpc_endpoints;
         describe_vpc_peering_connections => peerings::describe_vpc_peering_connections;
         describe_vpcs => vpcs::describe_vpcs;
+        describe_vpn_connections => empty::describe_vpn_connections;
         describe_vpn_gateways => empty::describe_vpn_gateways;
         detach_internet_gateway => internet_gateways::detach_internet_gateway;
+        detach_network_interface => interface_attributes::detach_network_interface;
         disassociate_address => addresses::disassociate_address;
         disassociate_route_table => route_tables::disassociate_route_table;
         disassociate_vpc_cidr_block => vpcs::disassociate_vpc_cidr_block;
         get_managed_prefix_list_associations => prefix_lists::get_managed_prefix_list_associations;
         get_managed_prefix_list_entries => prefix_lists::get_managed_prefix_list_entries;
+        get_security_groups_for_vpc => groups::get_security_groups_for_vpc;
         modify_managed_prefix_list => prefix_lists::modify_managed_prefix_list;
-        modify_network_interface_attribute => interfaces::modify_network_interface_attribute;
+        modify_network_interface_attribute => interface_attributes::modify_network_interface_attribute;
         modify_security_group_rules => groups::modify_security_group_rules;
         modify_subnet_attribute => subnets::modify_subnet_attribute;
         modify_vpc_attribute => vpcs::modify_vpc_attribute;
@@ -100,8 +121,11 @@ ec2_api::forward! {
         replace_network_acl_entry => acls::replace_network_acl_entry;
         replace_route => routes::replace_route;
         replace_route_table_association => route_tables::replace_route_table_association;
+        reset_network_interface_attribute => interface_attributes::reset_network_interface_attribute;
+        restore_managed_prefix_list_version => prefix_lists::restore_managed_prefix_list_version;
         revoke_security_group_egress => groups::revoke_security_group_egress;
         revoke_security_group_ingress => groups::revoke_security_group_ingress;
+        unassign_private_ip_addresses => private_addresses::unassign_private_ip_addresses;
         update_security_group_rule_descriptions_egress => groups::update_security_group_rule_descriptions_egress;
         update_security_group_rule_descriptions_ingress => groups::update_security_group_rule_descriptions_ingress;
     }

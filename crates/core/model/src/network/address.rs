@@ -59,12 +59,14 @@ impl Record for ElasticAddress {
 }
 
 impl View {
-    /// The Elastic IP address that an interface has.
+    /// The Elastic IP address that an interface has at one of its addresses.
     pub fn elastic_address_of(&self, interface: &Interface) -> Option<&Arc<ElasticAddress>> {
         let index = Index::Ec2Uses(interface.owner.account, interface.eni.as_str().into());
         self.members(&index).find_map(|key| {
             let Key::ElasticAddress(account, id) = key else { return None };
-            self.elastic_addresses.get(*account, id)
+            let row = self.elastic_addresses.get(*account, id)?;
+            let at = row.association.as_ref().map(|it| it.private);
+            (at == Some(interface.address)).then_some(row)
         })
     }
 

@@ -37,7 +37,7 @@ pub use lens::Network;
 pub use peering::{
     PEERING_EXPIRES_MS, PeerGroup, PeeringEnd, PeeringState, PeeringStatus, VpcPeering,
 };
-pub use prefix_list::{AddressFamily, PrefixEntry, PrefixList};
+pub use prefix_list::{AddressFamily, EarlierEntries, PrefixEntry, PrefixList};
 pub use routes::{
     InternetGateway, Route, RouteDestination, RouteTable, RouteTarget, ShownRoute, ShownTarget,
 };

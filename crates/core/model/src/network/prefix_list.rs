@@ -26,6 +26,20 @@ pub struct PrefixList {
     pub is_modified: bool,
     /// In the order in which they came.
     pub entries: Vec<PrefixEntry>,
+    /// Whether the entries of now were those of an earlier version.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_restored: bool,
+    /// Versions of before, the oldest first: as many as are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierEntries>,
+}
+
+/// What a list had in a version of before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EarlierEntries {
+    pub version: u64,
+    pub entries: Vec<PrefixEntry>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

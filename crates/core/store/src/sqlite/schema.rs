@@ -54,6 +54,7 @@ const STEPS: &[Step] = &[
     Step { version: 27, run: take_balancers_as_targets },
     Step { version: 28, run: take_event_rules },
     Step { version: 29, run: take_names_that_lead_to_others },
+    Step { version: 30, run: take_secondary_addresses },
 ];
 
 /// The version that this release writes.
@@ -217,6 +218,11 @@ fn take_event_rules(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
 
 /// Services of Cloud Map come to be whose names lead to others: a release that does not know them must not write here.
 fn take_names_that_lead_to_others(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Interfaces come to have more addresses than one: a release that does not know them must not write here.
+fn take_secondary_addresses(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 

@@ -1,13 +1,16 @@
-//! DescribeSecurityGroups, DescribeSecurityGroupRules.
+//! DescribeSecurityGroups, DescribeSecurityGroupRules, GetSecurityGroupsForVpc.
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use ec2_api as api;
+use longshore_types::VpcId;
 
 use super::{GroupRefusal, wire};
 use crate::Ec2;
 use crate::errors::{Kind, Refusal, unless_dry};
-use crate::filter::{apply, by_id, page};
+use crate::change::{id_of, on};
+use crate::filter::{Asked, Filters, apply, by_id, one, page, select};
+use crate::tags;
 
 const GROUP_FILTERS: [&str; 23] = [
     "description",
@@ -75,6 +78,48 @@ pub(crate) async fn describe_security_groups(
     let (groups, next_token) =
         page(groups, token, input.max_results, has_ids, |group| group.group_id.as_deref())?;
     Ok(api::DescribeSecurityGroupsResult { security_groups: Some(groups), next_token })
+}
+
+const FOR_VPC_FILTERS: Filters<api::SecurityGroupForVpc> = &[
+    ("description", |it| one(it.description.as_ref())),
+    ("group-id", |it| one(it.group_id.as_ref())),
+    ("group-name", |it| one(it.group_name.as_ref())),
+    ("owner-id", |it| one(it.owner_id.as_ref())),
+    ("primary-vpc-id", |it| one(it.primary_vpc_id.as_ref())),
+];
+
+/// The groups that interfaces of a VPC can have: its own.
+pub(crate) async fn get_security_groups_for_vpc(
+    ec2: &Ec2,
+    caller: &Caller,
+    input: api::GetSecurityGroupsForVpcRequest,
+) -> Result<api::GetSecurityGroupsForVpcResult, ApiError> {
+    let permission = on(caller, "ec2:GetSecurityGroupsForVpc", "vpc", input.vpc_id.as_ref());
+    let view = ec2.control.read(caller, &permission)?;
+    unless_dry(input.dry_run)?;
+    let account = caller.account;
+    let id: VpcId = id_of(Kind::Vpc, "vpcId", input.vpc_id.as_deref())?;
+    let vpc = ec2.control.network(&view, account).vpc(&id);
+    vpc.ok_or_else(|| Kind::Vpc.refused()(id.as_str()))?;
+    let groups = view.security_groups_of(account).into_iter().filter(|group| group.vpc == id);
+    let groups = groups.map(|group| api::SecurityGroupForVpc {
+        tags: Some(tags::to_wire(view.tags_on(account, group.id.as_str()))),
+        description: Some(group.description),
+        group_name: Some(group.name),
+        owner_id: Some(account.to_string()),
+        group_id: Some(group.id.to_string()),
+        primary_vpc_id: Some(group.vpc.to_string()),
+    });
+    let asked = Asked {
+        kind: Kind::SecurityGroup,
+        ids: None,
+        filters: input.filters.as_deref(),
+        token: input.next_token.as_deref(),
+        max: input.max_results,
+    };
+    let (groups, next_token) =
+        select(groups.collect(), &asked, |it| it.group_id.as_deref(), FOR_VPC_FILTERS)?;
+    Ok(api::GetSecurityGroupsForVpcResult { next_token, security_group_for_vpcs: Some(groups) })
 }
 
 fn check_ids(ids: Option<&[String]>) -> Result<(), Refusal> {

@@ -12,7 +12,9 @@ mod revoke;
 mod wire;
 
 pub(crate) use authorize::{authorize_security_group_egress, authorize_security_group_ingress};
-pub(crate) use describe::{describe_security_group_rules, describe_security_groups};
+pub(crate) use describe::{
+    describe_security_group_rules, describe_security_groups, get_security_groups_for_vpc,
+};
 pub(crate) use lifecycle::{all_egress, create_security_group, delete_security_group};
 pub(crate) use modify::{
     modify_security_group_rules, update_security_group_rule_descriptions_egress,

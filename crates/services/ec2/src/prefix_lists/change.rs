@@ -1,17 +1,20 @@
-//! CreateManagedPrefixList, ModifyManagedPrefixList, DeleteManagedPrefixList.
+//! CreateManagedPrefixList, ModifyManagedPrefixList, RestoreManagedPrefixListVersion, DeleteManagedPrefixList.
 
 use aws_wire::{ApiError, Caller};
 use ec2_api as api;
 use longshore_types::PrefixListId;
-use model::network::{AddressFamily, PrefixEntry, PrefixList};
+use model::network::{AddressFamily, EarlierEntries, PrefixEntry, PrefixList};
 use model::{Index, Key};
 
 use super::users::{check_users_have_room, tell_groups};
-use super::{block, find, state_of, text_of, to_wire};
+use super::{block, entries_of, find, state_of, text_of, to_wire};
 use crate::Ec2;
 use crate::change::{Make, Once, on};
 use crate::errors::Refusal;
-use crate::limits::{LIST_ENTRIES_MAX, LIST_ENTRIES_PER_CALL_MAX, PREFIX_LISTS_MAX};
+use crate::limits::{
+    EARLIER_LIST_ENTRIES_MAX, EARLIER_LIST_VERSIONS_MAX, LIST_ENTRIES_MAX,
+    LIST_ENTRIES_PER_CALL_MAX, PREFIX_LISTS_MAX,
+};
 use crate::refusal::NetworkRefusal;
 
 const NAME_CHARS_MAX: usize = 255;
@@ -56,6 +59,8 @@ pub(crate) async fn create_managed_prefix_list(
             max_entries: size(input.max_entries)?,
             version: 1,
             is_modified: false,
+            is_restored: false,
+            earlier: vec![],
             entries: vec![],
         };
         add(&mut row, input.entries.as_deref().unwrap_or_default())?;
@@ -165,6 +170,7 @@ pub(crate) async fn modify_managed_prefix_list(
             tell_groups(it, &row.id);
         }
         row.is_modified = true;
+        row.is_restored = false;
         let tags = it.network.view().tags_on(it.account, row.id.as_str());
         let wire = to_wire(caller, &row, state_of(&row), tags);
         it.put(row);
@@ -204,8 +210,55 @@ fn changed(
         }
         remove(&mut row, removed)?;
         add(&mut row, added)?;
-        row.version += 1;
+        next_version(&mut row, before);
     }
+    Ok(row)
+}
+
+/// Its entries are others than before, which are kept: as many versions, and of all of them as many entries, as there is
+/// room for.
+fn next_version(row: &mut PrefixList, before: &PrefixList) {
+    row.version += 1;
+    let (version, entries) = (before.version, before.entries.clone());
+    row.earlier.push(EarlierEntries { version, entries });
+    while row.earlier.len() > EARLIER_LIST_VERSIONS_MAX
+        || row.earlier.iter().map(|it| it.entries.len()).sum::<usize>() > EARLIER_LIST_ENTRIES_MAX
+    {
+        row.earlier.remove(0);
+    }
+}
+
+pub(crate) async fn restore_managed_prefix_list_version(
+    ec2: &Ec2,
+    caller: &Caller,
+    input: api::RestoreManagedPrefixListVersionRequest,
+) -> Result<api::RestoreManagedPrefixListVersionResult, ApiError> {
+    let id = input.prefix_list_id.as_ref();
+    let permission = on(caller, "ec2:RestoreManagedPrefixListVersion", "prefix-list", id);
+    let restored = ec2.change(caller, &permission, input.dry_run, |it| {
+        let before = find(it, input.prefix_list_id.as_deref())?;
+        let previous = input.previous_version.ok_or(Refusal::Parameter("previousVersion"))?;
+        let current = input.current_version.ok_or(Refusal::Parameter("currentVersion"))?;
+        let row = restored(&before, previous, current)?;
+        it.batch.rely(Index::Ec2Uses(it.account, row.id.as_str().into()));
+        tell_groups(it, &row.id);
+        let tags = it.network.view().tags_on(it.account, row.id.as_str());
+        let wire = to_wire(caller, &row, state_of(&row), tags);
+        it.put(row);
+        Ok(wire)
+    });
+    Ok(api::RestoreManagedPrefixListVersionResult { prefix_list: Some(restored.await?) })
+}
+
+/// A list with the entries of an earlier version, in a new one.
+fn restored(before: &PrefixList, previous: i64, current: i64) -> Result<PrefixList, Refusal> {
+    if i64::try_from(before.version) != Ok(current) {
+        return Err(NetworkRefusal::ListVersion.into());
+    }
+    let entries = entries_of(before, previous)?.to_vec();
+    let mut row = PrefixList { entries, is_restored: true, ..before.clone() };
+    check_size(&row)?;
+    next_version(&mut row, before);
     Ok(row)
 }
 
@@ -240,6 +293,8 @@ mod tests {
             max_entries: 2,
             version: 7,
             is_modified: false,
+            is_restored: false,
+            earlier: vec![],
             entries: vec![],
         }
     }
@@ -254,6 +309,43 @@ mod tests {
             remove_entries: Some(removed.collect()),
             ..api::ModifyManagedPrefixListRequest::default()
         }
+    }
+
+    #[test]
+    fn a_version_of_before_comes_back_as_a_new_one() {
+        let first = changed(&list(), &change(&["10.1.0.0/16"], &[])).unwrap();
+        let second = changed(&first, &change(&["10.2.0.0/16"], &["10.1.0.0/16"])).unwrap();
+        let back = restored(&second, 8, 9).unwrap();
+        assert_eq!((back.version, &back.entries, back.is_restored), (10, &first.entries, true));
+        assert_eq!(entries_of(&back, 9).unwrap(), &second.entries, "and what it replaced is kept");
+        assert!(restored(&second, 7, 9).unwrap().entries.is_empty());
+        let smaller = PrefixList { max_entries: 0, ..second.clone() };
+        for (row, previous, current, code) in [
+            (&second, 8, 8, "PrefixListVersionMismatch"),
+            (&second, 6, 9, "InvalidParameterValue"),
+            (&second, 10, 9, "InvalidParameterValue"),
+            (&second, -1, 9, "InvalidParameterValue"),
+            (&smaller, 8, 9, "PrefixListMaxEntriesExceeded"),
+        ] {
+            let refusal = restored(row, previous, current).unwrap_err();
+            assert_eq!(refusal.worded().0, code, "{previous} {current}");
+        }
+    }
+
+    #[test]
+    fn versions_and_their_entries_are_kept_as_far_as_there_is_room() {
+        let mut row = PrefixList { max_entries: 1_000, ..list() };
+        for number in 0..15 {
+            row = changed(&row, &change(&[&format!("10.{number}.0.0/16")], &[])).unwrap();
+        }
+        let kept: Vec<u64> = row.earlier.iter().map(|it| it.version).collect();
+        assert_eq!(kept, (12..22).collect::<Vec<u64>>());
+        let entry = row.entries[0].clone();
+        row.entries = vec![entry; 900];
+        for number in 0..3 {
+            row = changed(&row, &change(&[&format!("10.2{number}.0.0/16")], &[])).unwrap();
+        }
+        assert_eq!(row.earlier.len(), 2, "of nine hundred entries each");
     }
 
     #[test]

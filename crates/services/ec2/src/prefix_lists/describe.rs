@@ -7,7 +7,7 @@ use longshore_types::PrefixListId;
 use model::network::PrefixList;
 use model::{Index, Key, View};
 
-use super::{OF_AWS, OfAws, entry_to_wire, of_aws, state_of, to_wire};
+use super::{OF_AWS, OfAws, entries_of, entry_to_wire, of_aws, state_of, to_wire};
 use crate::Ec2;
 use crate::change::{id_of, on};
 use crate::errors::{Kind, Refusal, unless_dry};
@@ -116,15 +116,19 @@ pub(crate) async fn get_managed_prefix_list_entries(
     let view = ec2.control.read(caller, &permission)?;
     unless_dry(input.dry_run)?;
     let list = asked_of(&view, caller, input.prefix_list_id.as_deref())?;
-    let version = list.map_or(1, |list| list.version);
-    if let Some(given) = input.target_version.filter(|given| i64::try_from(version) != Ok(*given)) {
-        return Err(Refusal::Value(format!(
-            "Version {given} of the prefix list is not available: this region keeps the current one, {version}."
-        ))
-        .into());
-    }
-    let entries: Vec<_> =
-        list.into_iter().flat_map(|list| &list.entries).map(entry_to_wire).collect();
+    let (entries, version) = match list {
+        Some(list) => {
+            let current = i64::try_from(list.version).unwrap_or(i64::MAX);
+            let version = input.target_version.unwrap_or(current);
+            (entries_of(list, version)?, version)
+        }
+        None if input.target_version.is_some_and(|given| given != 1) => {
+            let sentence = "The prefix list is AWS's, and at version 1 in this region.";
+            return Err(Refusal::Value(sentence.to_owned()).into());
+        }
+        None => (&[][..], 1),
+    };
+    let entries = entries.iter().map(entry_to_wire).collect();
     let (entries, next_token) =
         cut(entries, input.next_token.as_deref(), input.max_results, version)?;
     Ok(api::GetManagedPrefixListEntriesResult { entries: Some(entries), next_token })
@@ -135,7 +139,7 @@ fn cut(
     entries: Vec<api::PrefixListEntry>,
     token: Option<&str>,
     max: Option<i32>,
-    version: u64,
+    version: i64,
 ) -> Result<(Vec<api::PrefixListEntry>, Option<String>), Refusal> {
     let start: usize = match token.filter(|token| !token.is_empty()) {
         None => 0,

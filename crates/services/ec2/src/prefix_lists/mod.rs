@@ -23,6 +23,7 @@ use crate::tags;
 
 pub(crate) use change::{
     create_managed_prefix_list, delete_managed_prefix_list, modify_managed_prefix_list,
+    restore_managed_prefix_list_version,
 };
 pub(crate) use describe::{
     describe_managed_prefix_lists, describe_prefix_lists, get_managed_prefix_list_associations,
@@ -123,8 +124,25 @@ fn to_wire(
 
 /// As a list is shown that nobody changes now.
 fn state_of(row: &PrefixList) -> api::PrefixListState {
-    match row.is_modified {
-        false => api::PrefixListState::CreateComplete,
-        true => api::PrefixListState::ModifyComplete,
+    match (row.is_restored, row.is_modified) {
+        (true, _) => api::PrefixListState::RestoreComplete,
+        (false, true) => api::PrefixListState::ModifyComplete,
+        (false, false) => api::PrefixListState::CreateComplete,
     }
+}
+
+/// The entries of a list in one of its versions, of now or of before.
+fn entries_of(row: &PrefixList, version: i64) -> Result<&[PrefixEntry], Refusal> {
+    let given = u64::try_from(version).ok();
+    if given == Some(row.version) {
+        return Ok(&row.entries);
+    }
+    let earlier = row.earlier.iter().find(|earlier| given == Some(earlier.version));
+    earlier.map(|earlier| earlier.entries.as_slice()).ok_or_else(|| {
+        let kept: Vec<String> = row.earlier.iter().map(|it| it.version.to_string()).collect();
+        Refusal::Value(format!(
+            "Version {version} of the prefix list {} is not available: it is at version {}, and of those before it has [{}].",
+            row.id, row.version, kept.join(", ")
+        ))
+    })
 }
