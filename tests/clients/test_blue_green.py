@@ -201,7 +201,7 @@ def test_what_cannot_be_shifted_is_refused_in_ecs_words(services, balancers, pai
     create("roleArn can not be blank", pair.tied(roleArn=""))
     other = balancers.group(Protocol="HTTPS")
     create("must have the same protocol", pair.tied(alternateTargetGroupArn=other))
-    create("Use PAUSE", pair.tied(), "UnsupportedFeatureException", lifecycleHooks=[
+    create("no Lambda functions", pair.tied(), "UnsupportedFeatureException", lifecycleHooks=[
         {"hookTargetArn": "arn:aws:lambda:us-east-1:000000000000:function:f", "roleArn": pair.role,
          "lifecycleStages": ["POST_SCALE_UP"]}])
     create("Invalid lifecycle stage provided for Pause Hook", pair.tied(), lifecycleHooks=[

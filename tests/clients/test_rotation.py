@@ -122,7 +122,7 @@ def test_a_hook_is_asked_where_the_operator_allows_it(start_region, hook):
     region = start_region("--allow-rotation-hook", f"127.0.0.1:{port}", name="hooked")
     client = region.client("secretsmanager")
     arn = client.create_secret(Name="hooked", SecretString="one")["ARN"]
-    refused(client.rotate_secret, "InvalidParameterException", "--allow-rotation-hook 127.0.0.1:1", SecretId=arn,
+    refused(client.rotate_secret, "InvalidParameterException", "--allow-hook 127.0.0.1:1", SecretId=arn,
             RotationLambdaARN="http://127.0.0.1:1/")
     scope = {"boto3": boto3}
     exec(FUNCTION, scope)

@@ -105,7 +105,7 @@ def filled(account, arguments):
     (EC2, {"deploymentController": {"type": "CODE_DEPLOY"}}, None, "CODE_DEPLOY"),
     (EC2, {"deploymentConfiguration": {"strategy": "BLUE_GREEN", "lifecycleHooks": [
         {"hookTargetArn": "arn:aws:lambda:us-east-1:000000000000:function:f", "lifecycleStages": ["POST_SCALE_UP"]}]}},
-     None, "AWS_LAMBDA"),
+     None, "no Lambda functions"),
     (EC2, {"deploymentConfiguration": {"strategy": "CANARY", "canaryConfiguration": {"canaryPercent": 0.01}}},
      INVALID, "canaryPercent must be a multiple of 0.1 between 0.1 and 100.0."),
     (EC2, {"deploymentConfiguration": {"strategy": "LINEAR", "linearConfiguration": {"stepPercent": 2.9}}},

@@ -32,6 +32,7 @@ const LAYERS: &[Layer] = &[
             ("acme", &["files", "longshore-types", "trust"]),
             ("acs", &["longshore-types", "traffic"]),
             ("aws-wire", &["longshore-types"]),
+            ("hooks", &["longshore-types", "trust"]),
             ("traffic", &["longshore-types"]),
             ("trust", &["files", "longshore-types"]),
         ],

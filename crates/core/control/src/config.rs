@@ -119,7 +119,7 @@ pub struct Config {
     /// Where the key is that secrets are kept under. Since 0.2.
     pub root_key: RootKeySource,
     /// Hosts, with a port where it is not the scheme's own, that may be asked to rotate secrets. Since 0.2.
-    pub rotation_hooks: Vec<String>,
+    pub hooks: Vec<String>,
     /// Registries that images may be fetched from although they are on this machine or its link, as `host` or
     /// `host:port`. Since 0.2.
     pub allowed_registries: Vec<String>,
@@ -152,7 +152,7 @@ impl Config {
             introduction_token: None,
             oidc_keys: None,
             root_key: RootKeySource::DataDir,
-            rotation_hooks: Vec::new(),
+            hooks: Vec::new(),
             allowed_registries: Vec::new(),
             image_scanner: None,
             denied_egress: Vec::new(),

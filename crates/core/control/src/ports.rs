@@ -12,7 +12,7 @@ use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
 use longshore_types::{AccountId, TaskId, Timestamp};
 use model::alarm::Sample;
-use model::{Instance, Kind, MetricAlarm, Tags, Task, View};
+use model::{Document, Instance, Kind, MetricAlarm, Tags, Task, View};
 use serde_json::Value;
 
 use crate::Permission;
@@ -115,6 +115,8 @@ pub struct TaskAsk {
     pub started_by: String,
     /// Whoever asks again with it means the same task.
     pub token: String,
+    /// Where it has an interface, as `networkConfiguration` says it; none is in the account's own subnets.
+    pub network: Option<Document>,
 }
 
 /// Who runs tasks for services that have none.

@@ -70,3 +70,19 @@ impl Control {
         .await
     }
 }
+
+/// What a task that was run to get something done came to: it is done if each of its essential containers exited with 0.
+pub fn outcome(task: &Task) -> Result<(), String> {
+    let mut essential = task.containers.iter().filter(|container| container.essential);
+    let Some(odd) = essential.find(|container| container.seen.exit_code != Some(0)) else {
+        return Ok(());
+    };
+    let cause = task.stop_cause.as_ref().map(ToString::to_string).unwrap_or_default();
+    Err(match odd.seen.exit_code {
+        Some(code) => format!("the task {}: container {} exited with {code}", task.id, odd.name),
+        None => {
+            let reason = odd.seen.reason.clone().unwrap_or(cause);
+            format!("the task {}: container {} did not run: {reason}", task.id, odd.name)
+        }
+    })
+}

@@ -47,7 +47,9 @@ pub use settings::{
     Breaker, BreakerThreshold, DeploymentSettings, PlacementConstraint, PlacementStrategy,
     Propagate,
 };
-pub use shift::{HookAction, Lifecycle, Pause, PauseHook, PauseState, Share, Shift, Strategy};
+pub use shift::{
+    Hook, HookAction, HookCall, HookRun, Lifecycle, Pause, PauseState, Share, Shift, Strategy,
+};
 pub use stage::Stage;
 pub use task_set::{TaskSet, TaskSetStatus};
 

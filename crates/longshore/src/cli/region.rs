@@ -36,9 +36,9 @@ pub(crate) struct RegionArgs {
     pub(crate) image_scanner: Option<String>,
     #[command(flatten)]
     pub(crate) root_key: RootKeyArgs,
-    /// A host whose HTTP hooks may be asked to rotate secrets; may be given several times
-    #[arg(long = "allow-rotation-hook", value_name = "HOST[:PORT]", value_parser = host_and_port)]
-    pub(crate) allow_rotation_hook: Vec<String>,
+    /// A host whose HTTP hooks may be asked to rotate secrets and whether deployments go on; may be given several times
+    #[arg(long = "allow-hook", alias = "allow-rotation-hook", value_name = "HOST[:PORT]", value_parser = host_and_port)]
+    pub(crate) allow_hook: Vec<String>,
     #[command(flatten)]
     pub(crate) objects: ObjectStoreArgs,
     /// Take requests without TLS from other machines too: whoever sees the traffic can read it

@@ -46,7 +46,7 @@ pub(crate) async fn run(data: &DataDir, args: &RegionAlone) -> Result<(), Error>
     config.heartbeat_timeout_ms = args.heartbeat_timeout_s() * 1_000;
     config.between_hosts = args.encrypt_between_hosts;
     config.root_key = secrets::source(&args.root_key)?;
-    config.rotation_hooks.clone_from(&args.allow_rotation_hook);
+    config.hooks.clone_from(&args.allow_hook);
     config.object_store = object_store::of(&args.objects)?;
     config.allowed_registries.clone_from(&images.allow_registry);
     config.denied_egress = images.deny_egress.iter().map(ToString::to_string).collect();

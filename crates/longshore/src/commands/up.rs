@@ -117,8 +117,8 @@ fn children(data: &DataDir, environment: &Environment, args: &Up) -> Vec<ChildSp
     if let Some(command) = &region.root_key.root_key_command {
         region_args.extend(["--root-key-command".into(), command.into()]);
     }
-    for host in &region.allow_rotation_hook {
-        region_args.extend(["--allow-rotation-hook".into(), host.into()]);
+    for host in &region.allow_hook {
+        region_args.extend(["--allow-hook".into(), host.into()]);
     }
     region_args.extend(region.objects.to_args());
     region_args.extend(args.egress.images.to_args().into_iter().map(OsString::from));
@@ -386,8 +386,8 @@ fn daemon_args(data: &DataDir, args: &Up, log: &Path) -> Vec<OsString> {
     if let Some(command) = &region.root_key.root_key_command {
         told.extend(["--root-key-command".into(), command.into()]);
     }
-    for host in &region.allow_rotation_hook {
-        told.extend(["--allow-rotation-hook".into(), host.into()]);
+    for host in &region.allow_hook {
+        told.extend(["--allow-hook".into(), host.into()]);
     }
     told
 }

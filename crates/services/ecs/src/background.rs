@@ -10,6 +10,7 @@ use model::{Index, Key, View};
 use store::{BATCH_ROWS_MAX, Batch, Change};
 
 use crate::Ecs;
+use crate::lifecycle_hooks::LifecycleHooks;
 use crate::services::Services;
 use crate::services::connect::Endpoints;
 use crate::services::lost::LostHosts;
@@ -32,6 +33,7 @@ pub(crate) fn register_woken(ecs: &Arc<Ecs>, driver: &mut Driver) {
     driver.register(SecretRolls::new(ecs));
     driver.register(Registries::new(ecs));
     driver.register(Endpoints::new(ecs));
+    driver.register(LifecycleHooks::new(ecs));
 }
 
 /// Takes away rows that have been over for long enough.

@@ -13,24 +13,32 @@ use store::Batch;
 use super::service_deployments::{find, read_arn};
 use crate::Ecs;
 use crate::errors::Refusal;
+use crate::service_spec::target_type;
 
 const PREFIX: &str = "ecs-pause-";
+/// Of hooks that ask somebody, to which nobody else says a word.
+const CALL_PREFIX: &str = "ecs-lambda-";
 /// Characters of what follows it.
 const ID_CHARS: usize = 43;
 
-/// What a pause is called: the same whenever it is asked for, and no other's.
+/// What a hook is called: the same whenever it is asked for, and no other's.
 fn hook_id(row: &Deployment, pause: &Pause) -> String {
     let name = format!("{} {} {} {}", row.id(), pause.stage, pause.step, pause.hook);
-    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(Sha256::digest(name)))
+    let prefix = if pause.run.is_some() { CALL_PREFIX } else { PREFIX };
+    format!("{prefix}{}", URL_SAFE_NO_PAD.encode(Sha256::digest(name)))
 }
 
-/// `lifecycleHookDetails`: the pauses that a deployment came to.
-pub(super) fn render_pauses(row: &Deployment) -> Option<Vec<api::DeploymentLifecycleHookDetail>> {
+/// `lifecycleHookDetails`: the hooks that a deployment came to.
+pub(super) fn render_hooks(row: &Deployment) -> Option<Vec<api::DeploymentLifecycleHookDetail>> {
     let shift = row.shift.as_ref().filter(|shift| !shift.pauses.is_empty())?;
+    let target = |pause: &Pause| {
+        let hook = row.settings.hooks.get(usize::try_from(pause.hook).ok()?)?;
+        hook.call.as_ref().map(|call| call.target.clone())
+    };
     let render = |pause: &Pause| api::DeploymentLifecycleHookDetail {
         hook_id: Some(hook_id(row, pause)),
-        target_type: Some(api::DeploymentLifecycleHookTargetType::Pause),
-        target_arn: None,
+        target_type: Some(target_type(pause.run.is_some())),
+        target_arn: target(pause),
         status: Some(pause.state.as_str().into()),
         expires_at: Some(pause.expires_at),
         timeout_action: Some(pause.on_timeout.as_str().into()),
@@ -62,7 +70,8 @@ pub(super) async fn handle(
     let hook = input.hook_id.unwrap_or_default();
     ecs.control
         .change(caller, &permission, |view, now| {
-            if hook.strip_prefix(PREFIX).is_none_or(|id| id.len() != ID_CHARS) {
+            let mut ids = [PREFIX, CALL_PREFIX].into_iter().filter_map(|it| hook.strip_prefix(it));
+            if ids.all(|id| id.len() != ID_CHARS) {
                 let message = "Invalid hookId: hookId must follow the format: ecs-{hookType}-{id}";
                 return Err(Refusal::invalid(message).into());
             }

@@ -28,7 +28,7 @@ use super::service_spec::{
 };
 use crate::Ecs;
 use crate::errors::Refusal;
-use crate::permissions::TaskRequest;
+use crate::permissions::{TaskRequest, hooks_of};
 use crate::tags;
 
 const TOKEN_CHARS_MAX: usize = 36;
@@ -63,6 +63,7 @@ pub(super) async fn handle(
         propagate_tags: input.propagate_tags.as_ref(),
         load_balancers: input.load_balancers.as_deref(),
         connect: input.service_connect_configuration.as_ref(),
+        hooks: hooks_of(input.deployment_configuration.as_ref()),
     };
     let decide = |view: &View, now| {
         let permission = ecs.having_started(view, caller, permission.clone(), &asked);
@@ -180,6 +181,7 @@ fn read(
         scheduling,
         controller,
     )?;
+    spec::check_hooks(ecs, view, caller, &cluster.name, &deployment)?;
     spec::check_balancers(
         &deployment,
         workload.as_ref().map_or(&[][..], |workload| &workload.load_balancers),

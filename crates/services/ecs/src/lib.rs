@@ -31,6 +31,7 @@ mod errors;
 mod fleet;
 mod gpus;
 mod instance_ref;
+mod lifecycle_hooks;
 mod list_clusters;
 mod list_container_instances;
 mod list_services;
@@ -103,12 +104,15 @@ pub struct Ecs {
     rendered_tasks: RenderedTaskCache,
     /// Where tasks go, kept from decision to decision.
     fleets: Fleets,
+    /// Asks servers whether deployments go on.
+    hooks: hooks::Hooks,
 }
 
 impl Ecs {
     pub fn new(control: Arc<Control>, documents: Arc<Documents<api::TaskDefinition>>) -> Self {
         let (rendered_tasks, fleets) = (RenderedTaskCache::default(), Fleets::default());
-        Self { control, documents, rendered_tasks, fleets }
+        let hooks = hooks::Hooks::new(control.config.hooks.clone());
+        Self { control, documents, rendered_tasks, fleets, hooks }
     }
 }
 

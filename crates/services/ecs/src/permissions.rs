@@ -12,7 +12,7 @@ use control::{Permission, is_root};
 
 use crate::Ecs;
 
-pub(crate) use tasks::TaskRequest;
+pub(crate) use tasks::{TaskRequest, hooks_of};
 
 /// The condition key of an action within a cluster.
 const CLUSTER: &str = "ecs:cluster";

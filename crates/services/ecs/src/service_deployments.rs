@@ -9,7 +9,7 @@ use model::service::{Lifecycle, ServiceBalancer, ServiceStatus, Share, Stage};
 use model::{Deployment, ServiceId, View};
 use store::Batch;
 
-use super::continue_service_deployment::render_pauses;
+use super::continue_service_deployment::render_hooks;
 use super::failure;
 use super::render_service::{ServiceRenderer, amount, cluster_arn};
 use super::service_spec::render_settings;
@@ -190,7 +190,7 @@ fn render(shown: &ServiceRenderer<'_>, row: &Deployment) -> api::ServiceDeployme
         status: Some(row.stage.record_status().into()),
         status_reason: shown.status_reason(row),
         lifecycle_stage: stage_shown(row).map(Into::into),
-        lifecycle_hook_details: render_pauses(row),
+        lifecycle_hook_details: render_hooks(row),
         deployment_configuration: Some(render_settings(&row.settings, service.controller)),
         rollback: row.rollback.as_ref().map(|rollback| api::Rollback {
             reason: Some(

@@ -5,6 +5,7 @@
 
 mod balancers;
 pub(super) mod connect;
+mod hooks;
 mod images;
 mod placement;
 mod registries;
@@ -31,6 +32,7 @@ use crate::errors::Refusal;
 use connect::Connected;
 
 pub(super) use balancers::{check_left, render_balancers};
+pub(super) use hooks::{DETAILS_BYTES_MAX, Target, check_hooks, target_type};
 pub(crate) use images::with_seen_digests;
 pub(super) use placement::{
     ZONE_FIELD, read_constraints, read_strategies, render_constraints, render_strategies,

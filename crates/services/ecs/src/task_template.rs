@@ -42,7 +42,7 @@ use crate::task_definition::{ENVIRONMENT_FILES, ROUTERS_OF_S3};
 
 pub(super) use capacity::Capacity;
 pub(super) use network::{NetworkRequest, read as read_network};
-pub(crate) use service::TaskSource;
+pub(crate) use service::{TaskSource, stored_network};
 
 /// The platform that Fargate tasks are shown on.
 const PLATFORM_VERSION: &str = "1.4.0";

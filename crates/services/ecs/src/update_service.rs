@@ -23,14 +23,14 @@ use super::create_service::{
 use super::render_service::{ServiceRenderer, as_written};
 use super::service_spec::unsupported::Ties;
 use super::service_spec::{
-    Workload, check_balancers, check_left, connect, read_capacity, read_constraints,
+    Workload, check_balancers, check_hooks, check_left, connect, read_capacity, read_constraints,
     read_definition, read_desired, read_grace, read_propagate, read_settings, read_strategies,
     render_constraints, render_network, render_strategies,
 };
 use super::task_template::execute_command_needs_role;
 use crate::Ecs;
 use crate::errors::Refusal;
-use crate::permissions::TaskRequest;
+use crate::permissions::{TaskRequest, hooks_of};
 
 pub(super) async fn handle(
     ecs: &Ecs,
@@ -55,6 +55,7 @@ pub(super) async fn handle(
         propagate_tags: input.propagate_tags.as_ref(),
         load_balancers: input.load_balancers.as_deref(),
         connect: input.service_connect_configuration.as_ref(),
+        hooks: hooks_of(input.deployment_configuration.as_ref()),
     };
     let decide = |view: &View, now| {
         let permission = ecs.having_started(view, caller, permission.clone(), &asked);
@@ -349,6 +350,9 @@ fn change(
         service.scheduling,
         service.controller,
     )?;
+    if !hooks_of(input.deployment_configuration.as_ref()).is_empty() {
+        check_hooks(ecs, view, caller, &service.cluster, &service.deployment)?;
+    }
     place(view, caller, &mut service, workload, kind, input)?;
     if let Some(grace) = read_grace(input.health_check_grace_period_seconds)? {
         service.health_check_grace_s = Some(grace);

@@ -31,6 +31,7 @@ use aws_wire::{ApiError, Caller};
 use control::ports::{BoxFuture, RegionService, TaskRunner};
 use control::reconcile::Driver;
 use control::{Control, Permission};
+use hooks::Hooks;
 use longshore_types::Timestamp;
 use model::{Key, Secret, View};
 use secretsmanager_api as api;
@@ -42,12 +43,12 @@ pub struct SecretsManager {
     pub control: Arc<Control>,
     /// Runs the tasks that rotate secrets.
     tasks: Arc<dyn TaskRunner>,
-    hooks: rotation::hook::Hooks,
+    hooks: Hooks,
 }
 
 impl SecretsManager {
     pub fn new(control: Arc<Control>, tasks: Arc<dyn TaskRunner>) -> Self {
-        let hooks = rotation::hook::Hooks::new(control.config.rotation_hooks.clone());
+        let hooks = Hooks::new(control.config.hooks.clone());
         Self { control, tasks, hooks }
     }
 

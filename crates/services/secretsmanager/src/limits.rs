@@ -18,10 +18,6 @@ pub(crate) const DAY_MS: u64 = 24 * 3_600_000;
 pub(crate) const HOUR_MS: u64 = 3_600_000;
 /// How long a task of a rotation may take for a step.
 pub(crate) const STEP_TASK_MS_MAX: u64 = 15 * 60_000;
-/// How long a hook may take to answer.
-pub(crate) const STEP_HOOK_MS_MAX: u64 = 60_000;
-/// What is read of a hook's answer.
-pub(crate) const HOOK_BYTES_MAX: usize = 16 << 10;
 /// How long the attempts of a rotation wait for each other; after the last the schedule says when there is another.
 pub(crate) const ATTEMPT_PAUSES_MS: &[u64] = &[60_000, 5 * 60_000, 15 * 60_000, 3_600_000];
 /// Rotations whose next step is looked at at once.

@@ -98,7 +98,7 @@ pub(crate) const OTHER_TOKEN: &str = "11234567-89ab-4def-8123-456789abcdef";
 impl World {
     pub(crate) fn new() -> Self {
         let world = TestControl::with_config(|config| {
-            config.rotation_hooks = vec!["rotator.lan".to_owned()];
+            config.hooks = vec!["rotator.lan".to_owned()];
         });
         let tasks = Arc::new(FakeTasks::default());
         let service = SecretsManager::new(Arc::clone(&world.control), Arc::clone(&tasks) as _);

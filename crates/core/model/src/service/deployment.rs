@@ -141,6 +141,8 @@ pub enum WaitReason {
     NextStep { until: Timestamp },
     /// Somebody has to say how it goes on.
     Word { stage: Lifecycle, until: Timestamp },
+    /// A hook has not said yet how it goes on.
+    Hook { stage: Lifecycle, until: Timestamp },
 }
 
 impl fmt::Display for WaitReason {
@@ -167,6 +169,9 @@ impl fmt::Display for WaitReason {
             Self::NextStep { until } => write!(f, "the next step of traffic at {until}"),
             Self::Word { stage, until } => {
                 write!(f, "ContinueServiceDeployment at {stage}, until {until} at most")
+            }
+            Self::Hook { stage, until } => {
+                write!(f, "the lifecycle hooks of {stage}, until {until} at most")
             }
             Self::Bake { until } => write!(f, "its bake time to end at {until}"),
         }

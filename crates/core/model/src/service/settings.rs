@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{PauseHook, Strategy};
+use super::{Hook, Strategy};
 
 /// `deploymentConfiguration`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,9 +17,9 @@ pub struct DeploymentSettings {
     pub bake_minutes: Option<u32>,
     #[serde(default, skip_serializing_if = "Strategy::is_rolling")]
     pub strategy: Strategy,
-    /// Where deployments that shift traffic wait for somebody's word.
+    /// Where deployments that shift traffic wait to hear whether they go on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hooks: Vec<PauseHook>,
+    pub hooks: Vec<Hook>,
 }
 
 /// `deploymentCircuitBreaker`.

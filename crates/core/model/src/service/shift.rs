@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use longshore_types::{DeploymentId, Timestamp};
+use longshore_types::{DeploymentId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A share of traffic in tenths of a percent, 0 to 1,000.
@@ -164,23 +164,43 @@ impl HookAction {
     }
 }
 
-/// One of `lifecycleHooks` with the target type `PAUSE`.
+/// One of `lifecycleHooks`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PauseHook {
+pub struct Hook {
     pub stages: Vec<Lifecycle>,
     pub timeout_minutes: u32,
     pub on_timeout: HookAction,
+    /// Who is asked; none: it is one of the type `PAUSE`, where somebody's word is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<Box<HookCall>>,
 }
 
-/// How a pause stands, in life order.
+/// Who is asked at a hook whether a deployment goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HookCall {
+    /// `hookTargetArn`: the ARN of a task definition, or a URL.
+    pub target: String,
+    /// The role in whose name the target's tasks are run; URLs have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// `hookDetails`: an object of JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
+}
+
+/// How a hook that a deployment came to stands, in life order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum PauseState {
+    /// Whoever is asked is at it.
+    InProgress,
+    /// A pause.
     AwaitingAction,
-    /// `ContinueServiceDeployment` said to go on.
+    /// `ContinueServiceDeployment`, or whoever was asked, said to go on.
     Succeeded,
-    /// It said to go back.
+    /// It said to go back, or nobody could be asked.
     Failed,
     /// Nobody said anything for too long.
     TimedOut,
@@ -189,6 +209,7 @@ pub enum PauseState {
 impl PauseState {
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::InProgress => "IN_PROGRESS",
             Self::AwaitingAction => "AWAITING_ACTION",
             Self::Succeeded => "SUCCEEDED",
             Self::Failed => "FAILED",
@@ -197,7 +218,8 @@ impl PauseState {
     }
 }
 
-/// A pause that a deployment came to. Made by the reconciler; a request says what becomes of it.
+/// A hook that a deployment came to. Made by the reconciler of services; what becomes of it says a request, or the
+/// reconciler of hooks, of those that ask somebody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pause {
@@ -208,6 +230,39 @@ pub struct Pause {
     pub state: PauseState,
     pub expires_at: Timestamp,
     pub on_timeout: HookAction,
+    /// How far asking has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Box<HookRun>>,
+}
+
+impl Pause {
+    /// Whether it is still to be said what becomes of it.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, PauseState::InProgress | PauseState::AwaitingAction)
+    }
+}
+
+/// How far asking somebody at a hook has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HookRun {
+    /// The task that is at it, or that is to be stopped once nobody waits for it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// How often was asked.
+    pub calls: u32,
+    /// How often in a row asking has failed.
+    #[serde(default)]
+    pub failures: u32,
+    /// When the next call is due, if that is not at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// `hookDetails` of answers, an object of JSON, which are given back with further calls of the hook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
+    /// Why it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// How far a deployment that shifts traffic has come. Written by the reconciler, but for what requests say to pauses.
@@ -226,7 +281,7 @@ pub struct Shift {
     pub test: Share,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<Pause>,
-    /// Whether it waited for somebody's word when it was last looked at.
+    /// Whether it waited at a hook when it was last looked at.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_paused: bool,
 }

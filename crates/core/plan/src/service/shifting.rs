@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use longshore_types::{DeploymentId, Timestamp};
 use model::elb::{ElbPath, WeightedGroup, arn};
 use model::service::{
-    CompletedDeployment, Deployment, HookAction, Lifecycle, Pause, PauseState, RollbackCause,
+    CompletedDeployment, Deployment, Hook, HookAction, Lifecycle, Pause, PauseState, RollbackCause,
     ServiceBalancer, Share, Shift, Stage, TrafficRule, WaitReason,
 };
 
@@ -222,7 +222,7 @@ impl Pass<'_, '_> {
 
     /// What comes after the stage that the deployment is in.
     fn next(&mut self, at: usize) -> Next {
-        if let Some(waits) = self.follow_pauses(at) {
+        if let Some(waits) = self.follow_hooks(at) {
             return waits;
         }
         let row = &self.deployments[at].is;
@@ -286,10 +286,14 @@ impl Pass<'_, '_> {
         desired_count(self.snapshot) <= count(healthy)
     }
 
-    /// Begins the pauses of the stage, and says what they lead to; none once all of them said to go on.
-    fn follow_pauses(&mut self, at: usize) -> Option<Next> {
+    /// Begins the hooks of the stage, and says what they lead to; none once all of them said to go on. On the way back
+    /// nobody is asked.
+    fn follow_hooks(&mut self, at: usize) -> Option<Next> {
         let now = self.now();
         let row = &mut self.deployments[at].is;
+        if row.undoes.is_some() {
+            return None;
+        }
         let hooks = row.settings.hooks.clone();
         let shift = row.shift.as_mut()?;
         let (stage, step) = (shift.stage, shift.step);
@@ -305,28 +309,38 @@ impl Pass<'_, '_> {
                     hook: hook_number,
                     stage,
                     step,
-                    state: PauseState::AwaitingAction,
+                    state: match hook.call {
+                        Some(_) => PauseState::InProgress,
+                        None => PauseState::AwaitingAction,
+                    },
                     expires_at: now.plus_ms(u64::from(hook.timeout_minutes) * 60_000),
                     on_timeout: hook.on_timeout,
+                    run: hook.call.as_ref().map(|_| Box::default()),
                 });
                 shift.pauses.len() - 1
             });
             let pause = &mut shift.pauses[place];
-            if pause.state == PauseState::AwaitingAction && pause.expires_at <= now {
+            if pause.is_open() && pause.expires_at <= now {
                 pause.state = PauseState::TimedOut;
             }
             let why = match (pause.state, pause.on_timeout) {
-                (PauseState::AwaitingAction, _) => {
+                (PauseState::InProgress | PauseState::AwaitingAction, _) => {
                     waits_until = earlier(waits_until, Some(pause.expires_at));
                     continue;
                 }
                 (PauseState::Succeeded, _) | (PauseState::TimedOut, HookAction::Continue) => {
                     continue;
                 }
-                (PauseState::Failed, _) => format!("{stage} pause hook said to roll back."),
-                (PauseState::TimedOut, HookAction::Rollback) => {
-                    format!("{stage} pause hook timed out.")
-                }
+                (PauseState::Failed, _) => failed(hook, pause),
+                (PauseState::TimedOut, HookAction::Rollback) => match &hook.call {
+                    None => format!("{stage} pause hook timed out."),
+                    Some(call) => {
+                        let target = &call.target;
+                        format!(
+                            "{stage} lifecycle hook(s) failed. Lifecycle hook target {target} timed out."
+                        )
+                    }
+                },
             };
             return Some(Next::Fail(RollbackCause::Hook, why));
         }
@@ -563,12 +577,33 @@ pub(super) fn stop_all<'v, 'a: 'v>(
     }
 }
 
+/// Why a deployment is not gone on with, by a hook that failed.
+fn failed(hook: &Hook, pause: &Pause) -> String {
+    let stage = pause.stage;
+    match &hook.call {
+        None => format!("{stage} pause hook said to roll back."),
+        Some(call) => {
+            let why = pause.run.as_ref().and_then(|run| run.why.clone());
+            let why = why.unwrap_or_else(|| {
+                format!("Lifecycle hook target {} returned FAILED status.", call.target)
+            });
+            format!("{stage} lifecycle hook(s) failed. {why}")
+        }
+    }
+}
+
 /// What the stage of a deployment waits for, besides tasks.
 pub(super) fn waits_of(row: &Deployment) -> Option<WaitReason> {
     let shift = row.shift.as_ref().filter(|_| row.stage == Stage::InProgress)?;
-    let awaited = shift.pauses.iter().filter(|it| it.state == PauseState::AwaitingAction);
-    if let Some(pause) = awaited.min_by_key(|it| it.expires_at) {
-        return Some(WaitReason::Word { stage: pause.stage, until: pause.expires_at });
+    let open = |state: PauseState| {
+        let open = shift.pauses.iter().filter(|it| it.state == state);
+        open.min_by_key(|it| it.expires_at).map(|it| (it.stage, it.expires_at))
+    };
+    if let Some((stage, until)) = open(PauseState::AwaitingAction) {
+        return Some(WaitReason::Word { stage, until });
+    }
+    if let Some((stage, until)) = open(PauseState::InProgress) {
+        return Some(WaitReason::Hook { stage, until });
     }
     let after = |minutes: u32| shift.since.plus_ms(u64::from(minutes) * 60_000);
     match shift.stage {

@@ -15,7 +15,7 @@ use crate::task_definition::{parse_cpu, parse_memory, role_arn};
 
 /// Whom the roles of tasks are passed to.
 const TASKS: &str = "ecs-tasks.amazonaws.com";
-/// Whom the roles are passed to that rules of load balancers are changed with.
+/// Whom the roles are passed to that rules of load balancers are changed with, and tasks of hooks run.
 const SCHEDULER: &str = "ecs.amazonaws.com";
 
 /// What a request says of tasks, as far as policies ask for it.
@@ -31,6 +31,14 @@ pub(crate) struct TaskRequest<'a> {
     pub(crate) propagate_tags: Option<&'a api::PropagateTags>,
     pub(crate) load_balancers: Option<&'a [api::LoadBalancer]>,
     pub(crate) connect: Option<&'a api::ServiceConnectConfiguration>,
+    pub(crate) hooks: &'a [api::DeploymentLifecycleHook],
+}
+
+/// The lifecycle hooks that a request names.
+pub(crate) fn hooks_of(
+    given: Option<&api::DeploymentConfiguration>,
+) -> &[api::DeploymentLifecycleHook] {
+    given.and_then(|given| given.lifecycle_hooks.as_deref()).unwrap_or_default()
 }
 
 impl Ecs {
@@ -84,7 +92,8 @@ impl Ecs {
         let offered = asked.connect.filter(|connect| connect.enabled == Some(true));
         let offered = offered.into_iter().flat_map(|connect| connect.services.iter().flatten());
         let tls = offered.filter_map(|each| each.tls.as_ref()?.role_arn.as_deref());
-        let roles: BTreeSet<&str> = roles.into_iter().chain(tls).collect();
+        let of_hooks = asked.hooks.iter().filter_map(|hook| hook.role_arn.as_deref());
+        let roles: BTreeSet<&str> = roles.into_iter().chain(tls).chain(of_hooks).collect();
         let permission = permission.passing(roles, SCHEDULER);
         let permission = self.of_service(permission, asked);
         let permission = self.of_connect(view, caller, permission, asked);

@@ -7,14 +7,14 @@ use control::tasks::put_task;
 use ecs_api as api;
 use longshore_types::{AccountId, TaskId, Uuid};
 use model::task::{Input, LaunchType, step};
-use model::{Compatibility, NetworkMode, Tags, TaskDefinition, View};
+use model::{Compatibility, Document, NetworkMode, Tags, TaskDefinition, View};
 use store::Batch;
 
 use super::{common, decide, token};
 use crate::Ecs;
 use crate::errors::Refusal;
 use crate::permissions::TaskRequest;
-use crate::task_template::{check_runnable, definition};
+use crate::task_template::{check_runnable, definition, stored_network};
 
 impl TaskRunner for Ecs {
     fn permission(&self, view: &View, caller: &Caller, ask: &TaskAsk) -> Permission {
@@ -134,7 +134,10 @@ fn request(
         ..api::ContainerOverride::default()
     });
     let network = match row.network_mode {
-        NetworkMode::Awsvpc => Some(network(ecs, view, caller, kind)?),
+        NetworkMode::Awsvpc => Some(match &ask.network {
+            Some(given) => of_service(given, kind)?,
+            None => network(ecs, view, caller, kind)?,
+        }),
         NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None => None,
     };
     Ok(api::RunTaskRequest {
@@ -153,6 +156,17 @@ fn request(
         client_token: Some(ask.token.clone()),
         ..api::RunTaskRequest::default()
     })
+}
+
+/// Where a service's tasks are; only Fargate's have public addresses.
+fn of_service(given: &Document, kind: LaunchType) -> Result<api::NetworkConfiguration, ApiError> {
+    let mut network = stored_network(given)?;
+    if let Some(awsvpc) =
+        network.awsvpc_configuration.as_mut().filter(|_| kind != LaunchType::Fargate)
+    {
+        awsvpc.assign_public_ip = None;
+    }
+    Ok(network)
 }
 
 /// All subnets of the account's default VPC, and its default group.

@@ -6,7 +6,7 @@ use model::service::{
     Breaker, BreakerThreshold, Controller, DeploymentSettings, Propagate, Scheduling, Strategy,
 };
 
-use super::{shifting, unsupported};
+use super::{hooks, shifting, unsupported};
 use crate::Ecs;
 use crate::errors::Refusal;
 
@@ -171,7 +171,7 @@ pub(crate) fn render_settings(
         maximum_percent: amount(settings.percent_max),
         minimum_healthy_percent: amount(settings.healthy_percent_min),
         strategy: is_own.then(|| settings.strategy.as_str().into()),
-        lifecycle_hooks: shifting::render_hooks(settings),
+        lifecycle_hooks: hooks::render(settings),
         linear_configuration: shifting::render_linear(settings.strategy),
         canary_configuration: shifting::render_canary(settings.strategy),
         bake_time_in_minutes: amount(settings.bake_minutes.unwrap_or(0)).filter(|_| is_own),

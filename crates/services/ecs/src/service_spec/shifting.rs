@@ -1,18 +1,16 @@
-//! What a deployment configuration says of shifting traffic: the strategy, its steps, and where it pauses.
+//! What a deployment configuration says of shifting traffic: the strategy, its steps, and its hooks.
 
 use aws_wire::ApiError;
 use ecs_api as api;
 use model::service::{
-    Controller, DeploymentSettings, HookAction, Lifecycle, PauseHook, Scheduling, ServiceBalancer,
-    Share, Strategy,
+    Controller, DeploymentSettings, Scheduling, ServiceBalancer, Share, Strategy,
 };
 
+use super::hooks;
 use crate::errors::Refusal;
 
 const HOOKS_MAX: usize = 10;
 const BAKE_MINUTES_MAX: i32 = 1_440;
-const PAUSE_MINUTES_MAX: i32 = 20_160;
-const PAUSE_MINUTES: u32 = 1_440;
 /// What a linear deployment shifts at a time, and a canary one first, where nothing is said.
 const LINEAR_STEP: Share = Share(100);
 const LINEAR_BAKE_MINUTES: u32 = 6;
@@ -48,13 +46,13 @@ pub(super) fn read(
         if HOOKS_MAX < hooks.len() {
             return refuse(format!("lifecycleHooks can have at most {HOOKS_MAX} items"));
         }
-        settings.hooks = hooks.iter().map(read_hook).collect::<Result<_, _>>()?;
+        settings.hooks = hooks.iter().map(hooks::read).collect::<Result<_, _>>()?;
     }
     if settings.strategy.is_rolling() {
         if given.lifecycle_hooks.as_ref().is_some_and(|hooks| !hooks.is_empty()) {
             return Err(Refusal::unsupported(
                 "lifecycleHooks of ROLLING deployments are not supported by this region: only those that shift traffic \
-                 pause.",
+                 have hooks.",
             )
             .into());
         }
@@ -113,65 +111,16 @@ fn read_share(what: &str, percent: f64, least: Share) -> Result<Share, ApiError>
     }
 }
 
-fn read_minutes(what: &str, minutes: i32, least: i32, most: i32) -> Result<u32, ApiError> {
+pub(super) fn read_minutes(
+    what: &str,
+    minutes: i32,
+    least: i32,
+    most: i32,
+) -> Result<u32, ApiError> {
     match u32::try_from(minutes) {
         Ok(read) if (least..=most).contains(&minutes) => Ok(read),
         _ => refuse(format!("{what} must be between {least} and {most}.")),
     }
-}
-
-fn read_hook(given: &api::DeploymentLifecycleHook) -> Result<PauseHook, ApiError> {
-    match &given.target_type {
-        Some(api::DeploymentLifecycleHookTargetType::Pause) => {}
-        None | Some(api::DeploymentLifecycleHookTargetType::AwsLambda) => {
-            return Err(Refusal::unsupported(
-                "Lifecycle hooks with the targetType AWS_LAMBDA are not supported by this region: it has no functions to \
-                 call. Use PAUSE.",
-            )
-            .into());
-        }
-        Some(_) => return refuse("Invalid targetType. Valid values are: AWS_LAMBDA, PAUSE"),
-    }
-    for (is_given, what) in
-        [(given.hook_target_arn.is_some(), "hookTargetArn"), (given.role_arn.is_some(), "roleArn")]
-    {
-        if is_given {
-            return refuse(format!("{what} is not allowed for lifecycle hooks of type PAUSE."));
-        }
-    }
-    let stages = given.lifecycle_stages.as_deref().unwrap_or_default();
-    if stages.is_empty() {
-        return refuse("lifecycleStages can not be empty.");
-    }
-    let timeout = given.timeout_configuration.as_ref();
-    let minutes = timeout.and_then(|timeout| timeout.timeout_in_minutes);
-    Ok(PauseHook {
-        stages: stages.iter().map(read_stage).collect::<Result<_, _>>()?,
-        timeout_minutes: match minutes {
-            None => PAUSE_MINUTES,
-            Some(minutes) => read_minutes("timeoutInMinutes", minutes, 1, PAUSE_MINUTES_MAX)?,
-        },
-        on_timeout: match timeout.and_then(|timeout| timeout.action.as_ref()) {
-            None | Some(api::DeploymentLifecycleHookAction::Rollback) => HookAction::Rollback,
-            Some(api::DeploymentLifecycleHookAction::Continue) => HookAction::Continue,
-            Some(other) => {
-                return refuse(format!("{other} should be one of [CONTINUE,ROLLBACK]"));
-            }
-        },
-    })
-}
-
-fn read_stage(given: &api::DeploymentLifecycleHookStage) -> Result<Lifecycle, ApiError> {
-    const STAGES: [Lifecycle; 6] = [
-        Lifecycle::ReconcileService,
-        Lifecycle::PreScaleUp,
-        Lifecycle::PostScaleUp,
-        Lifecycle::PostTestTrafficShift,
-        Lifecycle::PreProductionTrafficShift,
-        Lifecycle::PostProductionTrafficShift,
-    ];
-    let found = STAGES.into_iter().find(|stage| stage.as_str() == given.as_str());
-    found.ok_or_else(|| Refusal::invalid("Invalid lifecycle stage provided for Pause Hook").into())
 }
 
 pub(super) fn check(
@@ -202,21 +151,6 @@ pub(crate) fn check_balancers(
     refuse(
         "advancedConfiguration field is required for all loadBalancers when using a non-ROLLING deployment strategy",
     )
-}
-
-pub(super) fn render_hooks(
-    settings: &DeploymentSettings,
-) -> Option<Vec<api::DeploymentLifecycleHook>> {
-    let render = |hook: &PauseHook| api::DeploymentLifecycleHook {
-        target_type: Some(api::DeploymentLifecycleHookTargetType::Pause),
-        lifecycle_stages: Some(hook.stages.iter().map(|stage| stage.as_str().into()).collect()),
-        timeout_configuration: Some(api::DeploymentLifecycleHookTimeoutConfiguration {
-            timeout_in_minutes: i32::try_from(hook.timeout_minutes).ok(),
-            action: Some(hook.on_timeout.as_str().into()),
-        }),
-        ..api::DeploymentLifecycleHook::default()
-    };
-    (!settings.hooks.is_empty()).then(|| settings.hooks.iter().map(render).collect())
 }
 
 pub(super) fn render_linear(strategy: Strategy) -> Option<api::LinearConfiguration> {

@@ -46,10 +46,13 @@ async fn alarms_early_success_and_functions_are_refused_by_name() {
     let early =
         api::DeploymentConfiguration { early_success_criteria: Some(early), ..Default::default() };
     assert_eq!(create(early).await.unwrap_err().code, "UnsupportedFeatureException");
-    let hooks = api::DeploymentConfiguration {
-        lifecycle_hooks: Some(vec![Default::default()]),
+    let pause = api::DeploymentLifecycleHook {
+        target_type: Some(api::DeploymentLifecycleHookTargetType::Pause),
+        lifecycle_stages: Some(vec![api::DeploymentLifecycleHookStage::PostScaleUp]),
         ..Default::default()
     };
+    let hooks =
+        api::DeploymentConfiguration { lifecycle_hooks: Some(vec![pause]), ..Default::default() };
     assert_eq!(create(hooks).await.unwrap_err().code, "UnsupportedFeatureException");
 }
 
@@ -87,6 +90,53 @@ async fn strategies_are_kept_with_their_defaults_and_go_back_to_rolling() {
     let shown = update(with("ROLLING")).await.unwrap().deployment_configuration.unwrap();
     assert_eq!(shown.strategy, Some(api::DeploymentStrategy::Rolling));
     assert_eq!((shown.canary_configuration, shown.lifecycle_hooks), (None, None));
+}
+
+#[tokio::test]
+async fn hooks_name_a_task_definition_or_an_allowed_url_and_are_shown_as_they_were_given() {
+    const ROLE: &str = "arn:aws:iam::000000000000:role/checks";
+    const TASK: &str = "arn:aws:ecs:us-east-1:000000000000:task-definition/web";
+    let world = World::new().await;
+    let create = async |target: &str, role: Option<&str>, stage: &str| {
+        let hook = api::DeploymentLifecycleHook {
+            hook_target_arn: text(target),
+            role_arn: role.map(str::to_owned),
+            lifecycle_stages: Some(vec![stage.into()]),
+            hook_details: Some(aws_wire::Document(serde_json::json!({"a": 1}))),
+            ..Default::default()
+        };
+        let settings = api::DeploymentConfiguration {
+            strategy: Some(api::DeploymentStrategy::BlueGreen),
+            lifecycle_hooks: Some(vec![hook]),
+            ..Default::default()
+        };
+        world.create(|input| input.deployment_configuration = Some(settings)).await
+    };
+    let function = "arn:aws:lambda:us-east-1:000000000000:function:f";
+    for (target, role, part) in [
+        (function, Some(ROLE), "no Lambda functions"),
+        ("", Some(ROLE), "hookTargetArn can not be empty"),
+        ("web", Some(ROLE), "is neither"),
+        ("https://user:pw@checks.lan/", None, "is not the URL of a hook"),
+        ("https://checks.lan/", None, "--allow-hook checks.lan:443"),
+        ("https://checks.lan/", Some(ROLE), "leave out the roleArn"),
+        (TASK, None, "roleArn can not be empty"),
+        (
+            "arn:aws:ecs:us-east-1:000000000000:task-definition/web:9",
+            Some(ROLE),
+            "can't be run: TaskDefinition not found",
+        ),
+    ] {
+        let error = create(target, role, "POST_SCALE_UP").await.expect_err(target);
+        assert!(error.message.contains(part), "{target}: {}", error.message);
+    }
+    let error = create(TASK, Some(ROLE), "BAKE_TIME").await.expect_err("it is no stage of hooks");
+    assert!(error.message.starts_with("BAKE_TIME should be one of [RECONCILE_SERVICE,"));
+    let made = create(TASK, Some(ROLE), "TEST_TRAFFIC_SHIFT").await.unwrap();
+    let shown = made.deployment_configuration.unwrap().lifecycle_hooks.unwrap().remove(0);
+    assert_eq!(shown.target_type, Some(api::DeploymentLifecycleHookTargetType::AwsLambda));
+    assert_eq!((shown.hook_target_arn, shown.role_arn), (text(TASK), text(ROLE)));
+    assert_eq!(shown.hook_details.unwrap().0, serde_json::json!({"a": 1}));
 }
 
 #[tokio::test]

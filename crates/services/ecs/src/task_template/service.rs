@@ -67,7 +67,7 @@ impl<'v> TaskTemplate<'v> {
         let definition = view.task_definitions.get(account, &source.definition);
         let definition: &'v TaskDefinition = definition
             .ok_or_else(|| Refusal::client(format!("{} does not exist.", source.definition)))?;
-        let given = source.network.as_ref().map(read_network).transpose()?;
+        let given = source.network.as_ref().map(stored_network).transpose()?;
         let network = ecs.control.network(view, account);
         let network = network::read(given.as_ref(), definition, kind, &network)?;
         let is_fargate = kind == LaunchType::Fargate;
@@ -140,7 +140,7 @@ fn platform_version(source: &TaskSource) -> String {
     given.unwrap_or(PLATFORM_VERSION).to_owned()
 }
 
-fn read_network(document: &Document) -> Result<api::NetworkConfiguration, ApiError> {
+pub(crate) fn stored_network(document: &Document) -> Result<api::NetworkConfiguration, ApiError> {
     aws_wire::json::from_slice(document.as_str().as_bytes())
         .map_err(|error| ApiError::fault("failed to read a service's network configuration", error))
 }

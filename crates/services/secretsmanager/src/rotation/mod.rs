@@ -8,7 +8,6 @@
 //! own.
 
 pub(crate) mod cancel;
-pub(crate) mod hook;
 pub(crate) mod plan;
 pub(crate) mod reconcile;
 pub(crate) mod rotate;

@@ -1,5 +1,6 @@
 //! What is next of a rotation: decisions on a secret's row and what is seen of its task.
 
+use control::tasks::outcome;
 use longshore_types::{TaskId, Timestamp};
 use model::Secret;
 use model::secret::{CURRENT, PENDING, Rotation, RotationRun, RotationStep, VersionInfo};
@@ -66,22 +67,6 @@ pub(crate) fn next(secret: &Secret, task: Option<&Task>, now: Timestamp) -> Next
         Some(_) if asked.due_at <= now => Next::Late(asked.id),
         Some(_) => Next::WaitUntil(asked.due_at),
     }
-}
-
-/// A task has done its step if each of its essential containers exited with 0.
-fn outcome(task: &Task) -> Result<(), String> {
-    let mut essential = task.containers.iter().filter(|container| container.essential);
-    let Some(odd) = essential.find(|container| container.seen.exit_code != Some(0)) else {
-        return Ok(());
-    };
-    let cause = task.stop_cause.as_ref().map(ToString::to_string).unwrap_or_default();
-    Err(match odd.seen.exit_code {
-        Some(code) => format!("the task {}: container {} exited with {code}", task.id, odd.name),
-        None => {
-            let reason = odd.seen.reason.clone().unwrap_or(cause);
-            format!("the task {}: container {} did not run: {reason}", task.id, odd.name)
-        }
-    })
 }
 
 /// Puts the version there that a rotation is to fill.

@@ -213,7 +213,7 @@ impl SecretsManager {
             Ok(Target::Hook(url)) => {
                 let event = event(&self.control.secret_arn(secret), run);
                 let outcome = self.hooks.ask(&url, event).await;
-                self.called(secret, run, outcome.map(|()| None)).await
+                self.called(secret, run, outcome.map(|_| None)).await
             }
             Ok(Target::Task(_)) => {
                 let ask = self.task_of(secret, rotation, run);

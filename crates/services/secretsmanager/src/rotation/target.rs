@@ -23,11 +23,8 @@ pub(crate) enum Target {
 
 impl Target {
     pub(crate) fn parse(given: &str) -> Result<Self, ApiError> {
-        if given.starts_with("http://") || given.starts_with("https://") {
-            let url = given.parse::<http::Uri>().ok();
-            let url =
-                url.filter(|url| url.authority().is_some_and(|it| !it.as_str().contains('@')));
-            return url.map(Self::Hook).ok_or_else(|| {
+        if hooks::is_url(given) {
+            return hooks::parse(given).map(Self::Hook).ok_or_else(|| {
                 invalid(format!(
                     "{given} is not the URL of a hook, such as https://rotator.example.com/db."
                 ))
@@ -71,6 +68,7 @@ impl SecretsManager {
             ],
             started_by: "secretsmanager-rotation".to_owned(),
             token: format!("rotate-{}-{}", secret.uid, rotation.calls),
+            network: None,
         }
     }
 }

@@ -328,7 +328,7 @@ async fn what_cannot_rotate_a_secret_is_refused_when_it_is_named() {
     assert_eq!(none.message, "No Lambda rotation function ARN is associated with this secret.");
     for (target, what) in [
         ("arn:aws:lambda:us-east-1:000000000000:function:f", "no Lambda functions"),
-        ("https://elsewhere.lan/", "--allow-rotation-hook elsewhere.lan:443"),
+        ("https://elsewhere.lan/", "--allow-hook elsewhere.lan:443"),
         ("arn:aws:ecs:us-east-1:000000000000:task-definition/none", "TaskDefinition not found."),
     ] {
         let (code, message) = rotate(target).await.unwrap_err();

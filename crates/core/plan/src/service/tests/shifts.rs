@@ -3,7 +3,7 @@
 use longshore_types::DeploymentId;
 use model::elb::{ElbPath, WeightedGroup};
 use model::service::{
-    AlternateGroup, DeploymentSettings, HookAction, Lifecycle, PauseHook, PauseState,
+    AlternateGroup, DeploymentSettings, Hook, HookAction, HookCall, Lifecycle, PauseState,
     ServiceBalancer, Share, Shift, Stage, Strategy, TrafficRule,
 };
 use model::task::{Health, Task};
@@ -65,8 +65,8 @@ fn healthy() -> Behaviour {
     Behaviour::new(Fate::HealthyAfter(500))
 }
 
-fn pause(stage: Lifecycle) -> PauseHook {
-    PauseHook { stages: vec![stage], timeout_minutes: 60, on_timeout: HookAction::Rollback }
+fn pause(stage: Lifecycle) -> Hook {
+    Hook { stages: vec![stage], timeout_minutes: 60, on_timeout: HookAction::Rollback, call: None }
 }
 
 fn crash_one_of(world: &mut World, deployment: DeploymentId) {
@@ -77,12 +77,68 @@ fn crash_one_of(world: &mut World, deployment: DeploymentId) {
     world.crash(victim);
 }
 
-/// Says a word to the pause that is open.
+/// A hook that asks somebody.
+fn call(stage: Lifecycle) -> Hook {
+    let call = HookCall { target: "https://checks.lan/".to_owned(), role: None, details: None };
+    Hook { call: Some(Box::new(call)), ..pause(stage) }
+}
+
+/// Says a word to the hook that is open.
 fn answer(world: &mut World, state: PauseState) {
     let row = world.deployments.last_mut().unwrap();
     let pauses = &mut row.shift.as_mut().unwrap().pauses;
-    let open = pauses.iter_mut().find(|it| it.state == PauseState::AwaitingAction).unwrap();
-    open.state = state;
+    pauses.iter_mut().find(|it| it.is_open()).unwrap().state = state;
+}
+
+#[test]
+fn whoever_is_asked_at_a_hook_is_waited_for_also_while_traffic_shifts() {
+    let mut world = world(41, 2, blue_green());
+    let good = world.deploy(healthy());
+    world.run_until_steady();
+    let stages = [Lifecycle::TestTrafficShift, Lifecycle::ProductionTrafficShift];
+    world.service.deployment.hooks = stages.map(call).into();
+    let next = world.deploy(healthy());
+    for (stage, shares) in stages.into_iter().zip([((100, 0), (0, 100)), ((0, 100), (0, 100))]) {
+        world.run_until("asked", |world| shift(world).pauses.iter().any(|it| it.stage == stage));
+        world.run_ms(60_000);
+        assert_eq!((weights(&world, "production"), weights(&world, "test")), shares, "{stage}");
+        let open = shift(&world).pauses.last().unwrap().clone();
+        assert_eq!((open.stage, open.state), (stage, PauseState::InProgress));
+        assert!(open.run.is_some_and(|run| run.task.is_none()));
+        let reason =
+            rollout_reason(world.deployment(next), &wait_reasons(&world.snapshot())[&next]);
+        assert!(reason.contains(&format!("the lifecycle hooks of {stage}")), "{reason}");
+        answer(&mut world, PauseState::Succeeded);
+    }
+    world.run_until_steady();
+    assert_eq!((world.running(good), world.running(next)), (0, 2));
+}
+
+#[test]
+fn hooks_of_one_stage_are_asked_at_once_and_one_that_fails_goes_back() {
+    const WHY: &str = "Service deployment rolled back because TEST_TRAFFIC_SHIFT lifecycle hook(s) failed. \
+                       Lifecycle hook target https://checks.lan/";
+    for (way, end) in [("failed", " returned FAILED status."), ("late", " timed out.")] {
+        let mut world = world(42, 2, blue_green());
+        let good = world.deploy(healthy());
+        world.run_until_steady();
+        let stage = Lifecycle::TestTrafficShift;
+        world.service.deployment.hooks = vec![call(stage), call(stage)];
+        let bad = world.deploy(healthy());
+        world.run_until("asked", |world| !shift(world).pauses.is_empty());
+        assert_eq!(shift(&world).pauses.len(), 2);
+        answer(&mut world, PauseState::Succeeded);
+        world.run_ms(60_000);
+        assert_eq!(shift(&world).stage, stage, "the other is waited for");
+        if way == "failed" {
+            answer(&mut world, PauseState::Failed);
+        }
+        world.run_until_steady();
+        assert_eq!((world.running(good), world.running(bad)), (2, 0), "{way}");
+        assert_eq!((weights(&world, "production"), weights(&world, "test")), ((100, 0), (100, 0)));
+        let why = world.deployment(bad).status_reason.clone().unwrap();
+        assert_eq!(why, format!("{WHY}{end}"));
+    }
 }
 
 #[test]
@@ -518,7 +574,7 @@ fn the_time_of_a_stage_begins_when_its_pause_ends() {
     let mut world = world(19, 2, blue_green());
     world.deploy(healthy());
     world.run_until_steady();
-    let long = PauseHook { timeout_minutes: 3_000, ..pause(Lifecycle::PreProductionTrafficShift) };
+    let long = Hook { timeout_minutes: 3_000, ..pause(Lifecycle::PreProductionTrafficShift) };
     world.service.deployment.hooks = vec![long];
     let second = world.deploy(healthy());
     world.run_until("paused", |world| !shift(world).pauses.is_empty());

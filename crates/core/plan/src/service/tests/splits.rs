@@ -2,7 +2,7 @@
 
 use longshore_types::DeploymentId;
 use model::service::{
-    DeploymentSettings, HookAction, Lifecycle, PauseHook, PauseState, Share, Stage, Strategy,
+    DeploymentSettings, Hook, HookAction, Lifecycle, PauseState, Share, Stage, Strategy,
 };
 
 use super::world::{Behaviour, Fate, World, settings};
@@ -14,8 +14,13 @@ fn healthy() -> Behaviour {
     Behaviour::new(Fate::HealthyAfter(500))
 }
 
-fn pause(stage: Lifecycle) -> PauseHook {
-    PauseHook { stages: vec![stage], timeout_minutes: 1_440, on_timeout: HookAction::Rollback }
+fn pause(stage: Lifecycle) -> Hook {
+    Hook {
+        stages: vec![stage],
+        timeout_minutes: 1_440,
+        on_timeout: HookAction::Rollback,
+        call: None,
+    }
 }
 
 /// A service with one deployment that is done; those that follow pause at these stages.

@@ -1,6 +1,7 @@
-//! HTTP hooks that rotate secrets: asked by POST for one step at a time, on hosts that the operator has named.
+//! HTTP hooks: servers of users that the region asks by POST, on hosts that its operator has named. They stand where
+//! Amazon's services have functions.
 //!
-//! A redirect is not followed, and of the answer only the status counts.
+//! A redirect is not followed.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -13,12 +14,30 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use trust::Trust;
 
-use crate::limits::{HOOK_BYTES_MAX, STEP_HOOK_MS_MAX};
+/// How long a hook may take to answer.
+const ANSWER_MS_MAX: u64 = 60_000;
+/// An answer that is longer is none.
+const ANSWER_BYTES_MAX: usize = 16 << 10;
 
 type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
+/// The URL of a hook, if that is what is given: without credentials, which would be shown to whoever may look.
+pub fn parse(given: &str) -> Option<http::Uri> {
+    if !is_url(given) {
+        return None;
+    }
+    let url = given.parse::<http::Uri>().ok()?;
+    url.authority().is_some_and(|it| !it.as_str().contains('@')).then_some(url)
+}
+
+/// Whether a URL is meant, a good one or a bad one.
+pub fn is_url(given: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| given.starts_with(scheme))
+}
+
+/// Asks hooks.
 #[derive(Debug)]
-pub(crate) struct Hooks {
+pub struct Hooks {
     /// `HOST[:PORT]`.
     allowed: Vec<String>,
     /// Made when first wanted: reading the system's certificates takes a while.
@@ -26,12 +45,12 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    pub(crate) fn new(allowed: Vec<String>) -> Self {
+    pub fn new(allowed: Vec<String>) -> Self {
         Self { allowed, client: OnceLock::new() }
     }
 
     /// Why a hook is not asked, if that is so.
-    pub(crate) fn check(&self, url: &http::Uri) -> Result<(), String> {
+    pub fn check(&self, url: &http::Uri) -> Result<(), String> {
         let (Some(host), Some(scheme)) = (url.host(), url.scheme_str()) else {
             return Err(format!("{url} is not a URL"));
         };
@@ -45,17 +64,17 @@ impl Hooks {
         match allowed.any(is_meant) {
             true => Ok(()),
             false => Err(format!(
-                "the region's operator has not allowed hooks on {whole}; --allow-rotation-hook {whole} does"
+                "the region's operator has not allowed hooks on {whole}; --allow-hook {whole} does"
             )),
         }
     }
 
-    /// Asks a hook for a step.
-    pub(crate) async fn ask(&self, url: &http::Uri, event: String) -> Result<(), String> {
+    /// What a hook answers to an event, if it took it; else why not.
+    pub async fn ask(&self, url: &http::Uri, event: String) -> Result<Bytes, String> {
         self.check(url)?;
         let request = http::Request::post(url.clone())
             .header(http::header::CONTENT_TYPE, "application/json")
-            .header(http::header::USER_AGENT, "longshore-secretsmanager")
+            .header(http::header::USER_AGENT, "longshore")
             .body(Full::new(Bytes::from(event)))
             .map_err(|why| format!("{url} can't be asked: {why}"))?;
         let asked = async {
@@ -63,14 +82,15 @@ impl Hooks {
             let answer = answer.map_err(|why| longshore_types::Chain(&why).to_string())?;
             let status = answer.status();
             // Taken in whole, so that the hook has said all it wants to.
-            let _ = Limited::new(answer.into_body(), HOOK_BYTES_MAX).collect().await;
-            match status.is_success() {
-                true => Ok(()),
-                false => Err(format!("it answered {status}")),
+            let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+            match (status.is_success(), body) {
+                (true, Ok(body)) => Ok(body.to_bytes()),
+                (true, Err(why)) => Err(format!("its answer was not read: {why}")),
+                (false, _) => Err(format!("it answered {status}")),
             }
         };
-        let answered = tokio::time::timeout(Duration::from_millis(STEP_HOOK_MS_MAX), asked).await;
-        let late = || Err(format!("it did not answer within {} s", STEP_HOOK_MS_MAX / 1_000));
+        let answered = tokio::time::timeout(Duration::from_millis(ANSWER_MS_MAX), asked).await;
+        let late = || Err(format!("it did not answer within {} s", ANSWER_MS_MAX / 1_000));
         answered.unwrap_or_else(|_| late()).map_err(|why: String| format!("the hook {url}: {why}"))
     }
 
@@ -91,6 +111,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_url_with_credentials_is_none() {
+        for (given, is_one) in [
+            ("https://rotator.lan:8443/db?x=1", true),
+            ("http://127.0.0.1:80", true),
+            ("https://user:pw@host/", false),
+            ("http://", false),
+            ("ftp://host/", false),
+            ("arn:aws:ecs:x:1:task/2", false),
+        ] {
+            assert_eq!(parse(given).is_some(), is_one, "{given}");
+        }
+    }
+
+    #[test]
     fn a_hook_is_asked_only_where_the_operator_says() {
         let hooks = Hooks::new(vec!["rotator.lan".to_owned(), "127.0.0.1:8080".to_owned()]);
         let check = |url: &str| hooks.check(&url.parse().unwrap());
@@ -104,7 +138,7 @@ mod tests {
             "http://127.0.0.1:80/",
         ] {
             let why = check(url).unwrap_err();
-            assert!(why.contains("--allow-rotation-hook"), "{url}: {why}");
+            assert!(why.contains("--allow-hook"), "{url}: {why}");
         }
     }
 }
