@@ -55,6 +55,7 @@ const STEPS: &[Step] = &[
     Step { version: 28, run: take_event_rules },
     Step { version: 29, run: take_names_that_lead_to_others },
     Step { version: 30, run: take_secondary_addresses },
+    Step { version: 31, run: take_hooks_that_ask },
 ];
 
 /// The version that this release writes.
@@ -223,6 +224,11 @@ fn take_names_that_lead_to_others(_: &Transaction<'_>) -> Result<(), rusqlite::E
 
 /// Interfaces come to have more addresses than one: a release that does not know them must not write here.
 fn take_secondary_addresses(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    Ok(())
+}
+
+/// Lifecycle hooks come to be that ask somebody: a release that does not know them would take them for pauses.
+fn take_hooks_that_ask(_: &Transaction<'_>) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
