@@ -118,7 +118,7 @@ pub struct Config {
     pub oidc_keys: Option<PathBuf>,
     /// Where the key is that secrets are kept under. Since 0.2.
     pub root_key: RootKeySource,
-    /// Hosts, with a port where it is not the scheme's own, that may be asked to rotate secrets. Since 0.2.
+    /// Hosts, with a port where it is not the scheme's own, that may be asked to rotate secrets and whether deployments go on. Since 0.2.
     pub hooks: Vec<String>,
     /// Registries that images may be fetched from although they are on this machine or its link, as `host` or
     /// `host:port`. Since 0.2.
