@@ -11,7 +11,9 @@ use crate::element;
 use crate::json::{self, Node, Outline};
 use crate::limits::DOCUMENT_BYTES_MAX;
 use crate::malformed::{Fault, Malformed, Syntax};
+use crate::principal::Principal;
 use crate::request::ServiceMask;
+use crate::services::is_service;
 use crate::statement::Statement;
 
 /// What a document is for, which says what must and what must not be in it.
@@ -148,13 +150,21 @@ impl Policy {
 
     /// The document, byte for byte as it was given.
     /// What IAM asks of a new trust policy and not of one that a role has: that it does not let in whoever has an account
-    /// at a provider of everybody's identities.
+    /// at a provider of everybody's identities, and that the services that it names are some.
     ///
     /// # Errors
     ///
-    /// The statement that does.
+    /// The statement that does, or names another.
     pub fn check_subjects(&self) -> Result<(), Malformed> {
         for (index, statement) in self.statements.iter().enumerate() {
+            let unknown = statement.principals().iter().find_map(|principal| match principal {
+                Principal::Service(name) if !is_service(name) => Some(name.to_string()),
+                _ => None,
+            });
+            if let Some(value) = unknown {
+                let fault = Fault::InvalidPrincipal { kind: "SERVICE".to_owned(), value };
+                return Err(Malformed { fault, statement: Some(index) });
+            }
             if let Some(provider) = statement.lets_any_subject() {
                 let fault = Fault::AnySubject(provider);
                 return Err(Malformed { fault, statement: Some(index) });

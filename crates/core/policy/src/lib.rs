@@ -31,6 +31,7 @@ mod principal;
 mod render;
 mod request;
 mod scalar;
+mod services;
 mod sought;
 mod statement;
 

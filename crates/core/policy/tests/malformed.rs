@@ -227,6 +227,20 @@ fn a_provider_of_everybodys_identities_is_trusted_for_some_of_them_only() {
 }
 
 #[test]
+fn a_trust_policy_names_services_that_there_are() {
+    let trust = |service: &str| {
+        let text = format!(
+            r#"{{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", "Principal": {{"Service": ["ec2.amazonaws.com", "{service}"]}}, "Action": "sts:AssumeRole"}}]}}"#
+        );
+        // A role that has such a policy keeps it.
+        Policy::parse(&text, Trust).unwrap().check_subjects()
+    };
+    assert!(trust("ecs-tasks.amazonaws.com").is_ok());
+    let sentence = trust("ecs-task.amazonaws.com").unwrap_err().to_string();
+    assert_eq!(sentence, r#"Invalid principal in policy: "SERVICE":"ecs-task.amazonaws.com""#);
+}
+
+#[test]
 fn what_iam_takes_is_taken() {
     for (members, kind) in [
         (

@@ -175,10 +175,9 @@ impl Kind {
                 "InvalidLaunchTemplateName.NotFoundException",
                 format!("The specified launch template, with template name {id}, does not exist."),
             ),
-            Self::PlacementGroup | Self::PlacementGroupName => (
-                "InvalidPlacementGroup.Unknown",
-                format!("The Placement Group '{id}' is unknown."),
-            ),
+            Self::PlacementGroup | Self::PlacementGroupName => {
+                ("InvalidPlacementGroup.Unknown", format!("The Placement Group '{id}' is unknown."))
+            }
             Self::ReservedInstances => {
                 ("InvalidReservedInstancesId", not_there("reserved instances ID"))
             }

@@ -23,11 +23,8 @@ pub(crate) async fn describe_network_interface_attribute(
     let view = ec2.control.read(caller, &permission)?;
     unless_dry(input.dry_run)?;
     let network = ec2.control.network(&view, caller.account);
-    let id: EniId = id_of(
-        Kind::NetworkInterface,
-        "networkInterfaceId",
-        input.network_interface_id.as_deref(),
-    )?;
+    let id: EniId =
+        id_of(Kind::NetworkInterface, "networkInterfaceId", input.network_interface_id.as_deref())?;
     let row = find(&network, &id).ok_or_else(|| Kind::NetworkInterface.refused()(id.as_str()))?;
     let asked = input.attribute.ok_or(Refusal::Parameter("attribute"))?;
     let whole = to_wire(&network, caller, &row);
@@ -169,10 +166,14 @@ pub(crate) async fn detach_network_interface(
     let refused = ec2.change(caller, &permission, None, |it| {
         let row = eni.as_ref().and_then(|eni| find(&it.network, eni));
         let row = row.map(|row| to_wire(&it.network, caller, &row));
-        let is_it = row.and_then(|row| row.attachment).is_some_and(|attachment| {
-            attachment.attachment_id.as_deref() == given
-        });
-        Err::<(), Refusal>(if is_it { NetworkRefusal::NotTheirs.into() } else { no_attachment(given) })
+        let is_it = row
+            .and_then(|row| row.attachment)
+            .is_some_and(|attachment| attachment.attachment_id.as_deref() == given);
+        Err::<(), Refusal>(if is_it {
+            NetworkRefusal::NotTheirs.into()
+        } else {
+            no_attachment(given)
+        })
     });
     refused.await
 }

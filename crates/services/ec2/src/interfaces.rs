@@ -10,10 +10,7 @@ use ec2_api as api;
 use longshore_types::{EniId, Scope, SecurityGroupId};
 use model::network::{Network, SubnetRow};
 use model::table::Record as _;
-use model::vpc::{
-    Interface, InterfaceId, InterfaceUser, mac_of, public_dns_name,
-    region_account,
-};
+use model::vpc::{Interface, InterfaceId, InterfaceUser, mac_of, public_dns_name, region_account};
 use model::{Index, Key, Tags, View};
 
 use crate::Ec2;
@@ -389,9 +386,7 @@ const FILTERS: Filters<api::NetworkInterface> = &[
     ("addresses.association.public-dns-name", |it| {
         private_associated(it, |each| each.public_dns_name.clone())
     }),
-    ("addresses.association.public-ip", |it| {
-        private_associated(it, |each| each.public_ip.clone())
-    }),
+    ("addresses.association.public-ip", |it| private_associated(it, |each| each.public_ip.clone())),
     ("addresses.primary", |it| private(it, |each| each.primary.map(|it| it.to_string()))),
     ("addresses.private-dns-name", |it| private(it, |each| each.private_dns_name.clone())),
     ("addresses.private-ip-address", |it| private(it, |each| each.private_ip_address.clone())),

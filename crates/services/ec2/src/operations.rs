@@ -1,9 +1,9 @@
 //! Every operation, and which function does it.
 
 use crate::{
-    Ec2, acls, addresses, classic_link, dhcp, empty, endpoints, flow_logs, groups, images, instance_types,
-    interface_attributes, interfaces, internet_gateways, nat_gateways, peerings, prefix_lists,
-    private_addresses, route_tables, routes, subnets, tags, vpcs, zones,
+    Ec2, acls, addresses, classic_link, dhcp, empty, endpoints, flow_logs, groups, images,
+    instance_types, interface_attributes, interfaces, internet_gateways, nat_gateways, peerings,
+    prefix_lists, private_addresses, route_tables, routes, subnets, tags, vpcs, zones,
 };
 
 ec2_api::forward! {

@@ -52,6 +52,8 @@ fn is_used(view: &View, row: &IamRole) -> bool {
         Some(linked::PULL_THROUGH) => {
             view.ecr_pull_through_rules.of(row.account).any(|rule| rule.credential.is_some())
         }
+        Some(linked::SCALING) => view.scalable_targets.of(row.account).next().is_some(),
+        Some(linked::BALANCERS) => view.elb_balancers.of(row.account).next().is_some(),
         _ => false,
     }
 }

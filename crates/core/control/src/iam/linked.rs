@@ -10,6 +10,12 @@ use crate::Permission;
 /// The service that reads the credentials of pull-through cache rules.
 pub const PULL_THROUGH: &str = "pullthroughcache.ecr.amazonaws.com";
 
+/// The service that scales services of ECS.
+pub const SCALING: &str = "ecs.application-autoscaling.amazonaws.com";
+
+/// The service of load balancers.
+pub const BALANCERS: &str = "elasticloadbalancing.amazonaws.com";
+
 /// How long a role's session lasts at most unless the role says otherwise.
 pub const SESSION_S_DEFAULT: u32 = 3_600;
 
@@ -28,9 +34,14 @@ const LINKED: &[Linked] = &[
         policy: "arn:aws:iam::aws:policy/aws-service-role/AmazonECSServiceRolePolicy",
     },
     Linked {
-        service: "ecs.application-autoscaling.amazonaws.com",
+        service: SCALING,
         role: "AWSServiceRoleForApplicationAutoScaling_ECSService",
         policy: "arn:aws:iam::aws:policy/aws-service-role/AWSApplicationAutoscalingECSServicePolicy",
+    },
+    Linked {
+        service: BALANCERS,
+        role: "AWSServiceRoleForElasticLoadBalancing",
+        policy: "arn:aws:iam::aws:policy/aws-service-role/AWSElasticLoadBalancingServiceRolePolicy",
     },
     Linked {
         service: PULL_THROUGH,

@@ -7,8 +7,8 @@ use longshore_types::VpcId;
 
 use super::{GroupRefusal, wire};
 use crate::Ec2;
-use crate::errors::{Kind, Refusal, unless_dry};
 use crate::change::{id_of, on};
+use crate::errors::{Kind, Refusal, unless_dry};
 use crate::filter::{Asked, Filters, apply, by_id, one, page, select};
 use crate::tags;
 
