@@ -71,6 +71,17 @@ struct Service {
     /// standard sentence.
     violations: String,
     operations: Vec<String>,
+    #[serde(default)]
+    beyond: Vec<Beyond>,
+}
+
+/// A member of a shape that AWS takes though its public model does not name it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Beyond {
+    shape: String,
+    member: String,
+    of: String,
 }
 
 /// Writes all generated files, or with `check` only compares them.
@@ -82,7 +93,10 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<(), Error> {
     let mut parity = vec![];
     let generated = Path::new("crates/api");
     for service in &wanted.service {
-        let model = Model::parse(&botocore.model(&service.model)?)?;
+        let mut model = Model::parse(&botocore.model(&service.model)?)?;
+        for each in &service.beyond {
+            model.add(&each.shape, &each.member, &each.of)?;
+        }
         for (name, text) in emit::service(service, &model)? {
             let path = generated.join(&service.module).join("src").join(name);
             files.insert(path, formatted(root, &text)?);

@@ -16,6 +16,9 @@ pub(super) struct Model {
     pub(super) metadata: Metadata,
     pub(super) operations: BTreeMap<String, Operation>,
     shapes: BTreeMap<String, Box<RawValue>>,
+    /// By shape, the members that AWS takes though its model names them not.
+    #[serde(skip)]
+    beyond: BTreeMap<String, Vec<(String, Reference)>>,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +126,19 @@ impl Model {
         Ok(serde_json::from_str(text)?)
     }
 
+    /// Has a member that the model does not name, after those that it does.
+    pub(super) fn add(&mut self, shape: &str, member: &str, of: &str) -> Result<(), Error> {
+        let named = |source| Error::Shape { name: shape.to_owned(), source };
+        let reference =
+            serde_json::from_value(serde_json::json!({ "shape": of })).map_err(named)?;
+        if self.shape(shape)?.members.0.iter().any(|(name, _)| name == member) {
+            return Err(Error::Clash { shape: shape.to_owned(), name: member.to_owned() });
+        }
+        let added = self.beyond.entry(shape.to_owned()).or_default();
+        added.push((member.to_owned(), reference));
+        Ok(())
+    }
+
     pub(super) fn has_shape(&self, name: &str) -> bool {
         self.shapes.contains_key(name)
     }
@@ -198,8 +214,10 @@ impl Model {
     fn shape(&self, name: &str) -> Result<Shape, Error> {
         let raw =
             self.shapes.get(name).ok_or_else(|| Error::NoSuchShape { name: name.to_owned() })?;
-        serde_json::from_str(raw.get())
-            .map_err(|source| Error::Shape { name: name.to_owned(), source })
+        let mut shape: Shape = serde_json::from_str(raw.get())
+            .map_err(|source| Error::Shape { name: name.to_owned(), source })?;
+        shape.members.0.extend(self.beyond.get(name).into_iter().flatten().cloned());
+        Ok(shape)
     }
 }
 

@@ -3124,6 +3124,7 @@ pub(super) static REGISTER_CONTAINER_INSTANCE_REQUEST: Structure = Structure::ne
         Member::new("attributes", Shape::List(&ATTRIBUTES)),
         Member::new("platformDevices", Shape::List(&PLATFORM_DEVICES)),
         Member::new("tags", Shape::List(&TAGS)),
+        Member::new("clientToken", Shape::Text(&shape::TEXT)),
     ],
 );
 
