@@ -1,7 +1,8 @@
 //! RegisterContainerInstance: an agent says what its host offers.
 //!
 //! Every attribute of the request is in the answer, or Amazon's agent exits for good. A registration
-//! with an ARN is one of an instance that is known: it keeps its id, its tasks and its custom attributes.
+//! with an ARN is one of an instance that is known: it keeps its id, its tasks and its custom attributes. So is one
+//! that is sent again, by its token.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use model::instance::{
 };
 use model::task::{HostPort, Input, Protocol, Task, step};
 use model::task_definition::{ARCHITECTURE_ATTRIBUTE, FENCE, OS_ATTRIBUTE};
-use model::{Cluster, Index, Key, Node, Tags, View};
+use model::{ClientToken, Cluster, Index, Key, Node, Tags, View};
 use store::{BATCH_ROWS_MAX, Batch};
 
+use super::client_token;
 use super::pool;
 use super::render_instance::{Include, attributes, render};
 use crate::Ecs;
@@ -34,6 +36,7 @@ const PORTS_MAX: usize = 1_000;
 const OTHERS_MAX: usize = 20;
 const GPUS_MAX: usize = 256;
 const TEXT_CHARS_MAX: usize = 1_024;
+const TOKEN_CHARS_MAX: usize = 64;
 /// What only agents of the region's own may say of themselves: other accounts' tasks rely on it.
 const OWN_ATTRIBUTES: [&str; 7] = [
     FARGATE_ATTRIBUTE,
@@ -44,6 +47,9 @@ const OWN_ATTRIBUTES: [&str; 7] = [
     ENCRYPTION_ATTRIBUTE,
     FENCE,
 ];
+
+const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
+const TYPE_ATTRIBUTE: &str = "ecs.instance-type";
 
 /// What agents of external instances say.
 const EXTERNAL_ATTRIBUTE: &str = "ecs.capability.external";
@@ -84,6 +90,7 @@ pub(crate) async fn handle(
             Some(arn.id)
         }
     };
+    let token = client_token::read(input.client_token.as_deref(), TOKEN_CHARS_MAX)?;
     let mut shown = ecs
         .control
         .change(caller, &permission, |view, now| {
@@ -91,7 +98,14 @@ pub(crate) async fn handle(
             let mut batch = Batch::on(view);
             batch.rely(Key::Cluster(caller.account, cluster.name.clone()));
             let node = caller_node(view, caller);
-            let mut row = match known {
+            let mut token = token.clone().filter(|_| known.is_none()).map(|token| {
+                // Whose a token is, its key says: no host goes on with another's registration.
+                let who = holder(&caller.access_key);
+                let operation = format!("RegisterContainerInstance {} {who}", cluster.name);
+                client_token::row(ecs, caller, operation, token, &input, now)
+            });
+            let sent_before = token.as_ref().and_then(|token| earlier_use(view, token, now));
+            let mut row = match known.or(sent_before) {
                 Some(id) => again(view, caller, cluster, id, &offer)?,
                 None => {
                     check_plan(view, node.as_deref(), cluster)?;
@@ -106,6 +120,10 @@ pub(crate) async fn handle(
             ecs.control.check_address(view, caller, &row, now)?;
             row.capacity_provider = pool::provider_of(view, cluster, &row);
             let shown = render(view, &row, Include { tags: true, health: false });
+            if let Some(mut token) = token.take_if(|_| sent_before.is_none()) {
+                token.made = vec![row.id.to_string()];
+                batch.put(token);
+            }
             batch.put(row);
             Ok((batch, shown))
         })
@@ -117,6 +135,14 @@ pub(crate) async fn handle(
         |each: &api::Attribute| !each.name.as_ref().is_some_and(|name| echoed.contains_key(name));
     shown.attributes = Some(sent.into_iter().chain(kept.into_iter().filter(is_other)).collect());
     Ok(api::RegisterContainerInstanceResponse { container_instance: Some(shown) })
+}
+
+/// The instance that an earlier use of the token made, if it is one still. What is said of the host besides may have
+/// changed meanwhile: Amazon's agent asks for its identity document anew before each try.
+fn earlier_use(view: &View, token: &ClientToken, now: Timestamp) -> Option<InstanceId> {
+    let id = client_token::earlier(view, token, now)?.made.first()?.parse().ok()?;
+    let row = view.instances.get(token.account, &id)?;
+    (row.status != InstanceStatus::Inactive).then_some(id)
 }
 
 /// A host that joined is an instance of the cluster that its token names, and once only: a second host with a copy of
@@ -175,7 +201,7 @@ fn follow_plan(row: &mut Instance, node: &Node) {
         plan.attributes.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
     row.attributes.extend(attributes);
     if let Some(zone) = &plan.zone {
-        row.attributes.insert("ecs.availability-zone".to_owned(), Some(zone.clone()));
+        row.attributes.insert(ZONE_ATTRIBUTE.to_owned(), Some(zone.clone()));
     }
     // Fargate's tasks have interfaces of their own: a host that makes none can have no task of it, whatever its token says.
     if !row.has(INTERFACES_CAPABILITY) {
@@ -232,8 +258,8 @@ fn first(
     let is_node = matches!(caller.principal, Principal::Node { .. });
     let mut attributes = offer.attributes.clone();
     let zone = || Some(format!("{}a", ecs.control.config.region));
-    attributes.entry("ecs.availability-zone".to_owned()).or_insert_with(zone);
-    // Amazon's agent says these only where ECS does not know the machine.
+    attributes.entry(ZONE_ATTRIBUTE.to_owned()).or_insert_with(zone);
+    // Amazon's agent says these only where it has no identity document of the machine.
     let architecture = || Some(crate::render_task::ARCHITECTURE.to_owned());
     attributes.entry(ARCHITECTURE_ATTRIBUTE.to_owned()).or_insert_with(architecture);
     attributes.entry(OS_ATTRIBUTE.to_owned()).or_insert_with(|| Some("linux".to_owned()));
@@ -280,6 +306,7 @@ fn again(
         let message = "This access key does not belong to the container instance.";
         return Err(ApiError::client("AccessDeniedException", message));
     }
+    check_type(row, offer)?;
     let mut next = Instance::clone(row);
     next.total = offer.total;
     next.reserved_ports = offer.reserved_ports.clone();
@@ -296,14 +323,36 @@ fn again(
     Ok(next)
 }
 
+/// An agent whose state went to a machine of another kind is to register afresh, and goes by this sentence.
+fn check_type(row: &Instance, offer: &Offer) -> Result<(), ApiError> {
+    let of =
+        |attributes: &BTreeMap<String, Option<String>>| attributes.get(TYPE_ATTRIBUTE)?.clone();
+    let (Some(expected), Some(given)) = (of(&row.attributes), of(&offer.attributes)) else {
+        return Ok(());
+    };
+    if given == expected {
+        return Ok(());
+    }
+    let message = format!(
+        "Container instance type changes are not supported. Container instance {} was previously registered as {expected}.",
+        row.id
+    );
+    Err(Refusal::client(message).into())
+}
+
 fn read(input: &api::RegisterContainerInstanceRequest) -> Result<Offer, ApiError> {
+    let document = Document::read(input.instance_identity_document.as_deref());
+    let mut attributes = read_attributes(input.attributes.as_deref().unwrap_or_default())?;
+    for (name, value) in document.attributes() {
+        attributes.entry(name.to_owned()).or_insert(Some(value));
+    }
     let mut offer = Offer {
         total: Resources::default(),
         reserved_ports: BTreeSet::new(),
         others: Vec::new(),
-        attributes: read_attributes(input.attributes.as_deref().unwrap_or_default())?,
+        attributes,
         tags: crate::tags::read(input.tags.clone())?,
-        ec2_instance_id: ec2_instance_id(input.instance_identity_document.as_deref()),
+        ec2_instance_id: document.ec2_instance_id(),
     };
     // Agents name GPUs apart from the rest.
     let mut gpus: BTreeSet<String> = BTreeSet::new();
@@ -373,11 +422,36 @@ fn read_attributes(given: &[api::Attribute]) -> Result<BTreeMap<String, Option<S
     Ok(attributes)
 }
 
-/// Only shown: who an instance is, its key says.
-fn ec2_instance_id(document: Option<&str>) -> Option<String> {
-    let document: serde_json::Value = serde_json::from_str(document?).ok()?;
-    let id = document.get("instanceId")?.as_str()?;
-    id.starts_with("i-").then(|| id.chars().take(64).collect())
+/// What a machine of EC2 is, as its agent was told there; nothing where there is no such document. It is believed as
+/// far as attributes are: who an instance is, its key says.
+struct Document(serde_json::Value);
+
+impl Document {
+    fn read(given: Option<&str>) -> Self {
+        Self(given.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
+    }
+
+    fn text(&self, member: &str) -> Option<&str> {
+        let text = self.0.get(member)?.as_str()?;
+        (!text.is_empty() && text.len() <= TEXT_CHARS_MAX).then_some(text)
+    }
+
+    fn ec2_instance_id(&self) -> Option<String> {
+        let id = self.text("instanceId")?;
+        id.starts_with("i-").then(|| id.chars().take(64).collect())
+    }
+
+    /// What ECS says of the machine where its agent does not.
+    fn attributes(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let architecture = self.text("architecture").filter(|it| ["x86_64", "arm64"].contains(it));
+        let said = [
+            (ZONE_ATTRIBUTE, self.text("availabilityZone")),
+            (TYPE_ATTRIBUTE, self.text("instanceType")),
+            ("ecs.ami-id", self.text("imageId")),
+            (ARCHITECTURE_ATTRIBUTE, architecture),
+        ];
+        said.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned())))
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use aws_wire::Caller;
+use aws_wire::{ApiError, Caller};
 use control::tasks::STOPPED_AT_ONCE_MAX;
 use control::testing::rows;
 use ecs_api as api;
@@ -51,6 +51,122 @@ async fn every_attribute_is_echoed_and_a_second_registration_keeps_the_arn() {
     let second = register(&input).await;
     assert_eq!(second.container_instance_arn, first.container_instance_arn);
     assert!(second.attributes.unwrap().contains(&attribute("stack", Some("proof"))));
+}
+
+/// Registers a machine of EC2 as Amazon's agent does there.
+async fn register_with(
+    world: &World,
+    document: &str,
+    change: impl FnOnce(&mut api::RegisterContainerInstanceRequest),
+) -> Result<api::ContainerInstance, ApiError> {
+    let mut input = api::RegisterContainerInstanceRequest {
+        instance_identity_document: Some(document.to_owned()),
+        ..Default::default()
+    };
+    change(&mut input);
+    let answer = register_container_instance::handle(world.ecs(), &world.root(), input).await?;
+    Ok(answer.container_instance.unwrap())
+}
+
+const DOCUMENT: &str = r#"{"instanceId":"i-0123456789abcdef0","availabilityZone":"us-east-1c",
+    "instanceType":"m7g.large","imageId":"ami-0123","architecture":"arm64","devpayProductCodes":null}"#;
+
+fn value_of<'a>(instance: &'a api::ContainerInstance, wanted: &str) -> Option<&'a str> {
+    let mut all = instance.attributes.iter().flatten();
+    all.find(|each| each.name.as_deref() == Some(wanted))?.value.as_deref()
+}
+
+#[tokio::test]
+async fn what_a_machine_is_is_read_from_its_identity_document_where_its_agent_does_not_say() {
+    let world = World::new().await;
+    let shown = register_with(&world, DOCUMENT, |_| {}).await.unwrap();
+    assert_eq!(shown.ec2_instance_id.as_deref(), Some("i-0123456789abcdef0"));
+    for (name, value) in [
+        ("ecs.availability-zone", "us-east-1c"),
+        ("ecs.instance-type", "m7g.large"),
+        ("ecs.ami-id", "ami-0123"),
+        ("ecs.cpu-architecture", "arm64"),
+    ] {
+        assert_eq!(value_of(&shown, name), Some(value), "{name}");
+    }
+    let says = |input: &mut api::RegisterContainerInstanceRequest| {
+        input.attributes = Some(vec![attribute("ecs.availability-zone", Some("us-east-1b"))]);
+    };
+    let shown = register_with(&world, DOCUMENT, says).await.unwrap();
+    assert_eq!(value_of(&shown, "ecs.availability-zone"), Some("us-east-1b"));
+    assert_eq!(value_of(&shown, "ecs.cpu-architecture"), Some("arm64"));
+
+    let long = format!(r#"{{"instanceType":"{}"}}"#, "x".repeat(5_000));
+    for none in [
+        "",
+        "no JSON",
+        "[]",
+        "7",
+        r#"{"availabilityZone":7,"imageId":{},"architecture":"vax"}"#,
+        &long,
+    ] {
+        let shown = register_with(&world, none, |_| {}).await.unwrap();
+        assert_eq!(value_of(&shown, "ecs.availability-zone"), Some("us-east-1a"), "{none}");
+        assert_eq!(value_of(&shown, "ecs.ami-id"), None, "{none}");
+        assert_eq!(value_of(&shown, "ecs.instance-type"), None, "{none}");
+        let host = crate::render_task::ARCHITECTURE;
+        assert_eq!(value_of(&shown, "ecs.cpu-architecture"), Some(host), "{none}");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_becomes_no_machine_of_another_type() {
+    let world = World::new().await;
+    let first = register_with(&world, "", |_| {}).await.unwrap();
+    let again = |input: &mut api::RegisterContainerInstanceRequest| {
+        input.container_instance_arn = first.container_instance_arn.clone();
+    };
+    let shown = register_with(&world, DOCUMENT, again).await.unwrap();
+    assert_eq!(value_of(&shown, "ecs.availability-zone"), Some("us-east-1c"));
+    let other = DOCUMENT.replace("m7g.large", "m7g.metal");
+    let refused = register_with(&world, &other, again).await.unwrap_err();
+    assert_eq!(refused.code, "ClientException");
+    // Amazon's agent looks for it.
+    let sentence = "Container instance type changes are not supported.";
+    assert!(refused.message.contains(sentence), "{refused}");
+    register_with(&world, "", again).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_registration_that_is_sent_again_makes_no_other_instance() {
+    let world = World::new().await;
+    let with = |token: &'static str| {
+        move |input: &mut api::RegisterContainerInstanceRequest| {
+            input.client_token = Some(token.to_owned());
+            input.attributes = Some(vec![attribute("stack", Some("proof"))]);
+        }
+    };
+    let first = register_with(&world, "", with("one")).await.unwrap();
+    let again = register_with(&world, DOCUMENT, with("one")).await.unwrap();
+    assert_eq!(again.container_instance_arn, first.container_instance_arn);
+    assert_eq!(value_of(&again, "ecs.instance-type"), Some("m7g.large"), "the last say counts");
+    let other = register_with(&world, "", with("two")).await.unwrap();
+    assert_ne!(other.container_instance_arn, first.container_instance_arn);
+    let of_the_world = world.ecs().control.view().instances.len();
+    assert_eq!(of_the_world, 2);
+
+    // Whose instance was taken away registers afresh.
+    let input = api::DeregisterContainerInstanceRequest {
+        container_instance: first.container_instance_arn.clone(),
+        ..Default::default()
+    };
+    deregister_container_instance::handle(world.ecs(), &world.root(), input).await.unwrap();
+    let afresh = register_with(&world, "", with("one")).await.unwrap();
+    assert_ne!(afresh.container_instance_arn, first.container_instance_arn);
+    // Nobody goes on with another's.
+    let input = api::RegisterContainerInstanceRequest {
+        client_token: Some("two".to_owned()),
+        ..Default::default()
+    };
+    let node = world.test.node();
+    let theirs = register_container_instance::handle(world.ecs(), &node, input).await.unwrap();
+    let theirs = theirs.container_instance.unwrap().container_instance_arn;
+    assert_ne!(theirs, other.container_instance_arn);
 }
 
 #[tokio::test]
