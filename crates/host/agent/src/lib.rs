@@ -33,6 +33,7 @@ mod reason;
 mod register;
 mod relay;
 mod sequence;
+pub mod skew;
 mod socket;
 pub mod spec;
 mod state_dir;

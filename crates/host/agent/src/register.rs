@@ -37,10 +37,10 @@ pub(crate) async fn register(
         record.container_instance_arn = None;
     }
     let mut backoff = Backoff::start();
+    // One for all tries of one registration: one whose answer was lost is gone on with.
+    let mut token = Uuid::mint(&*parts.ids).to_string();
     loop {
-        // One token for all tries of one registration.
-        let token = Uuid::mint(&*parts.ids).to_string();
-        let request = request(config, &cluster, record, token);
+        let request = request(config, &cluster, record, token.clone());
         match try_once(api, config, &cluster, &request).await {
             Ok(arn) => {
                 info!(instance = arn, cluster, "registered");
@@ -55,6 +55,7 @@ pub(crate) async fn register(
                     && record.container_instance_arn.take().is_some()
                 {
                     warn!(error = %Chain(&failure), "the region does not know this instance any more");
+                    token = Uuid::mint(&*parts.ids).to_string();
                     continue;
                 }
                 if is_refused {

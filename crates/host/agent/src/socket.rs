@@ -113,6 +113,7 @@ async fn handshake(api: &Api, uri: &Uri) -> Result<Socket, Ended> {
         Box::new(stream)
     };
     let mut headers = HeaderMap::new();
+    let offset_ms = api.offset_ms();
     api.sign("GET", uri, &mut headers, b"", &credentials, "ecs");
     let mut request = Request::builder()
         .uri(uri)
@@ -132,10 +133,21 @@ async fn handshake(api: &Api, uri: &Uri) -> Result<Socket, Ended> {
         Ok((socket, _)) => Ok(socket),
         Err(WsError::Http(answer)) => {
             let body = answer.body().as_deref().unwrap_or_default();
+            // Whose time was wrong finds it right when it comes again.
+            api.correct(&exception(body), answer.headers(), offset_ms);
             Err(refused(answer.status().as_u16(), &String::from_utf8_lossy(body)))
         }
         Err(error) => Err(failed(&Chain(&error))),
     }
+}
+
+/// The name of the exception in a refusal, `{"<name>":"text"}` or as the API says it.
+fn exception(body: &[u8]) -> String {
+    let said: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(body).unwrap_or_default();
+    let named = said.get("__type").and_then(|it| it.as_str());
+    let name = named.or_else(|| said.keys().next().map(String::as_str)).unwrap_or_default();
+    name.rsplit('#').next().unwrap_or_default().to_owned()
 }
 
 fn refused(status: u16, body: &str) -> Ended {
@@ -198,6 +210,16 @@ mod tests {
         assert_eq!(uri.to_string(), "ws://h:1/acs/ws?a=x%20y&b=arn%3A1%2F2");
         assert_eq!(socket_uri("https://h", &[]).unwrap().scheme_str(), Some("wss"));
         assert!(socket_uri("ftp://h", &[]).is_err());
+    }
+
+    #[test]
+    fn a_refusal_names_its_exception_in_either_way() {
+        assert_eq!(
+            exception(br#"{"__type":"x#InvalidSignatureException","message":"no"}"#),
+            "InvalidSignatureException"
+        );
+        assert_eq!(exception(br#"{"AccessDeniedException":"no"}"#), "AccessDeniedException");
+        assert_eq!(exception(b"<html>"), "");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod secrets;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use aws_wire::sigv4::{self, Credentials, SigningKeys};
@@ -23,6 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use longshore_types::{Clock, RegionName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::warn;
 use trust::Trust;
 
 pub use backoff::Backoff;
@@ -31,6 +33,7 @@ pub use ecs::{Attribute, PlatformDevice, PollEndpoints, Register, Resource, Subm
 pub use region::RegionLink;
 
 use crate::limits::{API_TIMEOUT_MS, RESPONSE_BYTES_MAX};
+use crate::skew;
 use acs::RoleCredentials;
 
 /// Where the keys of this host come from; asked anew for each request, so they can be rotated.
@@ -152,9 +155,18 @@ struct Shared {
     region: RegionName,
     credentials: Arc<dyn CredentialsSource>,
     clock: Arc<dyn Clock>,
+    /// What is added to the clock for signatures, in milliseconds, since the region found it wrong.
+    offset_ms: AtomicI64,
     keys: SigningKeys,
     tls: Arc<rustls::ClientConfig>,
     http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// What came back, all of it.
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    bytes: Bytes,
 }
 
 /// Where an [`Api`] is, and whom it believes.
@@ -200,6 +212,7 @@ impl Api {
                 region,
                 credentials,
                 clock,
+                offset_ms: AtomicI64::new(0),
                 keys,
                 tls: Arc::new(tls),
                 http,
@@ -238,22 +251,45 @@ impl Api {
         let body = serde_json::to_vec(input)
             .map_err(|error| CallError::Unreadable { operation, why: error.to_string() })?;
         let uri = self.admit(endpoint)?;
-        let request = self.request(service, operation, &uri, Bytes::from(body), role)?;
-        let (status, bytes) = self.timely(request, &uri).await?;
-        if !(200..300).contains(&status) {
-            return Err(refusal(status, &bytes));
-        }
+        let body = Bytes::from(body);
+        let mut may_correct = true;
+        let bytes = loop {
+            let offset_ms = self.offset_ms();
+            let request = self.request(service, operation, &uri, body.clone(), role)?;
+            let Answer { status, headers, bytes } = self.timely(request, &uri).await?;
+            if (200..300).contains(&status) {
+                break bytes;
+            }
+            let refused = refusal(status, &bytes);
+            let is_ours = uri.authority().is_some_and(|it| self.is_at(it.as_str()));
+            let may_be_for_its_time = may_correct && is_ours;
+            if !may_be_for_its_time || !self.correct(refused.code(), &headers, offset_ms) {
+                return Err(refused);
+            }
+            may_correct = false;
+        };
         let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
         serde_json::from_slice(&bytes)
             .map_err(|error| CallError::Unreadable { operation, why: error.to_string() })
     }
 
+    /// What was added to the clock for a signature that is made now.
+    pub(crate) fn offset_ms(&self) -> i64 {
+        self.shared.offset_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether the region refused a signature for its time, which is right from now on; `offset_ms`: what was added to the
+    /// clock for it.
+    pub(crate) fn correct(&self, code: &str, headers: &HeaderMap, offset_ms: i64) -> bool {
+        let now = self.shared.clock.now();
+        let Some(next) = skew::correction(code, headers, now, offset_ms) else { return false };
+        warn!(offset_ms = next, "this host's clock is wrong, requests are signed by the region's");
+        self.shared.offset_ms.store(next, Ordering::Relaxed);
+        true
+    }
+
     /// The answer to a request, if it comes in time.
-    async fn timely(
-        &self,
-        request: Request<Full<Bytes>>,
-        uri: &Uri,
-    ) -> Result<(u16, Bytes), CallError> {
+    async fn timely(&self, request: Request<Full<Bytes>>, uri: &Uri) -> Result<Answer, CallError> {
         let timeout = Duration::from_millis(API_TIMEOUT_MS);
         let answer = tokio::time::timeout(timeout, self.exchange(request, uri)).await;
         answer.map_err(|_| CallError::TimedOut {
@@ -335,7 +371,8 @@ impl Api {
         service: &str,
     ) {
         let Shared { region, clock, keys, .. } = &*self.shared;
-        sigv4::sign(method, uri, headers, body, credentials, region, service, clock.now(), keys);
+        let now = skew::shifted(clock.now(), self.offset_ms());
+        sigv4::sign(method, uri, headers, body, credentials, region, service, now, keys);
     }
 
     pub(crate) fn credentials(&self) -> Result<Credentials, CallError> {
@@ -346,15 +383,15 @@ impl Api {
         &self,
         request: Request<Full<Bytes>>,
         uri: &Uri,
-    ) -> Result<(u16, Bytes), CallError> {
+    ) -> Result<Answer, CallError> {
         let unreachable = |why: String| CallError::Unreachable { endpoint: uri.to_string(), why };
         let answer = self.shared.http.request(request).await;
         let answer =
             answer.map_err(|error| unreachable(longshore_types::Chain(&error).to_string()))?;
-        let status = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), RESPONSE_BYTES_MAX).collect().await;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await;
         let body = body.map_err(|error| unreachable(error.to_string()))?;
-        Ok((status, body.to_bytes()))
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, bytes: body.to_bytes() })
     }
 }
 
@@ -391,24 +428,29 @@ fn refusal(status: u16, body: &[u8]) -> CallError {
 #[cfg(test)]
 mod tests {
     use longshore_types::{SystemClock, Token};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
-    #[test]
-    fn credentials_go_to_the_region_and_to_whom_the_hosts_owner_has_named() {
+    fn api(endpoint: &str) -> Api {
         let credentials = FixedCredentials(Credentials {
             access_key: "a".into(),
             secret: Token::from_text("b".into()),
             session_token: None,
         });
         let config = ApiConfig {
-            endpoint: "http://127.0.0.1:4566".parse().unwrap(),
+            endpoint: endpoint.parse().unwrap(),
             region: "us-east-1".parse().unwrap(),
             trust: Trust::system(),
             log_endpoints: vec!["logs.lan".into(), "10.0.0.9:8080".into()],
             runtime: crate::OWN_RUNTIME.to_owned(),
         };
-        let api = Api::new(config, Arc::new(credentials), Arc::new(SystemClock));
+        Api::new(config, Arc::new(credentials), Arc::new(SystemClock))
+    }
+
+    #[test]
+    fn credentials_go_to_the_region_and_to_whom_the_hosts_owner_has_named() {
+        let api = api("http://127.0.0.1:4566");
         assert_eq!(api.admit(None).unwrap(), "http://127.0.0.1:4566/");
         for endpoint in [
             "http://127.0.0.1:4566",
@@ -437,6 +479,72 @@ mod tests {
             let error = api.admit(Some(endpoint)).unwrap_err();
             assert!(!error.is_transient(), "{endpoint}: {error}");
         }
+    }
+
+    /// A region that refuses the first `refusals` requests for their time, and tells when each that came was signed.
+    async fn strict_region(listener: tokio::net::TcpListener, refusals: usize) -> Vec<String> {
+        let mut signed = Vec::new();
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut read = Vec::new();
+        loop {
+            let mut some = [0; 4096];
+            let count = socket.read(&mut some).await.unwrap();
+            if count == 0 {
+                return signed;
+            }
+            read.extend_from_slice(&some[..count]);
+            let text = String::from_utf8(read.clone()).unwrap();
+            if !text.ends_with("{}") {
+                continue;
+            }
+            read.clear();
+            let (_, rest) = text.split_once("x-amz-date: ").unwrap();
+            signed.push(rest[..16].to_owned());
+            let (status, body) = if signed.len() <= refusals {
+                (
+                    "400 Bad Request",
+                    r#"{"__type":"InvalidSignatureException","message":"Signature expired"}"#,
+                )
+            } else {
+                ("200 OK", "{}")
+            };
+            let length = body.len();
+            let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_clock_is_corrected_by_the_regions_once_and_for_all_signatures() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let region = tokio::spawn(strict_region(listener, 1));
+        let api = api(&format!("http://{address}"));
+        let empty = serde_json::json!({});
+        for _ in 0..2 {
+            api.call::<_, serde_json::Value>(ECS, "ListClusters", &empty).await.unwrap();
+        }
+        drop(api);
+        let signed = region.await.unwrap();
+        assert_eq!(signed.len(), 3, "{signed:?}");
+        assert!(!signed[0].starts_with("1994"), "{signed:?}");
+        assert!(signed[1..].iter().all(|date| date.starts_with("19941106T08")), "{signed:?}");
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_by_the_right_time_as_well_does_not_go_on() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let region = tokio::spawn(strict_region(listener, usize::MAX));
+        let api = api(&format!("http://{address}"));
+        let empty = serde_json::json!({});
+        let refused = api.call::<_, serde_json::Value>(ECS, "ListClusters", &empty).await;
+        assert_eq!(refused.unwrap_err().code(), "InvalidSignatureException");
+        drop(api);
+        assert_eq!(region.await.unwrap().len(), 2);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use http_body_util::Full;
 
-use super::{Api, CallError, of_role};
+use super::{Answer, Api, CallError, of_role};
 use crate::spec::ObjectName;
 
 const OPERATION: &str = "GetObject";
@@ -36,7 +36,7 @@ impl Api {
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers;
-        let (status, bytes) = self.timely(request, &uri).await?;
+        let Answer { status, bytes, .. } = self.timely(request, &uri).await?;
         if (200..300).contains(&status) {
             return Ok(bytes);
         }
