@@ -9,7 +9,7 @@ use aws_wire::sigv4::{self, Credentials, SigningKeys};
 use bytes::Bytes;
 use ecr_api as ecr;
 use ecs_api as ecs;
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use logs_api as logs;
@@ -220,7 +220,8 @@ async fn exchange(
     let stream = TcpStream::connect(endpoint)
         .await
         .map_err(|source| ClientError::Unreachable { address: endpoint, source })?;
-    ask(stream, operation, request).await
+    let (head, body) = ask(stream, operation, request).await?;
+    Ok((head.status, body))
 }
 
 /// Sends a request over a connection that nobody else uses, and reads the whole answer.
@@ -228,7 +229,7 @@ pub(crate) async fn ask<T>(
     stream: T,
     operation: &str,
     request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), ClientError>
+) -> Result<(response::Parts, Bytes), ClientError>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -242,9 +243,9 @@ where
     #[expect(clippy::disallowed_methods, reason = "it ends with the connection")]
     tokio::spawn(connection);
     let answer = sender.send_request(request).await.map_err(|error| failed(error.into()))?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-    Ok((status, body.map_err(failed)?.to_bytes()))
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    Ok((head, body.map_err(failed)?.to_bytes()))
 }
 
 #[derive(Deserialize)]

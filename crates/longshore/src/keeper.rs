@@ -97,12 +97,11 @@ async fn is_known(found: &Membership) -> Result<bool, Error> {
     }
 }
 
-/// Whether a refusal says that the region knows the host's keys no more. A managed instance whose role may not be assumed is
-/// known: that is mended at the role, and who joined anew meanwhile would be another instance.
+/// Whether a refusal says that the region knows the host's keys no more, and nothing else: not that a clock is wrong, that
+/// too much is asked at once, or that a role is in trouble. Who joined anew for these would be another host.
 fn is_gone(error: &RemoteError) -> bool {
-    let is_denied =
-        matches!(error, RemoteError::Answered(error) if error.is("AccessDeniedException"));
-    error.is_refusal() && !is_denied
+    let unknown = ["UnrecognizedClientException", "InvalidClientTokenId", "ExpiredTokenException"];
+    matches!(error, RemoteError::Answered(error) if unknown.iter().any(|code| error.is(code)))
 }
 
 /// Exchanges the token, or the activation's code, for keys.
@@ -397,7 +396,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_joins_anew_where_its_keys_are_unknown_and_not_where_its_role_is_in_trouble() {
+    fn a_host_joins_anew_where_its_keys_are_unknown_and_for_nothing_else() {
         let refused = |code: &str, status| {
             RemoteError::Answered(ClientError::Api {
                 operation: "CheckIn".to_owned(),
@@ -406,8 +405,20 @@ mod tests {
                 status,
             })
         };
-        assert!(is_gone(&refused("UnrecognizedClientException", 403)));
-        assert!(!is_gone(&refused("AccessDeniedException", 400)));
-        assert!(!is_gone(&refused("ServerException", 500)));
+        for code in ["UnrecognizedClientException", "InvalidClientTokenId", "ExpiredTokenException"]
+        {
+            assert!(is_gone(&refused(code, 403)), "{code}");
+        }
+        for (code, status) in [
+            ("AccessDeniedException", 400),
+            ("InvalidSignatureException", 400),
+            ("ThrottlingException", 400),
+            ("SlowDown", 429),
+            ("ServerException", 500),
+        ] {
+            assert!(!is_gone(&refused(code, status)), "{code}");
+        }
+        let away = RemoteError::Unreachable { endpoint: String::new(), why: String::new() };
+        assert!(!is_gone(&away));
     }
 }

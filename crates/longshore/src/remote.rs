@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::skew;
 use aws_wire::sigv4::{self, Credentials, SigningKeys};
 use bytes::Bytes;
 use control::Advertised;
@@ -66,6 +67,12 @@ pub(crate) struct Answer<T> {
     pub(crate) chain: Vec<CertificateDer<'static>>,
 }
 
+/// A refusal, and what came with it.
+struct Refused {
+    error: ClientError,
+    headers: HeaderMap,
+}
+
 impl Remote {
     /// Has `operation` done: signed, if there is something to sign with.
     pub(crate) async fn call<I: Serialize, O: DeserializeOwned>(
@@ -74,8 +81,7 @@ impl Remote {
         input: &I,
         signer: Option<(&Credentials, &RegionName)>,
     ) -> Result<Answer<O>, RemoteError> {
-        let asking = self.exchange(operation, input, signer);
-        match tokio::time::timeout(ANSWER_MAX, asking).await {
+        match tokio::time::timeout(ANSWER_MAX, self.ask(operation, input, signer)).await {
             Ok(answered) => answered,
             Err(_) => {
                 let why = format!("no answer within {} s", ANSWER_MAX.as_secs());
@@ -84,14 +90,38 @@ impl Remote {
         }
     }
 
-    async fn exchange<I: Serialize, O: DeserializeOwned>(
+    /// Asks, and once more where the signature was refused for this host's clock: by the region's then.
+    async fn ask<I: Serialize, O: DeserializeOwned>(
         &self,
         operation: &str,
         input: &I,
         signer: Option<(&Credentials, &RegionName)>,
     ) -> Result<Answer<O>, RemoteError> {
         let body = Bytes::from(serde_json::to_vec(input).expect("a shape has string keys"));
-        let request = self.request(operation, body, signer);
+        let refused = match self.exchange(operation, body.clone(), signer, 0).await? {
+            Ok(answer) => return Ok(answer),
+            Err(refused) => refused,
+        };
+        let ClientError::Api { code, .. } = &refused.error else {
+            return Err(refused.error.into());
+        };
+        match skew::correction(code, &refused.headers, SystemClock.now(), 0) {
+            Some(offset_ms) => self
+                .exchange(operation, body, signer, offset_ms)
+                .await?
+                .map_err(|refused| refused.error.into()),
+            None => Err(refused.error.into()),
+        }
+    }
+
+    async fn exchange<O: DeserializeOwned>(
+        &self,
+        operation: &str,
+        body: Bytes,
+        signer: Option<(&Credentials, &RegionName)>,
+        offset_ms: i64,
+    ) -> Result<Result<Answer<O>, Refused>, RemoteError> {
+        let request = self.request(operation, body, signer, offset_ms);
         let host = self.endpoint.host();
         let unreachable = |why: &dyn std::fmt::Display| RemoteError::Unreachable {
             endpoint: self.endpoint.to_string(),
@@ -99,27 +129,28 @@ impl Remote {
         };
         let stream = TcpStream::connect((host, self.endpoint.port())).await;
         let stream = stream.map_err(|error| unreachable(&error))?;
-        let (status, answer, chain) = if self.endpoint.is_secure() {
+        let (head, answer, chain) = if self.endpoint.is_secure() {
             let name =
                 ServerName::try_from(host.to_owned()).map_err(|error| unreachable(&error))?;
             let connected = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await;
             let stream = connected.map_err(|error| self.not_believed(&error))?;
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let chain = chain.iter().map(|each| each.clone().into_owned()).collect();
-            let (status, answer) = ask(stream, operation, request).await?;
-            (status, answer, chain)
+            let (head, answer) = ask(stream, operation, request).await?;
+            (head, answer, chain)
         } else {
-            let (status, answer) = ask(stream, operation, request).await?;
-            (status, answer, Vec::new())
+            let (head, answer) = ask(stream, operation, request).await?;
+            (head, answer, Vec::new())
         };
-        if status != StatusCode::OK {
-            return Err(json_refusal(operation, status, &answer).into());
+        if head.status != StatusCode::OK {
+            let error = json_refusal(operation, head.status, &answer);
+            return Ok(Err(Refused { error, headers: head.headers }));
         }
         let value = serde_json::from_slice(&answer).map_err(|error| ClientError::Answer {
             operation: operation.to_owned(),
             why: error.to_string(),
         })?;
-        Ok(Answer { value, chain })
+        Ok(Ok(Answer { value, chain }))
     }
 
     fn request(
@@ -127,6 +158,7 @@ impl Remote {
         operation: &str,
         body: Bytes,
         signer: Option<(&Credentials, &RegionName)>,
+        offset_ms: i64,
     ) -> Request<Full<Bytes>> {
         let mut headers = HeaderMap::new();
         let text = |text: String| {
@@ -145,7 +177,7 @@ impl Remote {
                 credentials,
                 region,
                 SERVICE,
-                SystemClock.now(),
+                skew::shifted(SystemClock.now(), offset_ms),
                 &SigningKeys::default(),
             );
         }
