@@ -25,8 +25,8 @@ pub(crate) use host::{AgentArgs, AgentCommand, HostArgs, TaskEndpointUrl};
 pub(crate) use images::{Image, ImageLoad, ImagePack, ImageRm};
 pub(crate) use login::Login;
 pub(crate) use node::{
-    AgentAction, JoinArgs, Node, NodeDrain, NodeRm, NodeShow, NodeToken, NodeUpgrade, TokenCreate,
-    TokenRevoke, UnitArgs,
+    AgentAction, JoinArgs, Node, NodeDrain, NodeLs, NodeRm, NodeShow, NodeToken, NodeUpgrade,
+    TokenCreate, TokenRevoke, UnitArgs,
 };
 pub(crate) use objects::{ACCESS_KEY, ObjectStoreArgs, S3Addressing, SECRET_KEY};
 pub(crate) use region::{AddressArgs, RegionAlone, RegionArgs};
@@ -326,8 +326,24 @@ mod tests {
     }
 
     #[test]
+    fn hosts_and_tokens_are_listed_by_either_word() {
+        for line in ["node ls", "node list"] {
+            let command = parse(&format!("longshore {line} --json")).unwrap().command;
+            let Command::Node(Node::Ls(args)) = command else { panic!("{line}") };
+            assert!(args.json);
+        }
+        for line in ["node token ls", "node token list"] {
+            let command = parse(&format!("longshore {line}")).unwrap().command;
+            let Command::Node(Node::Token(NodeToken::Ls(args))) = command else { panic!("{line}") };
+            assert!(!args.json);
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused_at_the_door() {
         for line in [
+            "longshore agent --token-file t",
+            "longshore agent --host-name a/b",
             "longshore",
             "longshore up --listen 4566",
             "longshore up --region EU",

@@ -19,7 +19,7 @@ pub(crate) struct JoinArgs {
     #[arg(long, value_name = "TOKEN", env = "LONGSHORE_JOIN_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// A file that has the token
-    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    #[arg(long, value_name = "FILE", requires = "join", conflicts_with = "token")]
     pub(crate) token_file: Option<PathBuf>,
     /// The activation to join by, as a managed instance of the account that made it: for tasks of launch type EXTERNAL
     #[arg(long, value_name = "ID", requires = "join", conflicts_with_all = ["token", "token_file"])]
@@ -35,7 +35,7 @@ pub(crate) struct JoinArgs {
     #[arg(long, value_name = "FILE", requires = "activation_id")]
     pub(crate) ca_file: Option<PathBuf>,
     /// What this host is called [default: its own name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
     pub(crate) host_name: Option<String>,
 }
 
@@ -91,7 +91,8 @@ pub(crate) enum Node {
     #[command(subcommand)]
     Token(NodeToken),
     /// List hosts: where they are, whether their agent is connected, what is left of them
-    Ls,
+    #[command(visible_alias = "list")]
+    Ls(NodeLs),
     /// Show all that is known of a host
     Show(NodeShow),
     /// Place nothing more on a host, and have services replace what runs there
@@ -107,9 +108,18 @@ pub(crate) enum NodeToken {
     /// Make a token, and print the command that has a host join by it
     Create(TokenCreate),
     /// List tokens, without what proves them
-    Ls,
+    #[command(visible_alias = "list")]
+    Ls(NodeLs),
     /// Let nobody join by a token any more
     Revoke(TokenRevoke),
+}
+
+/// How hosts, or tokens, are listed.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NodeLs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -192,9 +202,36 @@ fn span(text: &str) -> Result<u64, String> {
     count.ok_or("write it as 90s, 30m, 24h or 7d".to_owned())
 }
 
+/// A name as RFC 1123 has them.
+fn host_name(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        let is_word = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        is_word
+            && (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if text.len() <= 253 && text.split('.').all(is_label) {
+        return Ok(text.to_owned());
+    }
+    Err("a host's name has letters, digits and hyphens, in parts of at most 63 between dots"
+        .to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hosts_name_is_one() {
+        for good in ["a", "web-1", "WEB-1.rack7.example", "10"] {
+            assert_eq!(host_name(good).as_deref(), Ok(good));
+        }
+        let long = "a".repeat(64);
+        for bad in ["", "a b/c", "a_b", "-a", "a-", "a..b", "a.", "é", &long, &"a.".repeat(200)] {
+            assert!(host_name(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn spans_have_a_unit() {

@@ -181,7 +181,15 @@ async fn enter(data: &DataDir, args: &AgentArgs) -> Result<Option<Membership>, E
             data.root().display()
         )));
     }
-    keeper::enter(data.root(), invitation.as_ref()).await
+    let found = keeper::enter(data.root(), invitation.as_ref()).await?;
+    // Of a host that has joined, or has a region of its own, a token may be left in the environment.
+    if found.is_none() && args.join.given().is_some() && data.region().is_err() {
+        return Err(Error::Refused(
+            "--token needs --join: say where the region is, as in --join https://10.0.0.1:4566"
+                .to_owned(),
+        ));
+    }
+    Ok(found)
 }
 
 /// The host's name: the one that it is given, or its own.
@@ -310,5 +318,23 @@ async fn ranges_moved(data: &DataDir, before: &RegionFile) -> RegionFile {
             seen = changed_at;
         }
         tokio::time::sleep(RANGES_POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[tokio::test]
+    async fn a_token_without_a_region_to_join_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path().to_owned());
+        let cli = Cli::parse_from(["longshore", "agent", "--token", "lsjoin_x"]);
+        let Command::Agent(agent) = cli.command else { panic!("an agent was asked for") };
+        let refused = enter(&data, &agent.args).await.unwrap_err();
+        assert!(refused.to_string().contains("--join"), "{refused}");
     }
 }

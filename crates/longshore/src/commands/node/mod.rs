@@ -6,8 +6,9 @@ mod upgrade;
 use ecs_api as ecs;
 use longshore_types::{Clock as _, SystemClock};
 use region::nodes::{BetweenHostsOf, Done, Listed, ListedNode, RemoveNode};
+use serde_json::{Value, json};
 
-use crate::cli::{Node, NodeDrain, NodeRm, NodeShow};
+use crate::cli::{Node, NodeDrain, NodeLs, NodeRm, NodeShow};
 use crate::client::{Client, ClientError};
 use crate::commands::connect;
 use crate::data_dir::DataDir;
@@ -19,7 +20,7 @@ pub(crate) async fn run(data: &DataDir, command: &Node) -> Result<(), Error> {
     let client = connect(data)?;
     match command {
         Node::Token(command) => token::run(&client, command).await,
-        Node::Ls => ls(&client).await,
+        Node::Ls(args) => ls(&client, args).await,
         Node::Show(args) => show(&client, args).await,
         Node::Drain(args) => drain(&client, args).await,
         Node::Upgrade(args) => upgrade::run(&client, args).await,
@@ -39,17 +40,23 @@ fn said_of<'s>(said: &'s [BetweenHostsOf], host: &Host) -> &'s str {
 }
 
 /// What has joined and is no instance yet, or no more, is listed too: its keys are good.
-async fn ls(client: &Client) -> Result<(), Error> {
+async fn ls(client: &Client, args: &NodeLs) -> Result<(), Error> {
     let hosts = instances::all(client).await?;
     let nodes: Listed<ListedNode> = client.own("ListNodes", &Done {}).await?;
     let node_of = |host: &Host| {
         nodes.items.iter().find(|it| it.instances.iter().any(|arn| arn == host.arn()))
     };
     let said = between_hosts(client).await;
+    let idle = || nodes.items.iter().filter(|node| node.instances.is_empty());
+    if args.json {
+        let instances = hosts.iter().map(|host| shown(host, node_of(host), said_of(&said, host)));
+        let all: Vec<Value> = instances.chain(idle().map(shown_idle)).collect();
+        println!("{}", json!({ "hosts": all }));
+        return Ok(());
+    }
     let row = |host: &Host| row(host, node_of(host), said_of(&said, host));
     let mut rows: Vec<Vec<String>> = hosts.iter().map(row).collect();
-    let idle = nodes.items.iter().filter(|node| node.instances.is_empty());
-    rows.extend(idle.map(|node| {
+    rows.extend(idle().map(|node| {
         let mut row = vec!["-".to_owned(), node.host_name.clone(), node.cluster.clone()];
         row.extend(["-", "joined", "-"].map(str::to_owned));
         row.push(node.release.clone().unwrap_or_else(|| "-".to_owned()));
@@ -98,6 +105,47 @@ fn row(host: &Host, node: Option<&ListedNode>, said: &str) -> Vec<String> {
         left("CPU"),
         left("MEMORY"),
     ]
+}
+
+/// A host as programs read it.
+fn shown(host: &Host, node: Option<&ListedNode>, said: &str) -> Value {
+    let it = &host.instance;
+    let amounts = |name: &str| {
+        let of = |resources| Host::amount(resources, name);
+        json!({
+            "remaining": of(it.remaining_resources.as_ref()),
+            "registered": of(it.registered_resources.as_ref()),
+        })
+    };
+    json!({
+        "instance": host.arn(),
+        "node": node.map(|node| &node.id),
+        "host": Some(host.name()).filter(|name| *name != "-"),
+        "cluster": crate::tasks::id_of(&host.cluster),
+        "zone": host.attribute("ecs.availability-zone"),
+        "status": it.status,
+        "agentConnected": it.agent_connected == Some(true),
+        "agentVersion": it.version_info.as_ref().and_then(|it| it.agent_version.as_deref()),
+        "isCurrent": node.filter(|node| node.digest.is_some()).map(|node| node.is_current),
+        "upgrade": node.and_then(|node| node.upgrade.as_deref()),
+        "betweenHosts": Some(said).filter(|said| *said != "-"),
+        "runningTasks": it.running_tasks_count.unwrap_or_default(),
+        "cpu": amounts("CPU"),
+        "memory": amounts("MEMORY"),
+    })
+}
+
+/// The same of one that has joined and is no instance.
+fn shown_idle(node: &ListedNode) -> Value {
+    json!({
+        "instance": null,
+        "node": node.id,
+        "host": node.host_name,
+        "cluster": node.cluster,
+        "status": "joined",
+        "agentConnected": false,
+        "agentVersion": node.release,
+    })
 }
 
 /// Whether what goes between hosts is encrypted, from what is said of it.
@@ -242,4 +290,32 @@ async fn rm(client: &Client, args: &NodeRm) -> Result<(), Error> {
     }
     println!("{} is removed", crate::tasks::id_of(id));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_shown_to_programs_by_its_whole_names_and_numbers() {
+        let amount = |name: &str, amount| ecs::Resource {
+            name: Some(name.to_owned()),
+            integer_value: Some(amount),
+            ..Default::default()
+        };
+        let instance = ecs::ContainerInstance {
+            container_instance_arn: Some("arn:aws:ecs:x:1:container-instance/web/7".to_owned()),
+            status: Some("ACTIVE".to_owned()),
+            registered_resources: Some(vec![amount("CPU", 2048)]),
+            remaining_resources: Some(vec![amount("CPU", 512)]),
+            running_tasks_count: Some(3),
+            ..Default::default()
+        };
+        let cluster = "arn:aws:ecs:x:1:cluster/web".to_owned();
+        let it = shown(&Host { cluster, instance }, None, "-");
+        assert_eq!(it["instance"], "arn:aws:ecs:x:1:container-instance/web/7");
+        assert_eq!((&it["cluster"], &it["host"]), (&json!("web"), &Value::Null));
+        assert_eq!(it["cpu"], json!({"remaining": 512, "registered": 2048}));
+        assert_eq!((&it["runningTasks"], &it["agentConnected"]), (&json!(3), &json!(false)));
+    }
 }

@@ -5,8 +5,9 @@ use longshore_types::{Clock as _, SystemClock, Timestamp};
 use region::nodes::{
     CreateJoinToken, CreatedJoinToken, Done, Listed, ListedJoinToken, RevokeJoinToken,
 };
+use serde_json::json;
 
-use crate::cli::{NodeToken, TokenCreate, TokenRevoke};
+use crate::cli::{NodeLs, NodeToken, TokenCreate, TokenRevoke};
 use crate::client::Client;
 use crate::error::Error;
 use crate::logging::tell;
@@ -18,7 +19,7 @@ const FARGATE_ATTRIBUTE: &str = "longshore.fargate";
 pub(super) async fn run(client: &Client, command: &NodeToken) -> Result<(), Error> {
     match command {
         NodeToken::Create(args) => create(client, args).await,
-        NodeToken::Ls => ls(client).await,
+        NodeToken::Ls(args) => ls(client, args).await,
         NodeToken::Revoke(args) => revoke(client, args).await,
     }
 }
@@ -68,8 +69,12 @@ async fn create(client: &Client, args: &TokenCreate) -> Result<(), Error> {
     Ok(())
 }
 
-async fn ls(client: &Client) -> Result<(), Error> {
+async fn ls(client: &Client, args: &NodeLs) -> Result<(), Error> {
     let tokens: Listed<ListedJoinToken> = client.own("ListJoinTokens", &Done {}).await?;
+    if args.json {
+        println!("{}", json!({ "tokens": tokens.items }));
+        return Ok(());
+    }
     if tokens.items.is_empty() {
         println!("no tokens");
         return Ok(());
