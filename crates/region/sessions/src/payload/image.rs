@@ -55,8 +55,9 @@ pub(super) fn authentication(
         // task's own registry. One that somebody has is theirs, and the task's key does not open it.
         let is_elsewhere = !has_repositories(account, registries);
         EcrAuthData {
-            // Amazon's agent is a host of the task's account, and may fetch as one.
-            use_execution_role: acts_as_role && (is_own || registries.agent_is_ours),
+            // Another account's registry Amazon's agent asks as a host of the task's account.
+            use_execution_role: acts_as_role
+                && (is_own || is_elsewhere || registries.agent_is_ours),
             registry_id: Some(if is_elsewhere { registry_id } else { account.to_owned() }),
             // Amazon's agent signs for it, and it is this region that it asks.
             region: if registries.agent_is_ours { Some(region.to_owned()) } else { own.region },

@@ -262,10 +262,14 @@ fn an_image_of_another_account_is_asked_for_with_the_tasks_key_and_one_of_nobody
     others.put(Seq(1), &Row::EcrRepository(Arc::new(repository)));
     for (view, is_ours, registry, as_role) in [
         (&View::default(), true, "000000000000", true),
+        (&View::default(), false, "000000000000", true),
         (&others, true, "123456789012", true),
         (&others, false, "123456789012", false),
     ] {
-        let payload = payload_seen(&container, Overrides::default(), is_ours, view);
+        // Amazon's agent is given a role only where one is named.
+        let execution = Some("arn:aws:iam::000000000000:role/mine".to_owned());
+        let named = Overrides { execution_role_arn: execution, ..Overrides::default() };
+        let payload = payload_seen(&container, named, is_ours, view);
         let data = &payload["containers"][0]["registryAuthentication"]["ecrAuthData"];
         assert_eq!(
             (&data["registryId"], &data["useExecutionRole"]),
