@@ -11,6 +11,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod connect;
+mod farewell;
 mod feed;
 mod handshake;
 mod names;

@@ -17,12 +17,12 @@ use serde_json::Value;
 use store::Batch;
 use tokio::time::{interval, timeout};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tracing::{debug, warn};
 
 use super::handshake::Socket;
 use crate::Sessions;
+use crate::farewell;
 
 /// How often an agent hears from us.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -44,19 +44,14 @@ pub(super) async fn serve(sessions: &Sessions, instance: &Instance, mut socket: 
         let answer = tokio::select! {
             frame = socket.next() => match frame {
                 Some(Ok(Message::Text(text))) => hear(sessions, instance, text.as_str()).await,
-                Some(Ok(Message::Close(_))) => {
-                    // Its close frame is answered with the next that leaves, and nothing else will.
-                    let _ = timeout(Duration::from_secs(1), socket.flush()).await;
-                    return;
-                }
-                Some(Err(_)) | None => return,
+                Some(Ok(Message::Close(_))) => return farewell::answer_close(&mut socket).await,
+                Some(Err(error)) => return farewell::after(&mut socket, &error).await,
+                None => return,
                 Some(Ok(_)) => None,
             },
             _ = heartbeat.tick() => Some(telemetry_heartbeat()),
             () = &mut closing => {
-                let frame = CloseFrame { code: CloseCode::Away, reason: "going away".into() };
-                let _ = timeout(Duration::from_secs(1), socket.close(Some(frame))).await;
-                return;
+                return farewell::close(&mut socket, CloseCode::Away, "going away").await;
             }
         };
         if let Some(answer) = answer {

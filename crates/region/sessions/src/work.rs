@@ -19,7 +19,6 @@ use model::task::{Desired, Input, Phase, StopCause, Task};
 use model::{Instance, MapService, Seq, View};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Bytes;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use tracing::{debug, info, warn};
@@ -28,6 +27,7 @@ use traffic::connect::ConnectReport;
 use super::handshake::Socket;
 use super::outbox::{Order, Outbox};
 use crate::Sessions;
+use crate::farewell;
 use crate::network::{Part, Told};
 use crate::orders::known;
 use crate::payload::{self, Acting, Environment, Given, Roles, Unassumable};
@@ -47,6 +47,7 @@ const ATTACH_WAIT_MS: i64 = 180_000;
 pub(super) enum End {
     AgentLeft,
     Retired,
+    Deregistered,
     ShuttingDown,
     HeartbeatTimeout,
     /// The keys by which its agent came are over.
@@ -94,7 +95,10 @@ pub(super) async fn serve(
     };
     let end = tokio::select! {
         end = session.run(&mut socket, &wake) => end,
-        () = retire.notified() => End::Retired,
+        () = retire.notified() => match known(&sessions.control.view(), instance.id) {
+            Some(_) => End::Retired,
+            None => End::Deregistered,
+        },
         () = sessions.closing() => End::ShuttingDown,
     };
     let silent_ms = u64::try_from(session.heard_at.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -114,18 +118,15 @@ pub(super) async fn serve(
 async fn say_goodbye(socket: &mut Socket, end: &End) {
     let (code, reason) = match end {
         End::Retired => (CloseCode::Normal, "another session took over"),
+        End::Deregistered => (CloseCode::Normal, "this container instance was deregistered"),
         End::ShuttingDown => (CloseCode::Away, "going away"),
         End::HeartbeatTimeout => (CloseCode::Away, "no answer to heartbeats"),
         End::Revoked => (CloseCode::Policy, "this host's keys are over"),
-        End::AgentLeft => {
-            // Its close frame is answered with the next that leaves, and nothing else will.
-            let _ = timeout(Duration::from_secs(1), socket.flush()).await;
-            return;
-        }
-        End::Failed(_) | End::Blocked => return,
+        End::AgentLeft => return farewell::answer_close(socket).await,
+        End::Failed(error) => return farewell::after(socket, error).await,
+        End::Blocked => return,
     };
-    let frame = CloseFrame { code, reason: reason.into() };
-    let _ = timeout(Duration::from_secs(1), socket.close(Some(frame))).await;
+    farewell::close(socket, code, reason).await;
 }
 
 const OLDER_AGENT: &str = "The agent of this container instance is of a release that does not act on changes of a default \

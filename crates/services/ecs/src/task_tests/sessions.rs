@@ -1,11 +1,13 @@
+use aws_wire::Caller;
+use control::iam::node_keys::holder;
 use futures_util::{SinkExt, StreamExt};
-use model::{Ec2Tags, Tags};
+use model::{Ec2Tags, Instance, Tags};
 use serde_json::{Value, json};
 use store::Batch;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::world::{PATIENCE, World};
-use crate::deregister_container_instance;
+use crate::{deregister_container_instance, submit_state_change};
 
 #[tokio::test]
 async fn a_fargate_task_runs_and_stops() {
@@ -203,6 +205,62 @@ async fn sockets_of_a_region_that_shuts_down_are_told_so() {
 }
 
 #[tokio::test]
+async fn hosts_that_joined_speak_for_none_of_each_others_instances_and_tasks() {
+    let world = World::new().await;
+    let mut agent = world.agent().await;
+    let task = world.run(|_| {}).await.tasks.unwrap().remove(0).task_arn.unwrap();
+    agent.order().await;
+    let hosts = ["A", "B"].map(|letter| {
+        let access_key = format!("LSNK{}", letter.repeat(16));
+        Caller { access_key, ..world.test.node() }
+    });
+    let is_of_the_first = world.ecs().control.decide(|view, _| {
+        let mut row = Instance::clone(view.instances.iter().next().unwrap());
+        row.access_key = Some(holder(&hosts[0].access_key).to_owned());
+        let mut batch = Batch::on(view);
+        batch.put(row);
+        Ok((batch, ()))
+    });
+    is_of_the_first.await.unwrap();
+    let submit = async |caller: &Caller| {
+        let input = ecs_api::SubmitTaskStateChangeRequest {
+            task: Some(task.clone()),
+            status: Some("STOPPED".to_owned()),
+            ..Default::default()
+        };
+        submit_state_change::task(world.ecs(), caller, input).await
+    };
+    let refused = submit(&hosts[1]).await.unwrap_err();
+    assert_eq!(refused.code, "AccessDeniedException");
+    assert_ne!(world.describe(&task).last_status.as_deref(), Some("STOPPED"));
+    for socket in ["acs", "tcs"] {
+        let url = format!("{}&as={}", world.url(socket, &agent.instance), hosts[1].access_key);
+        let Err(Error::Http(refused)) = tokio_tungstenite::connect_async(url).await else {
+            panic!("the handshake must be refused")
+        };
+        let body = String::from_utf8(refused.into_body().unwrap()).unwrap();
+        assert!(body.contains("AccessDeniedException"), "{body}");
+    }
+    submit(&hosts[0]).await.unwrap();
+    world.wait(&task, "STOPPED").await;
+}
+
+#[tokio::test]
+async fn who_breaks_the_rules_of_websockets_is_told_which() {
+    let world = World::new().await;
+    let too_large = [&[0x81, 0xff][..], &(5_u64 << 20).to_be_bytes(), &[0; 4]].concat();
+    for (bytes, code) in [
+        (&too_large[..], 1009),
+        (&[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe], 1007),
+        (&[0x81, 0x02, b'h', b'i'], 1002),
+    ] {
+        let mut agent = world.agent().await;
+        agent.say_raw(bytes).await;
+        assert_eq!(agent.close_code().await, code);
+    }
+}
+
+#[tokio::test]
 async fn a_deregistered_instance_is_refused_by_name() {
     let world = World::new().await;
     let mut agent = world.agent().await;
@@ -214,7 +272,8 @@ async fn a_deregistered_instance_is_refused_by_name() {
     };
     let (ecs, root) = (world.ecs(), world.root());
     deregister_container_instance::handle(ecs, &root, input).await.unwrap();
-    assert_eq!(agent.close_code().await, 1000);
+    let (code, reason) = agent.close_frame().await;
+    assert_eq!((code, &*reason), (1000, "this container instance was deregistered"));
     let Err(Error::Http(refused)) =
         tokio_tungstenite::connect_async(world.url("acs", &agent.instance)).await
     else {

@@ -21,6 +21,7 @@ use model::{
 use serde_json::{Value, json};
 use sessions::Sessions;
 use store::Batch;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -294,9 +295,13 @@ async fn serve(sessions: Arc<Sessions>, callers: [Caller; 2], listener: TcpListe
         let (sessions, [node, root]) = (Arc::clone(&sessions), callers.clone());
         tokio::spawn(async move {
             let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-                let is_root = request.uri().query().is_some_and(|query| query.contains("as=root"));
-                let caller = if is_root { &root } else { &node };
-                let response = sessions::accept(&sessions, caller, request);
+                let query = request.uri().query().unwrap_or_default();
+                let caller = match query.split_once("&as=") {
+                    Some((_, "root")) => root.clone(),
+                    Some((_, key)) => Caller { access_key: key.to_owned(), ..node.clone() },
+                    None => node.clone(),
+                };
+                let response = sessions::accept(&sessions, &caller, request);
                 let response = response.map(|body| Full::new(Bytes::from(body)));
                 async move { Ok::<_, std::convert::Infallible>(response) }
             });
@@ -410,11 +415,23 @@ impl FakeAgent {
         self.socket.send(Message::text(frame)).await.unwrap();
     }
 
+    /// Sends what no client would.
+    pub(crate) async fn say_raw(&mut self, bytes: &[u8]) {
+        self.socket.get_mut().write_all(bytes).await.unwrap();
+    }
+
     /// How the region ended the socket.
     pub(crate) async fn close_code(&mut self) -> u16 {
+        self.close_frame().await.0
+    }
+
+    /// The same, with what it says.
+    pub(crate) async fn close_frame(&mut self) -> (u16, String) {
         loop {
             match tokio::time::timeout(PATIENCE, self.socket.next()).await.unwrap() {
-                Some(Ok(Message::Close(Some(frame)))) => return frame.code.into(),
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    return (frame.code.into(), frame.reason.to_string());
+                }
                 Some(Ok(_)) => {}
                 other => panic!("no close frame: {other:?}"),
             }
