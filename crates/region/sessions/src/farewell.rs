@@ -39,6 +39,14 @@ fn fault(error: &SocketError) -> Option<(CloseCode, &'static str)> {
         SocketError::Utf8(_) => Some((CloseCode::Invalid, "a text is no UTF-8")),
         SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         SocketError::Protocol(_) => Some((CloseCode::Protocol, "a frame breaks the protocol")),
-        _ => None,
+        SocketError::ConnectionClosed
+        | SocketError::AlreadyClosed
+        | SocketError::Io(_)
+        | SocketError::Tls(_)
+        | SocketError::WriteBufferFull(_)
+        | SocketError::AttackAttempt
+        | SocketError::Url(_)
+        | SocketError::Http(_)
+        | SocketError::HttpFormat(_) => None,
     }
 }
