@@ -31,6 +31,8 @@ def test_an_interface_has_more_addresses_which_move_and_go(site, interface):  # 
             PrivateIpAddresses=["10.20.1.20"])
     refused(ec2.assign_private_ip_addresses, "PrivateIpAddressLimitExceeded", "", NetworkInterfaceId=name,
             SecondaryPrivateIpAddressCount=48)
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=site.vpc)
     elastic = ec2.allocate_address(TagSpecifications=site.tags("elastic-ip"))
     ec2.associate_address(AllocationId=elastic["AllocationId"], NetworkInterfaceId=name, PrivateIpAddress="10.20.0.20")
     refused(ec2.associate_address, "InvalidParameterValue", "no private address", AllocationId=elastic["AllocationId"],

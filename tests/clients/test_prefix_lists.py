@@ -59,8 +59,8 @@ def test_a_list_has_versions_and_bounds(region, lists):
     changed = change(PrefixListId=name, CurrentVersion=1, AddEntries=[{"Cidr": "10.8.0.0/16"}])["PrefixList"]
     assert (changed["Version"], changed["State"]) == (2, "modify-complete")
     assert change(PrefixListId=name, PrefixListName="homes", MaxEntries=3)["PrefixList"]["Version"] == 2
-    refused(ec2.get_managed_prefix_list_entries, "InvalidParameterValue", "keeps the current one", PrefixListId=name,
-            TargetVersion=1)
+    refused(ec2.get_managed_prefix_list_entries, "InvalidParameterValue", "is not available", PrefixListId=name,
+            TargetVersion=9)
     found = ec2.describe_managed_prefix_lists(Filters=[{"Name": "tag:for", "Values": ["off*"]}])["PrefixLists"]
     assert only(found)["PrefixListName"] == "homes"
     refused(ec2.create_managed_prefix_list, "InvalidParameterValue", PrefixListName="x", MaxEntries=1_001, AddressFamily="IPv4")
@@ -156,7 +156,7 @@ def test_tasks_are_reached_as_lists_say_now(site, inhabitants, lists):  # noqa: 
     ec2.delete_security_group(GroupId=group)
 
 
-def test_a_list_goes_back_to_an_entry_of_before(region):
+def test_a_list_goes_back_to_a_version_of_before(region):
     ec2 = region.client("ec2")
     made = ec2.create_managed_prefix_list(PrefixListName=unique("list"), MaxEntries=5, AddressFamily="IPv4",
                                           Entries=[{"Cidr": "10.1.0.0/16"}])["PrefixList"]
