@@ -15,16 +15,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SERVICE = '''
 [[service]]
-module = "events"
-trait = "EventBridge"
-title = "Amazon EventBridge"
-model = "events/2015-10-07"
+module = "codedeploy"
+trait = "CodeDeploy"
+title = "AWS CodeDeploy"
+model = "codedeploy/2014-10-06"
 violations = "ValidationException"
-operations = ["ListEventBuses"]
+operations = ["ListApplications"]
 '''
 
 MANIFEST = '''[package]
-name = "events"
+name = "codedeploy"
 version.workspace = true
 edition.workspace = true
 rust-version.workspace = true
@@ -37,7 +37,7 @@ workspace = true
 [dependencies]
 aws-wire.workspace = true
 control.workspace = true
-events-api.workspace = true
+codedeploy-api.workspace = true
 '''
 
 CODE = '''//! A service that a runbook's test adds.
@@ -48,17 +48,17 @@ use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
 use control::Control;
 use control::ports::{BoxFuture, RegionService};
-use events_api::{ListEventBusesRequest, ListEventBusesResponse};
+use codedeploy_api::{ListApplicationsInput, ListApplicationsOutput};
 
 /// The service.
 #[derive(Debug)]
-pub struct Events {
+pub struct Applications {
     pub control: Arc<Control>,
 }
 
-impl RegionService for Events {
+impl RegionService for Applications {
     fn service(&self) -> &'static Service {
-        &events_api::SERVICE
+        &codedeploy_api::SERVICE
     }
 
     fn dispatch<'a>(
@@ -66,17 +66,17 @@ impl RegionService for Events {
         caller: &'a Caller,
         call: &'a Call<'a>,
     ) -> BoxFuture<'a, Result<Answer, ApiError>> {
-        Box::pin(events_api::dispatch(self, caller, call))
+        Box::pin(codedeploy_api::dispatch(self, caller, call))
     }
 }
 
-impl events_api::EventBridge for Events {
-    async fn list_event_buses(
+impl codedeploy_api::CodeDeploy for Applications {
+    async fn list_applications(
         &self,
         _caller: &Caller,
-        _: ListEventBusesRequest,
-    ) -> Result<ListEventBusesResponse, ApiError> {
-        Ok(ListEventBusesResponse { event_buses: Some(Vec::new()), next_token: None })
+        _: ListApplicationsInput,
+    ) -> Result<ListApplicationsOutput, ApiError> {
+        Ok(ListApplicationsOutput { applications: Some(Vec::new()), next_token: None })
     }
 }
 '''
@@ -95,17 +95,17 @@ def follow(tree, codegen):
     places.write_text(places.read_text() + SERVICE)
     codegen()
     edit(tree / "Cargo.toml", r"^(identity = .*)$", r'\1' '\n'
-         r'events = { path = "crates/services/events" }' '\n'
-         r'events-api = { path = "crates/api/events" }')
-    crate = tree / "crates/services/events/src"
+         r'codedeploy = { path = "crates/services/codedeploy" }' '\n'
+         r'codedeploy-api = { path = "crates/api/codedeploy" }')
+    crate = tree / "crates/services/codedeploy/src"
     crate.mkdir(parents=True)
     (crate.parent / "Cargo.toml").write_text(MANIFEST)
     (crate / "lib.rs").write_text(CODE)
     region = tree / "crates/region/region"
-    edit(region / "Cargo.toml", r"^identity\.workspace = true$", "identity.workspace = true\nevents.workspace = true")
+    edit(region / "Cargo.toml", r"^identity\.workspace = true$", "identity.workspace = true\ncodedeploy.workspace = true")
     edit(region / "src/region.rs", r"^( *)Arc::new\(Identity::new\(core\(\)\)\),$",
-         r"\g<0>\n\1Arc::new(events::Events { control: core() }),")
-    edit(tree / "ARCHITECTURE.md", r"^(\| services/`identity`.*)$", r"\1\n| services/`events` | event buses | – |")
+         r"\g<0>\n\1Arc::new(codedeploy::Applications { control: core() }),")
+    edit(tree / "ARCHITECTURE.md", r"^(\| services/`identity`.*)$", r"\1\n| services/`codedeploy` | applications | – |")
 
 
 def main():
@@ -128,7 +128,7 @@ def main():
         cargo("run", "-q", "-p", "xtask", "--", "layers")
         cargo("check", "-q", "-p", "region")
         parity = (tree / "docs/parity.md").read_text()
-        assert "## Amazon EventBridge\n\n* List: EventBuses\n" in parity, parity
+        assert "## AWS CodeDeploy\n\n* List: Applications\n" in parity, parity
         print("a service was added as the runbook says, and built")
     finally:
         shutil.rmtree(tree, ignore_errors=True)

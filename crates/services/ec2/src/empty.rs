@@ -51,6 +51,7 @@ impl Asked<'_> {
 macro_rules! none {
     ($($operation:ident: $request:ident => $result:ident . $member:ident, $action:literal, by [$($ids:ident: $kind:ident),*], $filters:expr $(, pages $token:ident)? $(, sizes $max:ident)?;)*) => {
         $(
+            #[allow(clippy::needless_update, reason = "most have members besides")]
             pub(crate) async fn $operation(
                 ec2: &Ec2,
                 caller: &Caller,

@@ -548,8 +548,10 @@ fn line<'l, 'a>(
         own: pass.inventory.of_deployment(row.id),
         old,
         sizes: Sizes { ceiling, ..sizes },
-        // One that was stopped on its way, and serves, is kept up as what serves is.
+        // One that was stopped on its way, and serves, is kept up as what serves is. It takes the places of those before it,
+        // so that what comes after it does not wait for them for ever.
         is_going: !row.stage.has_failed()
+            || (row.stage == Stage::Stopped && row.settings.strategy.is_rolling())
             || row.shift.as_ref().is_some_and(|shift| shift.production > Share::NONE),
         streak: row.streak,
         last_failure_at: row.last_failure_at,

@@ -469,6 +469,24 @@ fn one_that_is_stopped_leaves_both_and_the_next_cleans_up() {
 }
 
 #[test]
+fn a_rolling_one_that_was_stopped_half_way_takes_the_places_of_those_before_it() {
+    let mut world =
+        World::new(31, 4, DeploymentSettings { strategy: Strategy::Rolling, ..settings(50, 100) });
+    let first = world.deploy(healthy());
+    world.run_until_steady();
+    let second = world.deploy(healthy());
+    world.run_until("half of it", |world| world.running(second) == 2);
+    world.deployments.last_mut().unwrap().stage = Stage::StopRequested;
+    world.run_ms(10_000);
+    let stopped = (world.running(first), world.running(second));
+    assert!(stopped.0 > 0 && stopped.1 > 0, "{stopped:?}");
+    world.service.deployment = blue_green();
+    let third = world.deploy(healthy());
+    world.run_until_steady();
+    assert_eq!((world.running(first), world.running(second), world.running(third)), (0, 0, 4));
+}
+
+#[test]
 fn a_deployment_is_done_once_blue_is_gone_however_green_fares_then() {
     let mut world = world(13, 2, blue_green());
     world.deploy(healthy());
