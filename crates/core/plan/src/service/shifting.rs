@@ -508,7 +508,9 @@ pub(super) fn plan(pass: &Pass<'_, '_>, primary: &Deployment) -> TaskPlan {
         let of_green =
             if is_up { count(pass.inventory.of_deployment(primary.id).iter()) } else { desired };
         let room_for_green = desired.saturating_sub(of_green);
-        of_blue = plan_line(pass, &line(pass, blue, old, room_for_green));
+        // It serves, however it ended itself, and takes the places of those before it: green would wait for that for ever.
+        let whole = Line { is_going: true, ..line(pass, blue, old, room_for_green) };
+        of_blue = plan_line(pass, &whole);
         let there = count(pass.inventory.of_deployment(blue.id).iter());
         let coming = of_blue.starts.iter().map(|start| start.tasks).sum();
         missing = desired.saturating_sub(there).max(coming);
@@ -548,10 +550,8 @@ fn line<'l, 'a>(
         own: pass.inventory.of_deployment(row.id),
         old,
         sizes: Sizes { ceiling, ..sizes },
-        // One that was stopped on its way, and serves, is kept up as what serves is. It takes the places of those before it,
-        // so that what comes after it does not wait for them for ever.
+        // One that was stopped on its way, and serves, is kept up as what serves is.
         is_going: !row.stage.has_failed()
-            || (row.stage == Stage::Stopped && row.settings.strategy.is_rolling())
             || row.shift.as_ref().is_some_and(|shift| shift.production > Share::NONE),
         streak: row.streak,
         last_failure_at: row.last_failure_at,

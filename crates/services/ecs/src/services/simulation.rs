@@ -23,8 +23,16 @@ use crate::Ecs;
 /// Worlds that found something once.
 const SAVED: &[u64] = &[4, 7, 20, 67, 98, 108, 1231, 1373, 1511, 3_844_464_434];
 /// The same, where deployments shift traffic.
-const SAVED_SHIFTING: &[u64] =
-    &[120_791_197, 1_184_217_966, 1_977_706_019, 2_492_503_938, 2_905_304_839, 3_485_027_279];
+const SAVED_SHIFTING: &[u64] = &[
+    120_791_197,
+    1_184_217_966,
+    1_775_505_469,
+    1_977_706_019,
+    2_186_585_869,
+    2_492_503_938,
+    2_905_304_839,
+    3_485_027_279,
+];
 /// Fresh worlds of a run that says nothing else.
 const FRESH: u64 = 64;
 /// Disturbances in one world.

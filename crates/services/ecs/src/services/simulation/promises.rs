@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ecs_api::{self as api, Ecs as _};
 use model::instance::{Instance, InstanceStatus};
-use model::service::{Controller, Deployment, Rank, Scheduling, Service, ServiceStatus, Stage};
+use model::service::{Controller, Rank, Scheduling, Service, ServiceStatus, Stage};
 use model::task::{Desired, LaunchType, Phase, Task};
 use model::{Index, View};
 use plan::service::Sizes;
@@ -133,15 +133,6 @@ impl World {
         let mut tasks = view.tasks_of_service(account, &id);
         if family == "port" && (primary.shortage.is_some() || tasks.any(|task| wants_port(task))) {
             // Another service has the port on every instance.
-            return;
-        }
-        let lacks_port = |row: &Deployment| {
-            let revision = view.revision_of(account, &id, row.revision);
-            let is_port = revision.is_some_and(|it| it.definition.family.as_str() == "port");
-            row.rank == Rank::Active && row.shortage.is_some() && is_port
-        };
-        if view.deployments_of(account, &id).any(|row| lacks_port(row)) {
-            // The same of what the service is to be first, before its traffic is shifted.
             return;
         }
         let is_daemon = service.scheduling == Scheduling::Daemon;
