@@ -176,6 +176,8 @@ const SINCE_THEN: &[Kind] = &[
     Kind::AlarmHistory,
     Kind::ScalableTarget,
     Kind::ScalingActivities,
+    Kind::EventRule,
+    Kind::PendingEvent,
 ];
 
 #[test]
