@@ -228,6 +228,13 @@ pub(crate) async fn list_mfa_devices(
     caller: &Caller,
     input: api::ListMFADevicesRequest,
 ) -> Result<api::ListMFADevicesResponse, ApiError> {
+    if read::is_of_root(caller, input.user_name.as_ref()) {
+        return Ok(api::ListMFADevicesResponse {
+            mfa_devices: Some(Vec::new()),
+            is_truncated: Some(false),
+            ..api::ListMFADevicesResponse::default()
+        });
+    }
     let name = read::user_name(caller, input.user_name)?;
     let view =
         iam.read(caller, |view| IamUser::permission(view, caller, "iam:ListMFADevices", &name))?;

@@ -57,6 +57,7 @@ pub(crate) enum Refusal {
     Path,
     /// The caller has no name of its own that could be meant.
     NoUserName,
+    RootKeys,
     PolicyUsage(String),
     ProviderUrl,
     ServiceRolePath,
@@ -169,7 +170,7 @@ impl Refusal {
             Self::Malformed(_) | Self::ForeignPrincipal(_) => ("MalformedPolicyDocument", 400),
             Self::ServiceRolePolicy(_) => ("PolicyNotAttachable", 400),
             Self::AmazonsPolicy => ("AccessDenied", 403),
-            Self::AmazonsRole(_) => ("UnmodifiableEntity", 400),
+            Self::AmazonsRole(_) | Self::RootKeys => ("UnmodifiableEntity", 400),
             Self::TemporaryKeys => ("InvalidClientTokenId", 403),
             Self::Password(_) => ("PasswordPolicyViolation", 400),
             Self::NotAUser => ("InvalidUserType", 400),
@@ -274,6 +275,11 @@ impl Refusal {
                 .to_owned(),
             Self::NoUserName => {
                 "Must specify userName when calling with non-User credentials".to_owned()
+            }
+            Self::RootKeys => {
+                "The root user's access key is the region's, in its keys.json: IAM makes, changes and deletes keys of users. \
+                 Say whose with UserName."
+                    .to_owned()
             }
             Self::PolicyUsage(given) => format!("{given} is no usage of policies"),
             Self::ProviderUrl => "Invalid Open ID Connect Provider URL".to_owned(),

@@ -31,6 +31,19 @@ pub(crate) fn user_name(caller: &Caller, given: Option<String>) -> Result<String
     }
 }
 
+/// Whether an operation that may be about its caller is about the root user, which has nothing but the region's own key.
+pub(crate) fn is_of_root(caller: &Caller, given: Option<&String>) -> bool {
+    given.is_none() && caller.principal == Principal::Root
+}
+
+/// As [`user_name`], of an operation on the keys of a user: those of root are not IAM's.
+pub(crate) fn owner_of_keys(caller: &Caller, given: Option<String>) -> Result<String, ApiError> {
+    match is_of_root(caller, given.as_ref()) {
+        true => Err(Refusal::RootKeys.wire()),
+        false => user_name(caller, given),
+    }
+}
+
 /// Tags of which no two have keys that differ in case only.
 pub(crate) fn tags(given: Option<Vec<api::Tag>>) -> Result<Tags, ApiError> {
     let mut seen = BTreeSet::new();

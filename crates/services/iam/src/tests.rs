@@ -172,8 +172,23 @@ async fn a_user_has_two_keys_which_open_as_long_as_they_are_active() {
     uses::write(control).await.unwrap();
     assert_eq!(control.access.uses.last(&id), None);
     assert_eq!(used().await.service_name.as_deref(), Some("ecs"));
-    let none = refusal(ask!(world, create_access_key, CreateAccessKeyRequest {}));
-    assert_eq!(none.1, "Must specify userName when calling with non-User credentials");
+}
+
+#[tokio::test]
+async fn the_root_users_key_is_listed_and_no_users() {
+    let world = World::new().await;
+    let listed = ask!(world, list_access_keys, ListAccessKeysRequest {}).unwrap();
+    let keys = listed.access_key_metadata.unwrap();
+    assert_eq!(keys.len(), 1);
+    assert_eq!(keys[0].access_key_id.as_ref(), Some(&world.world.root().access_key));
+    assert_eq!(keys[0].user_name, None);
+    let refused = refusal(ask!(world, create_access_key, CreateAccessKeyRequest {}));
+    assert_eq!(refused.0, "UnmodifiableEntity");
+    assert!(refused.1.contains("keys.json"), "{}", refused.1);
+    let devices = ask!(world, list_mfa_devices, ListMFADevicesRequest {}).unwrap();
+    assert_eq!(devices.mfa_devices, Some(Vec::new()));
+    let certificates = ask!(world, list_signing_certificates, ListSigningCertificatesRequest {});
+    assert_eq!(certificates.unwrap().certificates, Some(Vec::new()));
 }
 
 #[tokio::test]

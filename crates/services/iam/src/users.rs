@@ -220,7 +220,7 @@ pub(crate) async fn create_access_key(
     caller: &Caller,
     input: api::CreateAccessKeyRequest,
 ) -> Result<api::CreateAccessKeyResponse, ApiError> {
-    let (account, name) = (caller.account, read::user_name(caller, input.user_name)?);
+    let (account, name) = (caller.account, read::owner_of_keys(caller, input.user_name)?);
     let permission = |view: &View| IamUser::permission(view, caller, "iam:CreateAccessKey", &name);
     let made = iam.change(caller, permission, |view, now, batch| {
         let row = IamUser::need(view, account, &name)?;
@@ -273,7 +273,7 @@ pub(crate) async fn update_access_key(
     caller: &Caller,
     input: api::UpdateAccessKeyRequest,
 ) -> Result<(), ApiError> {
-    let (account, name) = (caller.account, read::user_name(caller, input.user_name)?);
+    let (account, name) = (caller.account, read::owner_of_keys(caller, input.user_name)?);
     let id = input.access_key_id.unwrap_or_default();
     let is_active = input.status == Some(api::StatusType::Active);
     let permission = |view: &View| IamUser::permission(view, caller, "iam:UpdateAccessKey", &name);
@@ -291,7 +291,7 @@ pub(crate) async fn delete_access_key(
     caller: &Caller,
     input: api::DeleteAccessKeyRequest,
 ) -> Result<(), ApiError> {
-    let (account, name) = (caller.account, read::user_name(caller, input.user_name)?);
+    let (account, name) = (caller.account, read::owner_of_keys(caller, input.user_name)?);
     let id = input.access_key_id.unwrap_or_default();
     let permission = |view: &View| IamUser::permission(view, caller, "iam:DeleteAccessKey", &name);
     iam.change(caller, permission, |view, _, batch| {
@@ -310,6 +310,9 @@ pub(crate) async fn list_access_keys(
     caller: &Caller,
     input: api::ListAccessKeysRequest,
 ) -> Result<api::ListAccessKeysResponse, ApiError> {
+    if read::is_of_root(caller, input.user_name.as_ref()) {
+        return Ok(keys_of_root(caller));
+    }
     let (account, name) = (caller.account, read::user_name(caller, input.user_name)?);
     let view =
         iam.read(caller, |view| IamUser::permission(view, caller, "iam:ListAccessKeys", &name))?;
@@ -330,6 +333,20 @@ pub(crate) async fn list_access_keys(
     });
     let page = page(input.marker, input.max_items, rows)?;
     Ok(paged!(ListAccessKeysResponse, access_key_metadata, page))
+}
+
+/// The key that the region was made with, which root asks with; of a session it is not known.
+fn keys_of_root(caller: &Caller) -> api::ListAccessKeysResponse {
+    let key = caller.session.is_none().then(|| api::AccessKeyMetadata {
+        access_key_id: Some(caller.access_key.clone()),
+        status: Some(api::StatusType::Active),
+        ..api::AccessKeyMetadata::default()
+    });
+    api::ListAccessKeysResponse {
+        access_key_metadata: Some(key.into_iter().collect()),
+        is_truncated: Some(false),
+        ..api::ListAccessKeysResponse::default()
+    }
 }
 
 fn status(key: &IamAccessKey) -> api::StatusType {
@@ -374,11 +391,13 @@ macro_rules! nothing_of_user {
             caller: &Caller,
             input: api::$input,
         ) -> Result<api::$output, ApiError> {
-            let name = read::user_name(caller, input.user_name)?;
-            let view = iam.read(caller, |view| {
-                IamUser::permission(view, caller, $action, &name)
-            })?;
-            IamUser::need(&view, caller.account, &name)?;
+            if !read::is_of_root(caller, input.user_name.as_ref()) {
+                let name = read::user_name(caller, input.user_name)?;
+                let view = iam.read(caller, |view| {
+                    IamUser::permission(view, caller, $action, &name)
+                })?;
+                IamUser::need(&view, caller.account, &name)?;
+            }
             Ok(api::$output {
                 $member: Some(vec![]),
                 is_truncated: Some(false),
