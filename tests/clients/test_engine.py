@@ -35,8 +35,9 @@ def test_the_last_line_before_exit_is_there_before_the_task_is_stopped(cluster):
 
 
 def test_a_line_of_many_buffers_is_one_event(cluster):
-    lines, _ = cluster.output("sh", "-c", "head -c 100000 /dev/zero | tr '\\0' 'x'; echo; echo after")
-    assert [len(line) for line in lines] == [100000, 5]
+    lines, task = cluster.output("sh", "-c", "head -c 100000 /dev/zero | tr '\\0' 'x'; echo; echo after")
+    assert [len(line) for line in lines] == [100000, 5], (task["stoppedReason"], task["containers"], [
+        str(task.get(moment)) for moment in ("startedAt", "executionStoppedAt", "stoppedAt")])
 
 
 def test_a_container_waits_for_what_it_depends_on(cluster):

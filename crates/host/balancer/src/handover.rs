@@ -274,7 +274,7 @@ impl Handover {
         let offered = Arc::clone(&table);
         let offer = move || offer(&link, &offered, &lock, &sockets).map(|()| link);
         let link = tokio::task::spawn_blocking(offer).await.map_err(io::Error::other)??;
-        self.listeners.let_go();
+        self.listeners.let_go().await;
         self.shared.phase.send_replace(Phase::HandedOver);
         let held = self.shared.snapshot.borrow().report("", &self.shared.at_interfaces);
         let held = with_held(held, self.before.borrow().as_ref());

@@ -127,15 +127,18 @@ impl Listeners {
         all.collect()
     }
 
-    /// Another process serves them from now on.
-    pub(crate) fn let_go(&self) {
+    /// Another process serves them from now on. Completes once this one takes no connection any more: whoever asks then
+    /// what is open hears of all that was taken.
+    pub(crate) async fn let_go(&self) {
         self.is_handed_over.store(true, SeqCst);
         let all = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *open)
         };
-        for open in all.into_values() {
-            open.let_go();
+        let work: Vec<_> = all.into_values().filter_map(Open::let_go).collect();
+        for work in work {
+            // It panicked, or has ended.
+            let _ = work.await;
         }
         self.serving.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.egress.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -106,10 +106,12 @@ impl Open {
         let _ = self.work.await;
     }
 
-    /// Leaves it to another process, with the connections that wait in it.
-    pub(super) fn let_go(self) {
+    /// Leaves it to another process, with the connections that wait in it; answers with what ends once none of
+    /// them is taken any more. Flows of datagrams go on where they are.
+    pub(super) fn let_go(self) -> Option<JoinHandle<()>> {
         // It panicked.
         let _ = self.stop.send(Stop::HandedOver);
+        matches!(self.socket, Bound::Stream(_)).then_some(self.work)
     }
 }
 
@@ -118,4 +120,29 @@ impl Open {
 pub(crate) struct GivenSocket {
     pub(crate) namespace: Option<NamespaceId>,
     pub(crate) socket: OwnedFd,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_let_go_of_takes_nothing_once_its_work_has_ended() {
+        let socket = Socket::new(socket2::Domain::IPV4, Type::STREAM, None).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.set_nonblocking(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        let socket = Bound::listening(socket).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let (taken, mut last) = oneshot::channel();
+        let work = tokio::spawn(async move {
+            assert!(matches!(stopped.await, Ok(Stop::HandedOver)));
+            // It is just taking one.
+            tokio::task::yield_now().await;
+            let _ = taken.send(());
+        });
+        let open = Open { address, namespace: None, socket, users: Users::default(), stop, work };
+        open.let_go().expect("streams are taken from").await.unwrap();
+        assert_eq!(last.try_recv(), Ok(()));
+    }
 }
