@@ -204,7 +204,7 @@ impl LogReader {
 
     /// The header of the frame at the position, once the frame is whole in the buffer.
     fn frame(&mut self) -> io::Result<Option<Header>> {
-        for may_fill in [true, false] {
+        loop {
             let unread = self.unread();
             if let Some((header, rest)) = unread.split_first_chunk::<HEADER_BYTES>() {
                 let header = Header::decode(*header)
@@ -213,11 +213,13 @@ impl LogReader {
                     return Ok(Some(header));
                 }
             }
-            if may_fill {
-                self.fill()?;
+            // How much a frame takes is known once its header is there.
+            let known = unread.len();
+            self.fill()?;
+            if self.unread().len() <= known {
+                return Ok(None);
             }
         }
-        Ok(None)
     }
 
     fn unread(&self) -> &[u8] {
@@ -287,5 +289,29 @@ impl LogReader {
     fn skip(&mut self, header: Header) {
         self.position.offset += (HEADER_BYTES + header.length) as u64;
         self.position.within = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::Writer;
+
+    #[tokio::test]
+    async fn a_frame_larger_than_what_is_read_at_once_is_there_as_soon_as_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let watcher = Watcher::start();
+        let mut reader = LogReader::open(&watcher, dir.path(), Position::default()).unwrap();
+        let mut writer = Writer::open(dir.path(), 8 << 20, 16 << 20).unwrap();
+        for length in [READ_BYTES, READ_BYTES - 1, 3 * READ_BYTES, 1] {
+            writer.append(Stream::Stdout, Timestamp(1), &vec![b'x'; length]);
+            let Some(LogItem::Record(record)) = reader.try_next().unwrap() else {
+                panic!("{length} bytes are not there");
+            };
+            assert_eq!((record.bytes.len(), record.partial), (length, true));
+            assert_eq!(reader.try_next().unwrap(), None);
+        }
+        writer.end(Timestamp(2));
+        assert_eq!(reader.try_next().unwrap(), Some(LogItem::End));
     }
 }
