@@ -119,6 +119,22 @@ pub struct TaskAsk {
     pub network: Option<Document>,
 }
 
+/// Why a task that a service asked for was not run.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRun {
+    /// No host has room for it now.
+    #[error("The task could not be placed: {0}")]
+    NoRoom(String),
+    #[error("{}", .0.message)]
+    Refused(ApiError),
+}
+
+impl From<ApiError> for NotRun {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
+}
+
 /// Who runs tasks for services that have none.
 pub trait TaskRunner: Debug + Send + Sync {
     /// What somebody must be allowed who has such a task run: as if they ran it.
@@ -133,7 +149,7 @@ pub trait TaskRunner: Debug + Send + Sync {
         &'a self,
         account: AccountId,
         ask: &'a TaskAsk,
-    ) -> BoxFuture<'a, Result<TaskId, ApiError>>;
+    ) -> BoxFuture<'a, Result<TaskId, NotRun>>;
 
     /// Wants a task stopped; one that is not there is.
     fn stop<'a>(

@@ -133,8 +133,10 @@ async fn handshake(api: &Api, uri: &Uri) -> Result<Socket, Ended> {
         Ok((socket, _)) => Ok(socket),
         Err(WsError::Http(answer)) => {
             let body = answer.body().as_deref().unwrap_or_default();
-            // Whose time was wrong finds it right when it comes again.
-            api.correct(&exception(body), answer.headers(), offset_ms);
+            // Whose time was wrong finds it right when it comes again. Nobody but the region says what time it is.
+            if api.is_at(authority.as_str()) {
+                api.correct(&exception(body), answer.headers(), offset_ms);
+            }
             Err(refused(answer.status().as_u16(), &String::from_utf8_lossy(body)))
         }
         Err(error) => Err(failed(&Chain(&error))),

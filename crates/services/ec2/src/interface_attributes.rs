@@ -10,7 +10,7 @@ use crate::Ec2;
 use crate::addresses::own_interface;
 use crate::change::{arn, id_of, on};
 use crate::errors::{Kind, Refusal, unless_dry};
-use crate::interfaces::{find, groups, of_attachment, to_wire};
+use crate::interfaces::{description as description_of, find, groups, of_attachment, to_wire};
 use crate::refusal::NetworkRefusal;
 
 pub(crate) async fn describe_network_interface_attribute(
@@ -98,7 +98,7 @@ pub(crate) async fn modify_network_interface_attribute(
         let mut row = Interface::clone(&row);
         if let InterfaceUser::Person { description, checks_source } = &mut row.user {
             if let Some(given) = &input.description {
-                *description = given.value.clone().unwrap_or_default();
+                *description = description_of(given.value.as_deref())?;
             }
             if let Some(given) = input.source_dest_check.as_ref().and_then(|it| it.value) {
                 *checks_source = given;

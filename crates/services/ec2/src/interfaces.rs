@@ -27,6 +27,7 @@ use crate::subnets::as_place;
 use crate::tags;
 
 const GROUPS_MAX: usize = 5;
+const DESCRIPTION_CHARS_MAX: usize = 255;
 
 /// What an interface is to be.
 pub(crate) struct Wanted<'a> {
@@ -181,6 +182,18 @@ pub(crate) fn groups(
     Ok(groups)
 }
 
+/// What a person calls an interface.
+pub(crate) fn description(given: Option<&str>) -> Result<String, Refusal> {
+    let given = given.unwrap_or_default();
+    if DESCRIPTION_CHARS_MAX < given.chars().count() {
+        let why = format!(
+            "A network interface's description has at most {DESCRIPTION_CHARS_MAX} characters."
+        );
+        return Err(Refusal::Value(why));
+    }
+    Ok(given.to_owned())
+}
+
 pub(crate) async fn create_network_interface(
     ec2: &Ec2,
     caller: &Caller,
@@ -205,7 +218,7 @@ pub(crate) async fn create_network_interface(
         check_room(it, &subnet, 1 + asked.count())?;
         let given = input.groups.as_deref().unwrap_or_default();
         let groups = groups(it, &subnet.vpc, given)?;
-        let description = input.description.clone().unwrap_or_default();
+        let description = description(input.description.as_deref())?;
         let wanted = Wanted {
             address: asked.primary,
             groups,

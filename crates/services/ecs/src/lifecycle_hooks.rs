@@ -10,11 +10,12 @@ mod plan;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aws_wire::ApiError;
 use control::iam::{Assumption, CannotAssume};
-use control::ports::{TaskAsk, TaskRunner as _};
+use control::ports::{NotRun, TaskAsk, TaskRunner as _};
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
 use longshore_types::{AccountId, TaskId, Timestamp};
 use model::service::{HookCall, Pause, ServiceStatus};
@@ -28,7 +29,11 @@ use crate::Ecs;
 use crate::service_spec::Target;
 
 /// Hooks that are asked at once.
-const ASKED_AT_ONCE: usize = 16;
+const ASKED_AT_ONCE: usize = 64;
+/// Of those, as many of one account: whoever is asked may take a minute to answer.
+const ASKED_OF_ACCOUNT: usize = 4;
+/// How soon an account that has as many is looked at again.
+const TURN_MS: u64 = 250;
 /// How long a role is acted as: for one question.
 const ROLE_MS: u64 = 60_000;
 const STARTED_BY: &str = "ecs-lifecycle-hook";
@@ -47,11 +52,51 @@ pub(crate) struct LifecycleHooks {
     ecs: Arc<Ecs>,
     /// What a task was run for: known from the rows.
     tasks: BTreeMap<(AccountId, TaskId), HookAt>,
+    turns: Turns,
+}
+
+/// How many of an account's hooks are being looked after.
+#[derive(Clone, Debug, Default)]
+struct Turns(Arc<Mutex<BTreeMap<AccountId, usize>>>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+struct Turn {
+    turns: Turns,
+    account: AccountId,
+}
+
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AccountId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A turn of an account that has not as many already.
+    fn take(&self, account: AccountId) -> Option<Turn> {
+        let mut turns = self.lock();
+        let of_account = turns.entry(account).or_default();
+        if ASKED_OF_ACCOUNT <= *of_account {
+            return None;
+        }
+        *of_account += 1;
+        Some(Turn { turns: self.clone(), account })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut turns = self.turns.lock();
+        let left = turns.get(&self.account).map_or(0, |count| count.saturating_sub(1));
+        match left {
+            0 => drop(turns.remove(&self.account)),
+            left => drop(turns.insert(self.account, left)),
+        }
+    }
 }
 
 impl LifecycleHooks {
     pub(crate) fn new(ecs: &Arc<Ecs>) -> Self {
-        Self { ecs: Arc::clone(ecs), tasks: BTreeMap::new() }
+        Self { ecs: Arc::clone(ecs), tasks: BTreeMap::new(), turns: Turns::default() }
     }
 
     /// The hooks of a deployment that there is something to do about.
@@ -123,7 +168,14 @@ impl Reconciler for LifecycleHooks {
 
     fn pass(&self, key: &HookAt) -> PassFuture<Result<Pass<()>, ApiError>> {
         let (ecs, at) = (Arc::clone(&self.ecs), key.clone());
-        Box::pin(async move { ecs.follow_hook(&at).await })
+        let turn = self.turns.take(key.account);
+        Box::pin(async move {
+            if turn.is_none() {
+                let again_at = Some(ecs.control.clock.now().plus_ms(TURN_MS));
+                return Ok(Pass { looked_at: ecs.control.view().seq, again_at, ..Pass::default() });
+            }
+            ecs.follow_hook(&at).await
+        })
     }
 }
 
@@ -221,9 +273,15 @@ impl Ecs {
             Err(why) => Said::Failed(why.message),
             Ok(Target::Url(url)) => {
                 drop(view);
-                match self.hooks.ask(&url, text.to_json()).await {
-                    Ok(answer) => read_answer(&answer, &call.target),
-                    Err(why) => Said::Unheard(why),
+                // After that nobody waits for an answer any more.
+                let left_ms = pause.expires_at.since_ms(self.control.clock.now());
+                let asked = self.hooks.ask(&url, text.to_json());
+                match tokio::time::timeout(Duration::from_millis(left_ms), asked).await {
+                    Ok(Ok(answer)) => read_answer(&answer, &call.target),
+                    Ok(Err(why)) => Said::Unheard(why),
+                    Err(_) => {
+                        Said::Unheard("it did not answer before its time was over".to_owned())
+                    }
                 }
             }
             Ok(Target::Task) => {
@@ -235,8 +293,9 @@ impl Ecs {
                     None => match self.run(at.account, &ask).await {
                         Ok(task) => Said::Task(task),
                         // What is ours is tried again by the driver, and is no attempt of theirs.
-                        Err(error) if error.is_fault() => return Err(error),
-                        Err(error) => Said::Unheard(error.message),
+                        Err(NotRun::Refused(error)) if error.is_fault() => return Err(error),
+                        Err(why @ NotRun::Refused(_)) => Said::Unheard(why.to_string()),
+                        Err(why @ NotRun::NoRoom(_)) => Said::NoRoom(why.to_string()),
                     },
                 }
             }

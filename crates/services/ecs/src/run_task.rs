@@ -65,7 +65,7 @@ pub(super) async fn handle(
 ) -> Result<api::RunTaskResponse, ApiError> {
     Capacity::check(input.launch_type.as_ref(), input.capacity_provider_strategy.as_deref())?;
     let count = count(input.count)?;
-    let token = token(caller, &input)?;
+    let token = token(caller, "RunTask", &input)?;
     let common = common(&input);
     let asked = TaskRequest {
         cluster: input.cluster.as_deref(),
@@ -121,7 +121,7 @@ fn decide(
     batch.rely(Key::Cluster(caller.account, cluster.name.clone()));
     let token = token.map(|token| {
         let mut token = token.clone();
-        token.call.operation = format!("RunTask {}", cluster.name);
+        token.call.operation = format!("{} {}", token.call.operation, cluster.name);
         token.expires_at = now.plus_ms(ecs.control.config.retention.client_tokens_ms);
         token
     });
@@ -184,7 +184,11 @@ fn count(given: Option<i32>) -> Result<usize, ApiError> {
 }
 
 /// The token with the digest of all else in the request; its cluster and expiry come later.
-fn token(caller: &Caller, input: &api::RunTaskRequest) -> Result<Option<ClientToken>, ApiError> {
+fn token(
+    caller: &Caller,
+    operation: &str,
+    input: &api::RunTaskRequest,
+) -> Result<Option<ClientToken>, ApiError> {
     let Some(token) = client_token::read(input.client_token.as_deref(), TOKEN_CHARS_MAX)? else {
         return Ok(None);
     };
@@ -192,7 +196,7 @@ fn token(caller: &Caller, input: &api::RunTaskRequest) -> Result<Option<ClientTo
     let digest = Sha256::digest(aws_wire::json::to_vec(&request));
     Ok(Some(ClientToken {
         account: caller.account,
-        call: ClientTokenId { operation: String::new(), token },
+        call: ClientTokenId { operation: operation.to_owned(), token },
         request_digest: hex::encode(digest),
         made: vec![],
         expires_at: caller.now,

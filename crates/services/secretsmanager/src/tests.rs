@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::policy::{Policy, PolicyKind};
 use aws_wire::Principal;
-use control::ports::{TaskAsk, TaskRunner};
+use control::ports::{NotRun, TaskAsk, TaskRunner};
 use control::testing::TestControl;
 use longshore_types::{AccountId, SeededEnv, TaskId};
 use model::{Grants, IamUser, PolicyText, Row};
@@ -39,13 +39,9 @@ impl TaskRunner for FakeTasks {
         }
     }
 
-    fn run<'a>(
-        &'a self,
-        _: AccountId,
-        ask: &'a TaskAsk,
-    ) -> BoxFuture<'a, Result<TaskId, ApiError>> {
+    fn run<'a>(&'a self, _: AccountId, ask: &'a TaskAsk) -> BoxFuture<'a, Result<TaskId, NotRun>> {
         if self.is_full.swap(false, Ordering::Relaxed) {
-            let why = ApiError::client("ClientException", "no room");
+            let why = NotRun::NoRoom("RESOURCE:MEMORY".to_owned());
             return Box::pin(std::future::ready(Err(why)));
         }
         let mut asked = self.asked.lock().unwrap();

@@ -548,6 +548,15 @@ async fn interfaces_have_addresses_of_their_subnet_once_and_groups_of_their_vpc(
     };
     let refused = ec2.modify_network_interface_attribute(root, request).await;
     assert_eq!(code(refused), "InvalidGroup.NotFound");
+    for (length, is_taken) in [(255, true), (256, false)] {
+        let request = api::ModifyNetworkInterfaceAttributeRequest {
+            network_interface_id: first.network_interface_id.clone(),
+            description: Some(api::AttributeValue { value: Some("é".repeat(length)) }),
+            ..Default::default()
+        };
+        let changed = ec2.modify_network_interface_attribute(root, request).await;
+        assert_eq!(changed.is_ok(), is_taken, "{length}");
+    }
     let request = api::DeleteNetworkInterfaceRequest {
         network_interface_id: first.network_interface_id,
         dry_run: None,

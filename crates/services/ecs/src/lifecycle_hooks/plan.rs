@@ -13,6 +13,8 @@ use crate::service_spec::DETAILS_BYTES_MAX;
 const UNHEARD_PAUSES_MS: &[u64] = &[1_000, 5_000, 15_000, 30_000];
 /// When whoever is at it is asked again who does not say when.
 const CALL_BACK_S: u64 = 30;
+/// When a task that found no room is asked for again.
+const NO_ROOM_PAUSE_MS: u64 = 5_000;
 const CALL_BACK_S_MAX: u64 = 24 * 3_600;
 /// Longer ones are cut: a row is no log.
 const WHY_CHARS_MAX: usize = 500;
@@ -48,6 +50,8 @@ pub(super) enum Said {
     Failed(String),
     /// Nobody could be asked.
     Unheard(String),
+    /// Its task found no host with room: it is asked for again until there is one, or the hook's time is over.
+    NoRoom(String),
 }
 
 /// Whether a deployment stands at a hook.
@@ -92,10 +96,15 @@ pub(super) fn apply(pause: &mut Pause, said: Said, target: &str, now: Timestamp)
         return;
     }
     run.task = None;
+    if let Said::NoRoom(_) = said {
+        // Nothing was made by that token.
+        run.not_before = Some(now.plus_ms(NO_ROOM_PAUSE_MS));
+        return;
+    }
     run.calls += 1;
     run.not_before = None;
     let why = match said {
-        Said::Task(_) => return,
+        Said::Task(_) | Said::NoRoom(_) => return,
         Said::Busy { again_in_s, details } => {
             run.failures = 0;
             run.details = merge(run.details.take(), details);

@@ -2,7 +2,7 @@
 
 use aws_wire::{ApiError, Caller, Origin, Principal};
 use control::Permission;
-use control::ports::{BoxFuture, TaskAsk, TaskRunner, TaskStarter};
+use control::ports::{BoxFuture, NotRun, TaskAsk, TaskRunner, TaskStarter};
 use control::tasks::put_task;
 use ecs_api as api;
 use longshore_types::{AccountId, TaskId, Uuid};
@@ -36,7 +36,7 @@ impl TaskRunner for Ecs {
         &'a self,
         account: AccountId,
         ask: &'a TaskAsk,
-    ) -> BoxFuture<'a, Result<TaskId, ApiError>> {
+    ) -> BoxFuture<'a, Result<TaskId, NotRun>> {
         Box::pin(run(self, account, ask))
     }
 
@@ -81,7 +81,10 @@ impl TaskStarter for Ecs {
     }
 }
 
-async fn run(ecs: &Ecs, account: AccountId, ask: &TaskAsk) -> Result<TaskId, ApiError> {
+/// What tokens of such tasks are kept under: no request's, whose tokens may be anything.
+const OPERATION: &str = "RunTask for a service";
+
+async fn run(ecs: &Ecs, account: AccountId, ask: &TaskAsk) -> Result<TaskId, NotRun> {
     let caller = Caller {
         account,
         region: ecs.control.config.region.clone(),
@@ -95,7 +98,7 @@ async fn run(ecs: &Ecs, account: AccountId, ask: &TaskAsk) -> Result<TaskId, Api
     let view = ecs.control.view();
     let input = request(ecs, &view, &caller, ask)?;
     drop(view);
-    let (common, token) = (common(&input), token(&caller, &input)?);
+    let (common, token) = (common(&input), token(&caller, OPERATION, &input)?);
     let outcome = ecs
         .control
         .decide(|view, now| decide(ecs, &caller, &input, &common, 1, token.as_ref(), view, now));
@@ -105,7 +108,7 @@ async fn run(ecs: &Ecs, account: AccountId, ask: &TaskAsk) -> Result<TaskId, Api
     }
     let why = outcome.failures.into_iter().filter_map(|failure| failure.detail.or(failure.reason));
     let why: Vec<String> = why.take(1).collect();
-    Err(Refusal::client(format!("The task could not be placed: {}", why.join(""))).into())
+    Err(NotRun::NoRoom(why.join("")))
 }
 
 /// Fargate for a task definition that asks for it, else the cluster's own instances.

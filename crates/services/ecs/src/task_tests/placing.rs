@@ -1,3 +1,4 @@
+use control::ports::{TaskAsk, TaskRunner as _};
 use ecs_api as api;
 use longshore_types::TaskId;
 use model::task::Task;
@@ -156,6 +157,27 @@ async fn the_same_token_makes_the_same_tasks_and_another_request_is_a_conflict()
     assert_eq!(error.code, "ConflictException");
     let ids = error.extra.unwrap()["resourceIds"].clone();
     assert_eq!(ids[0], first[0].task_arn.as_deref().unwrap());
+}
+
+#[tokio::test]
+async fn a_token_of_somebodys_request_is_none_of_a_services_own_task() {
+    let world = World::new().await;
+    let _agent = world.agent().await;
+    let taken = world.run(|input| {
+        on_instances(input);
+        input.client_token = Some("rotate-1".to_owned());
+    });
+    let taken = taken.await;
+    let ask = TaskAsk {
+        definition: taken.tasks.as_ref().unwrap()[0].task_definition_arn.clone().unwrap(),
+        token: "rotate-1".to_owned(),
+        ..TaskAsk::default()
+    };
+    let theirs = taken.tasks.unwrap()[0].task_arn.clone().unwrap();
+    let account = world.test.root().account;
+    let own = world.ecs().run(account, &ask).await.unwrap();
+    assert!(!theirs.ends_with(&own.to_string()));
+    assert_eq!(world.ecs().run(account, &ask).await.unwrap(), own);
 }
 
 #[tokio::test]

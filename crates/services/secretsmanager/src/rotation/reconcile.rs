@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_wire::ApiError;
+use control::ports::NotRun;
 use control::reconcile::{Pass, PassFuture, Queue, Reconciler};
 use longshore_types::{AccountId, TaskId, Timestamp, Uuid};
 use model::secret::{RotationRun, RotationTask};
@@ -220,10 +221,9 @@ impl SecretsManager {
                 match self.tasks.run(secret.account, &ask).await {
                     Ok(task) => self.called(secret, run, Ok(Some(task))).await,
                     // What is ours is tried again by the driver, and is no attempt of theirs.
-                    Err(error) if error.is_fault() => Err(error),
-                    Err(error) => {
-                        let why =
-                            format!("a task of {} was not run: {}", ask.definition, error.message);
+                    Err(NotRun::Refused(error)) if error.is_fault() => Err(error),
+                    Err(why) => {
+                        let why = format!("a task of {} was not run: {why}", ask.definition);
                         self.called(secret, run, Err(why)).await
                     }
                 }
