@@ -29,6 +29,8 @@ VERSION, HASH, DOCKER = "1.105.1", "a8b3e7d3", "20.10.24+dfsg1"
 REGION = "eu-north-1"
 # After these, and after an end without a word, the agent is back at once; after others later and later.
 ORDERLY = {1000, 1001, 1006, 1011}
+# A session that lasted so long was a healthy one.
+HEALTHY = 60
 DIGEST = "sha256:" + "5f" * 32
 
 ALWAYS = [
@@ -162,7 +164,6 @@ class Agent:
         echoed = {each["name"]: each.get("value") or "" for each in instance["attributes"]}
         for each in self.attributes():
             assert echoed.get(each["name"]) == each.get("value", ""), f"AttributeError: {each}"
-        assert instance["status"] == "ACTIVE", instance
         if self.state.arn:
             assert instance["containerInstanceArn"] == self.state.arn, "a registration is of the instance that it names"
         self.cluster, self.state.arn = cluster, instance["containerInstanceArn"]
@@ -217,12 +218,14 @@ class Agent:
     def live(self):
         pause = 0.25
         while not self.over.is_set():
+            began = time.monotonic()
             try:
                 self.session()
             except Closed as closed:
                 self.ends.append(closed)
-                if closed.code in ORDERLY:
+                if closed.code in ORDERLY or time.monotonic() > began + HEALTHY:
                     pause = 0.25
+                if closed.code in ORDERLY:
                     continue
             except Refused as refused:
                 self.ends.append(refused)
@@ -441,6 +444,9 @@ class Agent:
         with self.news:
             return [message["messageId"] for kind, message in self.history if kind == "PayloadMessage"
                     for task in message["tasks"] if task["arn"] == arn and task["desiredStatus"] == desired]
+
+    def manifests(self):
+        return [message for kind, message in self.history if kind == "TaskManifestMessage"]
 
     def again(self):
         """Has the socket torn; the agent connects anew by itself."""

@@ -56,7 +56,9 @@ class AmazonCluster(ServiceCluster):
         """The same host's agent, started anew with what its disk has."""
         fresh = self.agent(state=agent.stop(), **more)
         fresh.register()
-        return fresh.start()
+        fresh.start()
+        fresh.expect("TaskManifestMessage")
+        return fresh
 
     def instance(self, agent):
         answer = self.ecs.describe_container_instances(cluster=agent.cluster, containerInstances=[agent.state.arn],
@@ -75,8 +77,13 @@ class AmazonCluster(ServiceCluster):
         made = self.ecs.register_task_definition(family=unique("f"), containerDefinitions=containers, **more)["taskDefinition"]
         return self.run(made["taskDefinitionArn"], fargate=False, count=count)
 
+    def deregister(self, agent):
+        return self.ecs.deregister_container_instance(cluster=agent.cluster, containerInstance=agent.state.arn, force=True)
+
     def clean_up(self):
         super().clean_up()
         for agent in self.agents:
             agent.stop()
+        for arn in self.ecs.list_container_instances(cluster=self.name)["containerInstanceArns"]:
+            self.ecs.deregister_container_instance(cluster=self.name, containerInstance=arn, force=True)
         assert not [fault for agent in self.agents for fault in agent.faults]

@@ -251,8 +251,8 @@ def test_a_task_comes_with_its_roles_and_they_come_again_to_who_has_forgotten_th
         containerDefinitions=[{"name": "main", "image": "box:1", "memory": 64, "logConfiguration": {
             "logDriver": "awslogs", "options": {"awslogs-group": amazon.group, "awslogs-region": "eu-north-1"}}}])
     service = amazon.create(made["taskDefinition"]["taskDefinitionArn"], fargate=False)
-    amazon.steady(service)
-    arn, = amazon.arns(service)
+    arn = wait_for("the service's task", lambda: only(amazon.arns(service)) if amazon.arns(service) else None)
+    amazon.until(arn, "RUNNING")
     given = agent.task(arn)
     assert only(given["containers"])["logsAuthStrategy"] == "ExecutionRole"
     first = dict(agent.credentials)
