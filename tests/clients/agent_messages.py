@@ -46,6 +46,9 @@ def check_task(task):
     for interface in task.get("elasticNetworkInterfaces", []):
         check_interface(interface)
     names = [container["name"] for container in task["containers"]]
+    for association in task.get("associations", []):
+        need(association["type"] == "gpu" and set(association["containers"]) <= set(names), "it is of no container, or no GPU")
+        need(association["content"]["encoding"] in ("identity", "base64"), "there is no such encoding")
     need(len(set(names)) == len(names) > 0, "containers are told apart by their names")
     for container in task["containers"]:
         check_container(container, names, task["networkMode"])
@@ -88,6 +91,8 @@ def check_container(container, names, network_mode):
     for dependency in container.get("dependsOn", []):
         need(dependency["containerName"] in names, "it depends on nobody")
         need(dependency["condition"] in ("START", "COMPLETE", "SUCCESS", "HEALTHY"), "there is no such condition")
+    login = container.get("registryAuthentication")
+    need(login is None or login.get(f"{login['type']}AuthData"), "how to log in is not said")
     for secret in container.get("secrets", []):
         need(secret["provider"] in ("ssm", "asm") and secret["type"] == "ENVIRONMENT_VARIABLE", "no such secrets")
         need(secret.get("target", "CONTAINER") in ("CONTAINER", "LOG_DRIVER"), "no such target of a secret")

@@ -12,6 +12,7 @@ import itertools
 import json
 import queue
 import random
+import ssl
 import threading
 import time
 import urllib.parse
@@ -98,10 +99,14 @@ def sign(keys, method, url, headers=(), body=b""):
 
 
 class Agent:
-    def __init__(self, endpoint, keys, cluster, state=None, attributes=None, tags=None, document="", kind="ec2", runs=True):
+    def __init__(self, endpoint, keys, cluster, state=None, attributes=None, tags=None, document="", kind="ec2", runs=True, gpus=(),
+                 authorities=None):
         self.endpoint, self.keys, self.cluster = endpoint, keys, cluster
         self.state = state or State()
         self.custom, self.tags, self.document, self.is_external = attributes or {}, tags or [], document, kind == "external"
+        self.gpus = gpus
+        # As SSL_CERT_FILE names them.
+        self.authorities = authorities
         # Whether tasks are said to run without a word of the test.
         self.runs = runs
         # Set by tests: what is acknowledged, and tasks that it pretends not to understand.
@@ -128,7 +133,11 @@ class Agent:
             "X-Amz-Target": f"AmazonEC2ContainerServiceV20141113.{operation}"}, body)
         headers |= {"Accept-Encoding": "gzip", "Host": parts.netloc,
                     "User-Agent": f"Amazon ECS Agent - v{VERSION} (*{HASH}) (linux; LINUX) (+http://aws.amazon.com/ecs/)"}
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=42)
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=self.authorities)
+            connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=42, context=context)
+        else:
+            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=42)
         try:
             connection.request("POST", "/", body, headers)
             answer = connection.getresponse()
@@ -175,7 +184,8 @@ class Agent:
         resources = [{"name": "CPU", "type": "INTEGER", "integerValue": 2048}, {"name": "MEMORY", "type": "INTEGER", "integerValue": 4096},
                      {"name": "PORTS", "type": "STRINGSET", "stringSetValue": ["22", "2375", "2376", "51678", "51679"]},
                      {"name": "PORTS_UDP", "type": "STRINGSET", "stringSetValue": []}]
-        return self.call("RegisterContainerInstance", cluster=cluster, **known, clientToken=client_token or str(uuid.uuid4()),
+        devices = {"platformDevices": [{"id": gpu, "type": "GPU"} for gpu in self.gpus]} if self.gpus else {}
+        return self.call("RegisterContainerInstance", cluster=cluster, **known, **devices, clientToken=client_token or str(uuid.uuid4()),
                          instanceIdentityDocument=self.document, instanceIdentityDocumentSignature="c2lnbmVk" if self.document else "",
                          attributes=self.attributes(), totalResources=resources, **({"tags": self.tags} if self.tags else {}))
 
@@ -191,7 +201,7 @@ class Agent:
         written = urllib.parse.urlencode(sorted(query.items()))
         headers = sign(self.keys, "GET", url + written.replace("+", "%20"))
         assert base.startswith(("http://", "https://")), "the agent knows no other schemes"
-        return WebSocket(url + written, headers)
+        return WebSocket(url + written, headers, self.authorities)
 
     # --- the work socket -------------------------------------------------------------------------
 

@@ -34,6 +34,9 @@ def test_an_instance_is_shown_as_its_agent_registered_it(amazon):
     assert agent.register_in(amazon.name, token)["containerInstance"]["containerInstanceArn"] == made["containerInstanceArn"]
     shown = amazon.instance(agent)
     assert not shown["agentConnected"] and "agentVersion" not in shown["versionInfo"]
+    update = {"cluster": amazon.name, "containerInstance": agent.state.arn}
+    with pytest.raises(amazon.ecs.exceptions.MissingVersionException):
+        amazon.ecs.update_container_agent(**update)
     assert shown["ec2InstanceId"] == "i-0a1b2c3d4e5f60718" and {"key": "team", "value": "x"} in shown["tags"]
     attributes = named(shown["attributes"])
     assert (attributes["stack"], attributes["ecs.instance-type"], attributes["ecs.ami-id"]) == ("proof", "m5.large", "ami-0a1b2c3d")
@@ -45,6 +48,8 @@ def test_an_instance_is_shown_as_its_agent_registered_it(amazon):
     shown = amazon.instance(agent)
     assert shown["agentConnected"]
     assert shown["versionInfo"] == {"agentVersion": VERSION, "agentHash": HASH, "dockerVersion": f"DockerVersion: {DOCKER}"}
+    with pytest.raises(amazon.ecs.exceptions.NoUpdateAvailableException):
+        amazon.ecs.update_container_agent(**update)
     # What an operator put on it stays when the agent registers again, which does not say it any more.
     again = amazon.again(agent, attributes={"stack": "proof"}, document=DOCUMENT)
     assert named(amazon.instance(again)["attributes"])["stack"] == "proof"
@@ -111,6 +116,10 @@ def test_a_task_that_is_stopped_is_named_and_no_more(amazon):
     agent.run(arn)
     amazon.until(arn, "RUNNING")
     amazon.ecs.stop_task(cluster=amazon.name, task=arn, reason="enough")
+    # What was on its way already says the contrary, and comes too late.
+    agent.report(arn, "RUNNING", [{"containerName": "main", "status": "RUNNING"}])
+    agent.told()
+    assert amazon.describe(arn)["desiredStatus"] == "STOPPED" and amazon.describe(arn)["stopCode"] == "UserInitiated"
     assert agent.task(arn, "STOPPED") == {"arn": arn, "desiredStatus": "STOPPED"}
     # With a pause container of the agent's own the containers end with one report, and the task with another that names none.
     agent.report(arn, "RUNNING", [agent.ended(arn, "main", 143)])
@@ -209,6 +218,52 @@ def test_commands_and_variables_of_a_request_are_in_the_container_itself(amazon)
         {"name": "main", "command": ["b"], "environment": [{"name": "A", "value": "b"}], "memory": 128}]})
     main = only(agent.task(arn)["containers"])
     assert (main["command"], main["environment"]["A"], main["memory"], main["overrides"]) == (["b"], "b", 128, "{}")
+
+
+def test_images_and_secrets_are_named_as_the_agent_fetches_them(amazon, region):
+    agent = amazon.join()
+    account, name = "000000000000", unique("execution")
+    role = region.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=trust(Service="ecs-tasks.amazonaws.com"))["Role"]["Arn"]
+    secret = f"arn:aws:secretsmanager:eu-north-1:{account}:secret:s-abcdef"
+    arn, = amazon.on_host(
+        {"name": "cloud", "image": f"{account}.dkr.ecr.eu-north-1.amazonaws.com/box:1"},
+        {"name": "ours", "image": f"127.0.0.1:{region.port}/box:1", "secrets": [
+            {"name": "A", "valueFrom": "plain"}, {"name": "B", "valueFrom": f"arn:aws:ssm:eu-west-1:{account}:parameter/p"}]},
+        {"name": "public", "image": "registry.example/box:1", "repositoryCredentials": {"credentialsParameter": secret},
+         "secrets": [{"name": "C", "valueFrom": secret}]}, executionRoleArn=role)
+    cloud, ours, public = agent.task(arn)["containers"]
+    registry = f"127.0.0.1:{region.port}"
+    for container in (cloud, ours):
+        login = container["registryAuthentication"]
+        assert container["image"] == f"{registry}/box:1" and login["type"] == "ecr"
+        assert login["ecrAuthData"] == {"registryId": account, "region": "eu-north-1", "endpointOverride": region.endpoint, "useExecutionRole": True}
+    assert [(each["provider"], each["region"], each["valueFrom"]) for each in ours["secrets"]] == [
+        ("ssm", "eu-north-1", "plain"), ("ssm", "eu-west-1", f"arn:aws:ssm:eu-west-1:{account}:parameter/p")]
+    assert public["image"] == "registry.example/box:1" and public["secrets"][0]["provider"] == "asm"
+    assert public["registryAuthentication"] == {"type": "asm", "asmAuthData": {"credentialsParameter": secret, "region": "eu-north-1"}}
+
+
+def test_gpus_are_told_by_their_names_and_architectures_are_kept_apart(amazon):
+    agent = amazon.join(gpus=["GPU-a", "GPU-b"])
+    wanted = [{"type": "GPU", "value": "1"}]
+    arn, = amazon.on_host({"name": "main", "resourceRequirements": wanted}, {"name": "side", "resourceRequirements": wanted})
+    given = {association["name"]: association for association in agent.task(arn)["associations"]}
+    assert set(given) == {"GPU-a", "GPU-b"} and all(each["content"]["value"] == name for name, each in given.items())
+    assert sorted(name for each in given.values() for name in each["containers"]) == ["main", "side"]
+    container = {"name": "main", "image": "box:1", "memory": 64}
+    for container, more, reason in [({**container, "resourceRequirements": wanted}, {}, "RESOURCE:GPU"),
+                                    (container, {"runtimePlatform": {"cpuArchitecture": "ARM64"}}, "ATTRIBUTE")]:
+        made = amazon.ecs.register_task_definition(family=unique("f"), containerDefinitions=[container], **more)["taskDefinition"]
+        assert only(amazon.ecs.run_task(cluster=amazon.name, taskDefinition=made["taskDefinitionArn"])["failures"])["reason"] == reason
+
+
+def test_a_task_as_large_as_it_may_be_comes_whole(amazon):
+    agent = amazon.join()
+    variables = [{"name": f"V{number}", "value": "é" * 5000} for number in range(5)]
+    arn, = amazon.on_host({"name": "main", "environment": variables})
+    given = only(agent.task(arn)["containers"])["environment"]
+    assert {name: given[name] for name in given if name.startswith("V")} == {each["name"]: each["value"] for each in variables}
+    amazon.until(arn, "RUNNING")
 
 
 def test_a_task_has_an_interface_once_its_host_has_seen_it(amazon):

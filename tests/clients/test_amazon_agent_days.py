@@ -1,14 +1,17 @@
 """Amazon's agent on bad days: nothing runs twice, nothing is lost, and what it repeats, forgets or says too late does no harm."""
 
 import json
+import os
+import ssl
 import time
 import uuid
 
 import pytest
 
+import hosts
 from amazon_agent import ORDERLY, Agent, Failed, Held, Keys, sign
 from amazon_cluster import AmazonCluster
-from conftest import wait_for
+from conftest import binary, wait_for
 from services import only
 from web_socket import Closed, Refused, WebSocket
 
@@ -252,9 +255,10 @@ def test_two_agents_with_one_identity_take_turns_and_wait_between_them(amazon):
     wait_for("the second to be told in turn", lambda: twin.ends)
     assert amazon.describe(arn)["lastStatus"] == "RUNNING" and amazon.instance(twin)["runningTasksCount"] == 1
     first.stop()
-    amazon.until_instance("the other to go on alone", twin, lambda found: found["agentConnected"])
-    other, = amazon.on_host()
-    amazon.until(other, "RUNNING")
+    # The other goes on alone, once it is back.
+    family = amazon.describe(arn)["taskDefinitionArn"]
+    other = wait_for("a task for the other", lambda: amazon.ecs.run_task(cluster=amazon.name, taskDefinition=family)["tasks"])
+    amazon.until(only(other)["taskArn"], "RUNNING")
 
 
 def test_keys_that_are_not_the_instances_open_no_socket(amazon, region):
@@ -280,6 +284,45 @@ def test_a_session_that_is_over_for_its_agent_is_closed_in_turn(amazon):
     agent.expect("HeartbeatMessage")
     assert (agent.ends[0].code, agent.handshakes) == (1000, 2)
     assert amazon.instance(agent)["agentConnected"]
+
+
+class AtTheUsualPort(hosts.Region):
+    """Where the agent comes to by TLS: it says no port, and no port is advertised."""
+
+    def words(self):
+        return [binary(), "region", "--listen", "0.0.0.0:443", "--advertise", f"https://{hosts.SUBNET}.1", "--region", "eu-north-1"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
+def test_by_tls_it_comes_to_the_usual_port(tmp_path):
+    region = AtTheUsualPort(tmp_path / "region")
+    try:
+        env = region.env()
+        keys, authorities = Keys(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]), env["AWS_CA_BUNDLE"]
+        ecs = region.client("ecs")
+        ecs.create_cluster(clusterName="tls")
+        made = ecs.register_task_definition(family="f", containerDefinitions=[{"name": "main", "image": "box:1", "memory": 64}])
+        agent = Agent(env["AWS_ENDPOINT_URL"], keys, "tls", authorities=authorities)
+
+        def work():
+            # Threads that begin in the region's network stay there.
+            agent.register()
+            agent.start()
+            assert all(address.startswith(f"https://{hosts.SUBNET}.1/") for address in agent.discover())
+            agent.telemetry().publish("PublishMetricsRequest", metadata={"cluster": "tls", "idle": True, "fin": True})
+            with pytest.raises(ssl.SSLError):
+                WebSocket(f"https://{hosts.SUBNET}.1:443/acs/ws?x", {}, authorities)
+            with pytest.raises(ssl.SSLCertVerificationError):
+                WebSocket(f"https://{hosts.SUBNET}.1/acs/ws?x", {})
+
+        region.pool.submit(work).result(60)
+        task = only(ecs.run_task(cluster="tls", taskDefinition=made["taskDefinition"]["taskDefinitionArn"])["tasks"])["taskArn"]
+        agent.task(task)
+        wait_for("the task", lambda: ecs.describe_tasks(cluster="tls", tasks=[task])["tasks"][0]["lastStatus"] == "RUNNING")
+        agent.stop()
+        assert not agent.faults
+    finally:
+        region.close()
 
 
 def test_a_region_that_starts_anew_finds_its_agents_and_their_tasks_again(start_region):

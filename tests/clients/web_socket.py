@@ -40,7 +40,8 @@ class WebSocket:
         self.socket = socket.create_connection((parts.hostname, parts.port or (443 if is_secure else 80)), 30)
         if is_secure:
             context = ssl.create_default_context(cafile=authorities)
-            self.socket = context.wrap_socket(self.socket, server_hostname=parts.hostname)
+            # A port that is said is taken for a part of the name.
+            self.socket = context.wrap_socket(self.socket, server_hostname=parts.netloc)
         self.saying, self.read = threading.Lock(), b""
         self.pings, self.is_closing = 0, False
         key = base64.b64encode(os.urandom(16)).decode()
