@@ -289,3 +289,12 @@ def services(region, box):
     cluster = ServiceCluster(region, box)
     yield cluster
     cluster.clean_up()
+
+
+@pytest.fixture
+def amazon(region, box):
+    """A cluster for hosts of Amazon's agent, all of which end with the test."""
+    from amazon_cluster import AmazonCluster
+    cluster = AmazonCluster(region, box)
+    yield cluster
+    cluster.clean_up()

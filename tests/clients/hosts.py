@@ -195,13 +195,12 @@ class Host(Namespace):
         self.agent.send_signal(signal.SIGKILL)
         self.agent.wait()
 
-    def cut_off(self):
-        rules = """table inet cut {
-            chain in { type filter hook input priority -300; policy drop; iif lo accept; }
-            chain out { type filter hook output priority -300; policy drop; oif lo accept; }
-        }
-        """
-        self.run("nft", "-f", "-", input=rules)
+    def cut_off(self, *ways):
+        """Loses what the host sends (`out`), what it is sent (`in`), or both."""
+        chains = {"in": "chain in { type filter hook input priority -300; policy drop; iif lo accept; }",
+                  "out": "chain out { type filter hook output priority -300; policy drop; oif lo accept; }"}
+        chosen = "\n".join(chains[way] for way in ways or chains)
+        self.run("nft", "-f", "-", input=f"table inet cut {{\n{chosen}\n}}\n")
 
     def heal(self):
         self.run("nft", "delete", "table", "inet", "cut")

@@ -218,6 +218,43 @@ def test_a_host_that_is_removed_is_out_at_once_and_comes_back_by_a_token_alone(w
     assert instances(ecs)["host1"]["containerInstanceArn"] != gone
 
 
+def test_links_that_lose_one_direction_alone_have_no_task_run_twice(world):
+    """One host hears the region and is not heard, the other is heard and hears nothing."""
+    region, hosts = world
+    ecs = region.client("ecs")
+    ecs.create_service(cluster="web", serviceName="one-way", taskDefinition="only", desiredCount=2, launchType="EC2",
+                       placementStrategy=[{"type": "spread", "field": "instanceId"}])
+
+    def running():
+        arns = ecs.list_tasks(cluster="web", serviceName="one-way")["taskArns"]
+        tasks = ecs.describe_tasks(cluster="web", tasks=arns)["tasks"] if arns else []
+        return {task["taskArn"]: task["containerInstanceArn"] for task in tasks if task["lastStatus"] == "RUNNING"}
+
+    first, _ = eventually("both fenced tasks", lambda: running() if len(running()) == 2 else None)
+    names = {it["containerInstanceArn"]: name for name, it in instances(ecs).items()}
+    cut = [next(host for host in hosts if host.name == names[instance]) for instance in first.values()]
+    assert len(set(cut)) == 2, "one on each"
+    for host, way in zip(cut, ("out", "in")):
+        host.cut_off(way)
+
+    def replaced():
+        # The newer ones first, so that one that ends meanwhile is no alarm.
+        newer = [arn for arn in running() if arn not in first and processes_of(arn)]
+        older = [arn for arn in first if processes_of(arn)]
+        assert len(newer) + len(older) <= 2, "a task runs twice"
+        return len(newer) == 2
+
+    _, seconds = eventually("both tasks, elsewhere", replaced, LOST_S_MAX)
+    print(f"elsewhere after {seconds:.1f} s")
+    away = {it["containerInstanceArn"] for it in instances(ecs).values() if not it["agentConnected"]}
+    assert away == set(first.values())
+    for host in cut:
+        host.heal()
+    eventually("both hosts once more", lambda: all(it["agentConnected"] for it in instances(ecs).values()), 60)
+    assert not any(map(processes_of, first))
+    ecs.delete_service(cluster="web", service="one-way", force=True)
+
+
 def test_a_hosts_keys_are_renewed_while_it_works(world):
     region, (one, _, _) = world
     ecs = region.client("ecs")

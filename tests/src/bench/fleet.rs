@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::client::Target;
 use crate::peers::{docker_save, output, run};
 use crate::report::Report;
 use crate::world::World;
@@ -19,6 +20,8 @@ const LAYER_BYTES: u64 = 100_000_000;
 const NETWORK: &str = "10.99.8";
 const PORT: u16 = 4566;
 const PATIENCE: Duration = Duration::from_secs(120);
+/// After so much silence a host's tasks are replaced: the least that a region takes.
+pub(crate) const LOST_S: u32 = 10;
 
 /// A network and a mount namespace, held by a process that sleeps, and what runs in it.
 #[derive(Debug)]
@@ -92,7 +95,7 @@ impl Drop for Machine {
 
 /// A region and hosts that have joined it.
 #[derive(Debug)]
-struct Fleet {
+pub(crate) struct Fleet {
     /// Before the region: what drops first ends first.
     hosts: Vec<Machine>,
     region: Machine,
@@ -102,7 +105,11 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn start(world: &World, clusters: &[String], agent: &[&str]) -> io::Result<Self> {
+    pub(crate) async fn start(
+        world: &World,
+        clusters: &[String],
+        agent: &[&str],
+    ) -> io::Result<Self> {
         let kept = tempfile::Builder::new().prefix("lsfleet").tempdir()?;
         let folder = kept.path().to_owned();
         let mut region = Machine::new(world, folder.join("region"))?;
@@ -110,7 +117,8 @@ impl Fleet {
         region.run(&["ip", "addr", "add", &format!("{NETWORK}.1/24"), "dev", "br0"])?;
         region.run(&["ip", "link", "set", "br0", "up"])?;
         let listen = format!("{NETWORK}.1:{PORT}");
-        let patience = ["--heartbeat-timeout-seconds", "10"];
+        let limit = LOST_S.to_string();
+        let patience = ["--heartbeat-timeout-seconds", limit.as_str()];
         region.start(
             &[&["region", "--listen", &listen, "--region", "us-east-1"], &patience[..]].concat(),
         )?;
@@ -149,6 +157,41 @@ impl Fleet {
         Ok(host)
     }
 
+    /// Has nothing come from a host any more, and nothing to it.
+    pub(crate) fn cut_off(&self, at: usize) -> io::Result<()> {
+        self.region.run(&["ip", "link", "set", &format!("p{at}"), "down"])
+    }
+
+    /// Moves the calling thread into the region's network.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        let network = std::fs::File::open(format!("/proc/{}/ns/net", self.region.holder.id()))?;
+        nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
+    }
+
+    /// Where the region is within its network, and with which keys it is asked.
+    pub(crate) fn target(&self) -> io::Result<Target> {
+        let told = self.region.longshore(&["env"])?;
+        let value = |name: &str| {
+            let line = told.lines().find_map(|line| line.strip_prefix(&format!("export {name}=")));
+            line.map(|text| text.trim_matches(['\'', '"']).to_owned())
+                .ok_or_else(|| io::Error::other(format!("env says no {name}")))
+        };
+        Ok(Target {
+            host: format!("{NETWORK}.1:{PORT}"),
+            region: value("AWS_REGION")?,
+            access_key: value("AWS_ACCESS_KEY_ID")?,
+            secret: value("AWS_SECRET_ACCESS_KEY")?,
+        })
+    }
+
+    /// Loads an image of these layers.
+    pub(crate) fn load(&self, family: &str, layers: &[PathBuf]) -> io::Result<()> {
+        let archive = self.folder.join(format!("{family}.tar"));
+        docker_save(layers, &archive, &format!("{family}:1"), &[])?;
+        self.region.longshore(&["image", "load", &archive.display().to_string()])?;
+        std::fs::remove_file(&archive)
+    }
+
     /// Runs one task of an image in a cluster, until it is RUNNING.
     fn run_task(&self, family: &str, cluster: &str, definition: &Value) -> io::Result<()> {
         let file = self.folder.join(format!("{family}-{cluster}.json"));
@@ -180,7 +223,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> io::Result<bool>) -> io::R
     Err(io::Error::other(format!("{what}: not within {} s", PATIENCE.as_secs())))
 }
 
-fn definition(family: &str) -> Value {
+pub(crate) fn definition(family: &str) -> Value {
     json!({"family": family, "networkMode": "host", "requiresCompatibilities": ["EC2"], "containerDefinitions": [{
         "name": "main", "image": format!("{NETWORK}.1:{PORT}/{family}:1"), "memory": 16, "command": ["/bin/sleep", "600"]}]})
 }
@@ -234,9 +277,6 @@ fn load_large(fleet: &Fleet, family: &str, root: &Path) -> io::Result<()> {
         io::copy(&mut io::Read::take(noise, LAYER_BYTES), &mut file)?;
         layers.push(folder);
     }
-    let archive = fleet.folder.join(format!("{family}.tar"));
-    docker_save(&layers, &archive, &format!("{family}:1"), &[])?;
-    fleet.region.longshore(&["image", "load", &archive.display().to_string()])?;
-    std::fs::remove_dir_all(&large)?;
-    std::fs::remove_file(&archive)
+    fleet.load(family, &layers)?;
+    std::fs::remove_dir_all(&large)
 }

@@ -7,6 +7,7 @@
 
 mod balance;
 mod client;
+mod death;
 mod engine;
 mod fleet;
 mod hold;
@@ -28,9 +29,10 @@ use report::Report;
 use world::World;
 
 /// The figures in the order they are measured: quiet ones first.
-const FIGURES: [&str; 18] = [
+const FIGURES: [&str; 19] = [
     "ready", "idle", "simulate", "growth", "agents", "describe", "register", "values", "run",
-    "secrets", "burst", "scale", "replace", "registry", "hosts", "hold", "balance", "deploy",
+    "secrets", "burst", "scale", "replace", "registry", "hosts", "death", "hold", "balance",
+    "deploy",
 ];
 
 /// Measured by name only: it takes too long for every day.
@@ -94,6 +96,7 @@ async fn figures(world: &mut World, wanted: &[String], report: &mut Report) -> s
             "replace" => services::replace(world, report).await?,
             "registry" => registry::push_and_pull(world, report).await?,
             "hosts" => fleet::image_to_hosts(world, report).await?,
+            "death" => death::of_a_host(world, report).await?,
             "hold" => hold::signed_requests(world, report).await?,
             "balance" => balance::beside_peers(world, report).await?,
             "deploy" => balance::deployments(world, report).await?,

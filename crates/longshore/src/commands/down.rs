@@ -67,8 +67,12 @@ async fn stop_tasks(data: &DataDir) -> Result<(), Error> {
         let _: ecs::StopTaskResponse = client.ecs("StopTask", &input).await?;
     }
     let end = Instant::now() + TASKS_MAX;
-    let clusters =
-        running.iter().filter_map(|task| Some((task.cluster_arn.clone()?, task.task_arn.clone()?)));
+    // Of those whose host's agent is away nobody will say that they have ended.
+    let is_told = |task: &&ecs::Task| task.connectivity != Some(ecs::Connectivity::Disconnected);
+    let clusters = running
+        .iter()
+        .filter(is_told)
+        .filter_map(|task| Some((task.cluster_arn.clone()?, task.task_arn.clone()?)));
     for (cluster, arn) in clusters {
         while Instant::now() < end {
             let found = tasks::describe(&client, &cluster, std::slice::from_ref(&arn)).await?;

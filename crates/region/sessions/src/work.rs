@@ -117,7 +117,8 @@ pub(super) async fn serve(
 
 async fn say_goodbye(socket: &mut Socket, end: &End) {
     let (code, reason) = match end {
-        End::Retired => (CloseCode::Normal, "another session took over"),
+        // By a normal end each of two agents with one identity would be back at once, and end the other's session.
+        End::Retired => (CloseCode::Policy, "another session took over"),
         End::Deregistered => (CloseCode::Normal, "this container instance was deregistered"),
         End::ShuttingDown => (CloseCode::Away, "going away"),
         End::HeartbeatTimeout => (CloseCode::Away, "no answer to heartbeats"),
