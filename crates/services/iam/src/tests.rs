@@ -189,6 +189,8 @@ async fn the_root_users_key_is_listed_and_no_users() {
     assert_eq!(devices.mfa_devices, Some(Vec::new()));
     let certificates = ask!(world, list_signing_certificates, ListSigningCertificatesRequest {});
     assert_eq!(certificates.unwrap().certificates, Some(Vec::new()));
+    let login = refusal(ask!(world, get_login_profile, GetLoginProfileRequest {}));
+    assert_eq!(login, said("NoSuchEntity", "Login Profile for User root cannot be found."));
 }
 
 #[tokio::test]
@@ -563,4 +565,56 @@ async fn a_role_shows_when_it_was_last_used_and_its_successor_does_not() {
     uses::write(control).await.unwrap();
     assert_eq!(control.access.uses.last(&id), None);
     assert!(used().await.last_used_date.is_some());
+}
+
+#[tokio::test]
+async fn of_server_certificates_and_saml_providers_there_are_none() {
+    let world = World::new().await;
+    let listed = ask!(world, list_server_certificates, ListServerCertificatesRequest {}).unwrap();
+    assert_eq!(listed.server_certificate_metadata_list, Some(Vec::new()));
+    assert_eq!(listed.is_truncated, Some(false));
+    let listed = ask!(world, list_saml_providers, ListSAMLProvidersRequest {}).unwrap();
+    assert_eq!(listed.saml_provider_list, Some(Vec::new()));
+    let missing = said("NoSuchEntity", "The Server Certificate with name web cannot be found.");
+    let name = "web";
+    let got = ask!(
+        world,
+        get_server_certificate,
+        GetServerCertificateRequest { server_certificate_name: name }
+    );
+    assert_eq!(refusal(got), missing);
+    let deleted = ask!(
+        world,
+        delete_server_certificate,
+        DeleteServerCertificateRequest { server_certificate_name: name }
+    );
+    assert_eq!(refusal(deleted), missing);
+    let arn = "arn:aws:iam::000000000000:saml-provider/corp";
+    let missing = said("NoSuchEntity", &format!("Manifest not found for arn {arn}"));
+    let got = ask!(world, get_saml_provider, GetSAMLProviderRequest { saml_provider_arn: arn });
+    assert_eq!(refusal(got), missing);
+    let updated =
+        ask!(world, update_saml_provider, UpdateSAMLProviderRequest { saml_provider_arn: arn });
+    assert_eq!(refusal(updated), missing);
+    let role = "arn:aws:iam::000000000000:role/corp-of-us";
+    let other = ask!(world, get_saml_provider, GetSAMLProviderRequest { saml_provider_arn: role });
+    assert_eq!(refusal(other).0, "InvalidInput");
+}
+
+#[tokio::test]
+async fn who_may_change_passwords_by_amazons_policy_may_change_its_own() {
+    let world = World::new().await;
+    ask!(world, create_user, CreateUserRequest { user_name: "ann", path: "/ops/" }).unwrap();
+    let attach = api::AttachUserPolicyRequest {
+        user_name: Some("ann".to_owned()),
+        policy_arn: Some("arn:aws:iam::aws:policy/IAMUserChangePassword".to_owned()),
+    };
+    world.iam.attach_user_policy(&world.world.root(), attach).await.unwrap();
+    let ann = world.user("ann");
+    let may = |arn: &str| {
+        let change = Permission::to("iam:ChangePassword").on(arn);
+        world.world.control.read(&ann, &change).is_ok()
+    };
+    assert!(may("arn:aws:iam::000000000000:user/ops/ann"));
+    assert!(!may("arn:aws:iam::000000000000:user/ops/bob"));
 }

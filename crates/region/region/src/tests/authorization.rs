@@ -20,6 +20,7 @@ use crate::testing::TestRegion;
 
 /// What Amazon lets everybody do who has a key, or whom a token of an identity provider proves.
 const NEED_NO_PERMISSION: &[&str] = &[
+    "sts:AssumeRoleWithSAML",
     "sts:AssumeRoleWithWebIdentity",
     "sts:GetAccessKeyInfo",
     "sts:GetCallerIdentity",
@@ -285,6 +286,7 @@ const NOT_READ: &[&str] = &[
     "secretsmanager:BatchGetSecretValue",
     "secretsmanager:GetRandomPassword",
     "secretsmanager:GetSecretValue",
+    "sts:AssumeRoleWithSAML",
     "sts:AssumeRoleWithWebIdentity",
     "sts:GetFederationToken",
 ];
