@@ -24,13 +24,14 @@ mod render;
 mod settings;
 mod tagged;
 mod tags;
+mod told;
 
 use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
 use control::parameters::ParameterName;
-use control::ports::{BoxFuture, RegionService};
+use control::ports::{BoxFuture, EventSource, RegionService};
 use control::reconcile::Driver;
 use control::{Control, Permission};
 use longshore_types::{AccountId, Timestamp};
@@ -95,6 +96,10 @@ impl RegionService for Ssm {
         call: &'a Call<'a>,
     ) -> BoxFuture<'a, Result<Answer, ApiError>> {
         Box::pin(api::dispatch(self, caller, call))
+    }
+
+    fn event_source(&self) -> Option<&'static dyn EventSource> {
+        Some(&told::SsmEvents)
     }
 
     fn register(self: Arc<Self>, driver: &mut Driver) {
