@@ -188,6 +188,9 @@ fn request(service: &Service, operation: &Operation) -> Value {
         };
         members["resourceArn"] = json!(format!("arn:aws:{name}:us-east-1:{account}:{path}"));
     }
+    if let Some(rules) = members.get_mut("replicationConfiguration") {
+        *rules = json!({"rules": []});
+    }
     if let Some(digests) = members.get_mut("layerDigests") {
         *digests = json!([DIGEST]);
     }
