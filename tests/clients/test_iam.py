@@ -180,6 +180,17 @@ def test_what_is_asked_of_everyday_tools_is_answered(home):
                  home.iam.list_service_specific_credentials):
         assert call(UserName=name)["ResponseMetadata"]["HTTPStatusCode"] == 200
     refused(home.iam.get_login_profile, "NoSuchEntity", UserName=name)
+    refused(home.iam.get_login_profile, "NoSuchEntity", "Login Profile for User root cannot be found.")
+    # What there is none of.
+    assert home.iam.list_server_certificates()["ServerCertificateMetadataList"] == []
+    assert home.iam.list_saml_providers()["SAMLProviderList"] == []
+    refused(home.iam.get_server_certificate, "NoSuchEntity", ServerCertificateName="web")
+    refused(home.iam.delete_saml_provider, "NoSuchEntity", "Manifest not found for arn",
+            SAMLProviderArn="arn:aws:iam::000000000000:saml-provider/corp")
+    for managed in ("IAMUserChangePassword", "SecurityAudit", "service-role/AWSLambdaBasicExecutionRole"):
+        shown = home.iam.get_policy(PolicyArn=f"arn:aws:iam::aws:policy/{managed}")["Policy"]
+        version = home.iam.get_policy_version(PolicyArn=shown["Arn"], VersionId=shown["DefaultVersionId"])
+        assert version["PolicyVersion"]["Document"]["Statement"], managed
     simulated = home.iam.simulate_principal_policy(
         PolicySourceArn=f"arn:aws:iam::000000000000:user/{name}", ActionNames=["ecs:DescribeTasks", "ecs:RunTask"])
     assert [each["EvalDecision"] for each in simulated["EvaluationResults"]] == ["allowed", "implicitDeny"]
