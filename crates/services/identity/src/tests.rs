@@ -283,7 +283,7 @@ async fn nobody_is_vouched_for_by_saml() {
     let request = api::AssumeRoleWithSAMLRequest {
         role_arn: Some(ROLE.to_owned()),
         principal_arn: Some(format!("arn:aws:iam::{ACCOUNT}:saml-provider/corp")),
-        saml_assertion: Some("PHNhbWw+".to_owned().into()),
+        saml_assertion: Some("PHNhbWw+".to_owned()),
         ..api::AssumeRoleWithSAMLRequest::default()
     };
     let refused = world.identity.assume_role_with_saml(&caller, request).await.unwrap_err();
