@@ -21,6 +21,9 @@ macro_rules! ask {
     }};
 }
 
+mod absent;
+mod linked;
+
 fn refusal<T>(answer: Result<T, ApiError>) -> (String, String) {
     let error = answer.err().expect("a refusal");
     (error.code.into_owned(), error.message)
@@ -386,39 +389,6 @@ async fn an_instance_profile_has_one_role_which_is_not_deleted_under_it() {
 }
 
 #[tokio::test]
-async fn a_role_of_a_service_is_changed_by_nobody_else() {
-    let world = World::new().await;
-    let make = async || {
-        ask!(
-            world,
-            create_service_linked_role,
-            CreateServiceLinkedRoleRequest { aws_service_name: "ecs.amazonaws.com" }
-        )
-    };
-    let role = make().await.unwrap().role.unwrap();
-    assert_eq!(
-        role.arn.as_deref(),
-        Some(
-            "arn:aws:iam::000000000000:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS"
-        )
-    );
-    let again = refusal(make().await);
-    assert!(again.1.contains("AWSServiceRoleForECS has been taken"), "{again:?}");
-    let name = "AWSServiceRoleForECS";
-    let protected = refusal(ask!(world, delete_role, DeleteRoleRequest { role_name: name }));
-    assert_eq!(protected.0, "UnmodifiableEntity");
-    let deleted =
-        ask!(world, delete_service_linked_role, DeleteServiceLinkedRoleRequest { role_name: name });
-    let task = deleted.unwrap().deletion_task_id.unwrap();
-    let status = ask!(
-        world,
-        get_service_linked_role_deletion_status,
-        GetServiceLinkedRoleDeletionStatusRequest { deletion_task_id: task }
-    );
-    assert_eq!(status.unwrap().status, Some(api::DeletionTaskStatusType::Succeeded));
-}
-
-#[tokio::test]
 async fn a_provider_is_found_by_its_address_and_keeps_its_clients() {
     let world = World::new().await;
     let make = async || {
@@ -568,40 +538,6 @@ async fn a_role_shows_when_it_was_last_used_and_its_successor_does_not() {
 }
 
 #[tokio::test]
-async fn of_server_certificates_and_saml_providers_there_are_none() {
-    let world = World::new().await;
-    let listed = ask!(world, list_server_certificates, ListServerCertificatesRequest {}).unwrap();
-    assert_eq!(listed.server_certificate_metadata_list, Some(Vec::new()));
-    assert_eq!(listed.is_truncated, Some(false));
-    let listed = ask!(world, list_saml_providers, ListSAMLProvidersRequest {}).unwrap();
-    assert_eq!(listed.saml_provider_list, Some(Vec::new()));
-    let missing = said("NoSuchEntity", "The Server Certificate with name web cannot be found.");
-    let name = "web";
-    let got = ask!(
-        world,
-        get_server_certificate,
-        GetServerCertificateRequest { server_certificate_name: name }
-    );
-    assert_eq!(refusal(got), missing);
-    let deleted = ask!(
-        world,
-        delete_server_certificate,
-        DeleteServerCertificateRequest { server_certificate_name: name }
-    );
-    assert_eq!(refusal(deleted), missing);
-    let arn = "arn:aws:iam::000000000000:saml-provider/corp";
-    let missing = said("NoSuchEntity", &format!("Manifest not found for arn {arn}"));
-    let got = ask!(world, get_saml_provider, GetSAMLProviderRequest { saml_provider_arn: arn });
-    assert_eq!(refusal(got), missing);
-    let updated =
-        ask!(world, update_saml_provider, UpdateSAMLProviderRequest { saml_provider_arn: arn });
-    assert_eq!(refusal(updated), missing);
-    let role = "arn:aws:iam::000000000000:role/corp-of-us";
-    let other = ask!(world, get_saml_provider, GetSAMLProviderRequest { saml_provider_arn: role });
-    assert_eq!(refusal(other).0, "InvalidInput");
-}
-
-#[tokio::test]
 async fn who_may_change_passwords_by_amazons_policy_may_change_its_own() {
     let world = World::new().await;
     ask!(world, create_user, CreateUserRequest { user_name: "ann", path: "/ops/" }).unwrap();
@@ -617,73 +553,4 @@ async fn who_may_change_passwords_by_amazons_policy_may_change_its_own() {
     };
     assert!(may("arn:aws:iam::000000000000:user/ops/ann"));
     assert!(!may("arn:aws:iam::000000000000:user/ops/bob"));
-}
-
-#[tokio::test]
-async fn a_role_that_a_service_needs_stays_and_its_deletion_says_what_needs_it() {
-    let world = World::new().await;
-    let service = "ecs.application-autoscaling.amazonaws.com";
-    let make = async || {
-        ask!(
-            world,
-            create_service_linked_role,
-            CreateServiceLinkedRoleRequest { aws_service_name: service }
-        )
-        .unwrap()
-    };
-    let name = "AWSServiceRoleForApplicationAutoScaling_ECSService";
-    let delete = async || {
-        let input = api::DeleteServiceLinkedRoleRequest { role_name: Some(name.to_owned()) };
-        let done = world.iam.delete_service_linked_role(&world.world.root(), input).await;
-        done.unwrap().deletion_task_id.unwrap()
-    };
-    let status = async |task: &str| {
-        let input = api::GetServiceLinkedRoleDeletionStatusRequest {
-            deletion_task_id: Some(task.to_owned()),
-        };
-        let told =
-            world.iam.get_service_linked_role_deletion_status(&world.world.root(), input).await;
-        let told = told.unwrap();
-        (told.status.unwrap().to_string(), told.reason.and_then(|it| it.role_usage_list))
-    };
-    make().await;
-    let target = model::ScalableTarget {
-        scope: world.world.control.scope(&world.world.root()),
-        service: model::ServiceId {
-            cluster: "default".parse().unwrap(),
-            name: "web".parse().unwrap(),
-        },
-        id: "0ec5".to_owned(),
-        min: 1,
-        max: 2,
-        suspended: model::scaling::Suspended::default(),
-        created_at: world.world.root().now,
-        policies: [].into(),
-        actions: [].into(),
-        last: model::scaling::LastMoves::default(),
-        tags: [].into(),
-    };
-    let arn = target.arn();
-    let put = world.world.control.decide(|view, _| {
-        let mut batch = store::Batch::on(view);
-        batch.put(target.clone());
-        Ok((batch, ()))
-    });
-    put.await.unwrap();
-    let failed = delete().await;
-    let used =
-        api::RoleUsageType { region: Some("us-east-1".to_owned()), resources: Some(vec![arn]) };
-    assert_eq!(status(&failed).await, ("FAILED".to_owned(), Some(vec![used])));
-    assert!(ask!(world, get_role, GetRoleRequest { role_name: name }).is_ok());
-    let gone = world.world.control.decide(|view, _| {
-        let mut batch = store::Batch::on(view);
-        batch.delete(model::Row::from(target.clone()).key());
-        Ok((batch, ()))
-    });
-    gone.await.unwrap();
-    let done = delete().await;
-    assert_eq!(status(&done).await, ("SUCCEEDED".to_owned(), None));
-    // One that is made anew is another role.
-    make().await;
-    assert_eq!(status(&done).await, ("SUCCEEDED".to_owned(), None));
 }
