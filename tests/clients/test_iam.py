@@ -206,6 +206,20 @@ def test_what_is_asked_of_everyday_tools_is_answered(home):
     assert details["UserDetailList"] == [] and details["RoleDetailList"]
 
 
+def test_the_role_of_a_service_is_made_with_its_first_use(home):
+    name, account = "AWSServiceRoleForECS", "210987654321"
+    iam, ecs = (home.region.client(service, account=account) for service in ("iam", "ecs"))
+    refused(iam.get_role, "NoSuchEntity", RoleName=name)
+    ecs.create_cluster(clusterName="first")
+    role = iam.get_role(RoleName=name)["Role"]
+    assert role["Path"] == "/aws-service-role/ecs.amazonaws.com/"
+    task = iam.delete_service_linked_role(RoleName=name)["DeletionTaskId"]
+    assert iam.get_service_linked_role_deletion_status(DeletionTaskId=task)["Status"] == "SUCCEEDED"
+    ecs.create_cluster(clusterName="second")
+    assert iam.get_role(RoleName=name)["Role"]["RoleId"] != role["RoleId"]
+    assert iam.get_service_linked_role_deletion_status(DeletionTaskId=task)["Status"] == "SUCCEEDED"
+
+
 def test_iam_is_called_for_its_home_region_and_for_the_regions_own(home):
     _, key = home.user(attached=[READ_ONLY])
     for name in ("us-east-1", "eu-north-1"):
