@@ -106,3 +106,15 @@ def test_lifecycle_policies_are_kept_checked_and_previewed(region, owner, name):
 def test_a_scan_that_is_asked_for_says_that_nobody_scans(owner, name):
     status = owner.start_image_scan(repositoryName=name, imageId={"imageTag": "1"})["imageScanStatus"]
     assert status["status"] == "FAILED" and "does not scan" in status["description"]
+
+
+def test_a_registry_replicates_nothing_and_says_what_its_settings_are(owner):
+    nothing = {"rules": []}
+    assert owner.put_replication_configuration(replicationConfiguration=nothing)["replicationConfiguration"] == nothing
+    assert owner.describe_registry()["replicationConfiguration"] == nothing
+    there = {"rules": [{"destinations": [{"region": "eu-west-1", "registryId": "000000000000"}]}]}
+    refused(owner.put_replication_configuration, "InvalidParameterException", "replicationConfiguration.rules",
+            replicationConfiguration=there)
+    assert owner.get_account_setting(name="REGISTRY_POLICY_SCOPE")["value"] == "V2"
+    owner.put_account_setting(name="BASIC_SCAN_TYPE_VERSION", value="AWS_NATIVE")
+    refused(owner.put_account_setting, "InvalidParameterException", name="REGISTRY_POLICY_SCOPE", value="V1")

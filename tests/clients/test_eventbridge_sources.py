@@ -75,3 +75,17 @@ def test_an_alarms_change_of_state_comes_to_a_log_group(region, heard):
     assert event["detail-type"] == "CloudWatch Alarm State Change"
     assert event["detail"]["state"]["reason"] == "a drill"
     assert event["detail"]["previousState"]["value"] == "INSUFFICIENT_DATA"
+
+
+def test_a_parameter_tells_of_its_changes(region, heard):
+    ssm, name = region.client("ssm"), "/" + unique("p")
+    lines = heard({"source": ["aws.ssm"], "detail-type": ["Parameter Store Change"], "detail": {"name": [name]}})
+    ssm.put_parameter(Name=name, Value="swordfish", Type="String")
+    ssm.put_parameter(Name=name, Value="halibut", Overwrite=True)
+    arn = ssm.get_parameter(Name=name)["Parameter"]["ARN"]
+    ssm.delete_parameter(Name=name)
+    found = wait_for("three events", lambda: lines() if len(lines()) == 3 else None)
+    told = sorted(it["detail"]["operation"] for it in found)
+    assert told == ["Create", "Delete", "Update"]
+    assert all(it["resources"] == [arn] and it["detail"]["type"] == "String" for it in found)
+    assert "swordfish" not in json.dumps(found)

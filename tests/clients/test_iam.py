@@ -180,6 +180,17 @@ def test_what_is_asked_of_everyday_tools_is_answered(home):
                  home.iam.list_service_specific_credentials):
         assert call(UserName=name)["ResponseMetadata"]["HTTPStatusCode"] == 200
     refused(home.iam.get_login_profile, "NoSuchEntity", UserName=name)
+    refused(home.iam.get_login_profile, "NoSuchEntity", "Login Profile for User root cannot be found.")
+    # What there is none of.
+    assert home.iam.list_server_certificates()["ServerCertificateMetadataList"] == []
+    assert home.iam.list_saml_providers()["SAMLProviderList"] == []
+    refused(home.iam.get_server_certificate, "NoSuchEntity", ServerCertificateName="web")
+    refused(home.iam.delete_saml_provider, "NoSuchEntity", "Manifest not found for arn",
+            SAMLProviderArn="arn:aws:iam::000000000000:saml-provider/corp")
+    for managed in ("IAMUserChangePassword", "SecurityAudit", "service-role/AWSLambdaBasicExecutionRole"):
+        shown = home.iam.get_policy(PolicyArn=f"arn:aws:iam::aws:policy/{managed}")["Policy"]
+        version = home.iam.get_policy_version(PolicyArn=shown["Arn"], VersionId=shown["DefaultVersionId"])
+        assert version["PolicyVersion"]["Document"]["Statement"], managed
     simulated = home.iam.simulate_principal_policy(
         PolicySourceArn=f"arn:aws:iam::000000000000:user/{name}", ActionNames=["ecs:DescribeTasks", "ecs:RunTask"])
     assert [each["EvalDecision"] for each in simulated["EvaluationResults"]] == ["allowed", "implicitDeny"]
@@ -193,6 +204,20 @@ def test_what_is_asked_of_everyday_tools_is_answered(home):
     assert keys["ContextKeyNames"] == ["aws:SecureTransport"]
     details = home.iam.get_account_authorization_details(Filter=["Role"])
     assert details["UserDetailList"] == [] and details["RoleDetailList"]
+
+
+def test_the_role_of_a_service_is_made_with_its_first_use(home):
+    name, account = "AWSServiceRoleForECS", "210987654321"
+    iam, ecs = (home.region.client(service, account=account) for service in ("iam", "ecs"))
+    refused(iam.get_role, "NoSuchEntity", RoleName=name)
+    ecs.create_cluster(clusterName="first")
+    role = iam.get_role(RoleName=name)["Role"]
+    assert role["Path"] == "/aws-service-role/ecs.amazonaws.com/"
+    task = iam.delete_service_linked_role(RoleName=name)["DeletionTaskId"]
+    assert iam.get_service_linked_role_deletion_status(DeletionTaskId=task)["Status"] == "SUCCEEDED"
+    ecs.create_cluster(clusterName="second")
+    assert iam.get_role(RoleName=name)["Role"]["RoleId"] != role["RoleId"]
+    assert iam.get_service_linked_role_deletion_status(DeletionTaskId=task)["Status"] == "SUCCEEDED"
 
 
 def test_iam_is_called_for_its_home_region_and_for_the_regions_own(home):

@@ -57,3 +57,9 @@ def test_the_command_line_describes_amazons_own_key(region):
     described = region.aws("kms", "describe-key", "--key-id", "alias/aws/secretsmanager")["KeyMetadata"]
     assert described["KeyManager"] == "AWS"
     refused(region.client("kms").create_key, "UnsupportedOperationException", KeySpec="RSA_2048")
+
+
+def test_a_key_has_no_grants(kms):
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    assert kms.list_grants(KeyId=key)["Grants"] == []
+    assert kms.list_retirable_grants(RetiringPrincipal="arn:aws:iam::000000000000:root")["Grants"] == []

@@ -1,5 +1,7 @@
 """Parameter Store with boto3 and the command line."""
 
+import json
+
 import pytest
 
 from conftest import unique
@@ -69,3 +71,36 @@ def test_tags_and_the_command_line(ssm, region):
     refused(ssm.put_parameter, "ValidationException", "maximum parameter value of 4096", Name=name, Value="x" * 4097,
             Type="String", Overwrite=True)
     refused(ssm.put_parameter, "AccessDeniedException", "reserved parameter name", Name="/aws/x", Value="x", Type="String")
+
+
+def test_service_settings_are_their_defaults(ssm):
+    setting = "/ssm/parameter-store/default-parameter-tier"
+    shown = ssm.get_service_setting(SettingId=setting)["ServiceSetting"]
+    assert (shown["SettingValue"], shown["Status"]) == ("Standard", "Default")
+    ssm.update_service_setting(SettingId=shown["ARN"], SettingValue="Standard")
+    refused(ssm.update_service_setting, "ValidationException", SettingId=setting, SettingValue="Advanced")
+    assert ssm.reset_service_setting(SettingId=setting)["ServiceSetting"]["SettingValue"] == "Standard"
+
+
+def test_policies_hold_until_others_are_put(ssm):
+    name = unique("p")
+    policies = [
+        {"Type": "Expiration", "Version": "1.0", "Attributes": {"Timestamp": "2099-12-02T21:34:33.000Z"}},
+        {"Type": "ExpirationNotification", "Version": "1.0", "Attributes": {"Before": "15", "Unit": "Days"}},
+        {"Type": "NoChangeNotification", "Version": "1.0", "Attributes": {"After": "20", "Unit": "Days"}},
+    ]
+
+    def shown():
+        only = [{"Key": "Name", "Values": [name]}]
+        found, = ssm.describe_parameters(ParameterFilters=only)["Parameters"]
+        return [(each["PolicyType"], each["PolicyStatus"]) for each in found["Policies"]]
+
+    put = {"Name": name, "Type": "String", "Tier": "Advanced", "Overwrite": True}
+    ssm.put_parameter(**put, Value="one", Policies=json.dumps(policies))
+    expected = [(each["Type"], "Pending") for each in policies]
+    assert shown() == expected
+    ssm.put_parameter(**put, Value="two")
+    assert shown() == expected
+    refused(ssm.put_parameter, "IncompatiblePolicyException", **put, Value="x", Policies=json.dumps(policies[1:]))
+    ssm.put_parameter(**put, Value="three", Policies="[{}]")
+    assert shown() == []

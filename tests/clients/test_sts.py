@@ -92,4 +92,7 @@ def test_a_token_that_no_provider_signed_opens_nothing(home):
     stranger = boto3.client("sts", endpoint_url=home.region.endpoint, region_name="eu-north-1", config=config)
     refused(stranger.assume_role_with_web_identity, "InvalidIdentityToken", "not a valid JWT",
             RoleArn=role, RoleSessionName="ci", WebIdentityToken="not a token")
+    # There are no providers of SAML's, so none vouches for anybody.
+    refused(stranger.assume_role_with_saml, "InvalidIdentityToken", "Specified provider doesn't exist",
+            RoleArn=role, PrincipalArn="arn:aws:iam::000000000000:saml-provider/corp", SAMLAssertion="PHNhbWw+")
     refused(stranger.get_caller_identity, "MissingAuthenticationToken")

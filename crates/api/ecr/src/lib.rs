@@ -207,6 +207,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "GetAccountSetting",
+            input: Some(&schema::GET_ACCOUNT_SETTING_REQUEST),
+            output: Some(&schema::GET_ACCOUNT_SETTING_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "GetAuthorizationToken",
             input: Some(&schema::GET_AUTHORIZATION_TOKEN_REQUEST),
             output: Some(&schema::GET_AUTHORIZATION_TOKEN_RESPONSE),
@@ -297,6 +306,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "PutAccountSetting",
+            input: Some(&schema::PUT_ACCOUNT_SETTING_REQUEST),
+            output: Some(&schema::PUT_ACCOUNT_SETTING_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "PutImage",
             input: Some(&schema::PUT_IMAGE_REQUEST),
             output: Some(&schema::PUT_IMAGE_RESPONSE),
@@ -345,6 +363,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "PutRegistryScanningConfiguration",
             input: Some(&schema::PUT_REGISTRY_SCANNING_CONFIGURATION_REQUEST),
             output: Some(&schema::PUT_REGISTRY_SCANNING_CONFIGURATION_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "PutReplicationConfiguration",
+            input: Some(&schema::PUT_REPLICATION_CONFIGURATION_REQUEST),
+            output: Some(&schema::PUT_REPLICATION_CONFIGURATION_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -438,13 +465,10 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "DescribeImageReplicationStatus",
         "DescribeImageSigningStatus",
         "DescribeReplicationBackfillResults",
-        "GetAccountSetting",
         "GetSigningConfiguration",
         "ListImageReferrers",
         "ListPullTimeUpdateExclusions",
         "ListReplicationBackfills",
-        "PutAccountSetting",
-        "PutReplicationConfiguration",
         "PutSigningConfiguration",
         "RegisterPullTimeUpdateExclusion",
         "StartReplicationBackfill",
@@ -555,6 +579,11 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: DescribeRepositoryCreationTemplatesRequest,
     ) -> impl Future<Output = Result<DescribeRepositoryCreationTemplatesResponse, ApiError>> + Send;
+    fn get_account_setting(
+        &self,
+        caller: &Caller,
+        input: GetAccountSettingRequest,
+    ) -> impl Future<Output = Result<GetAccountSettingResponse, ApiError>> + Send;
     fn get_authorization_token(
         &self,
         caller: &Caller,
@@ -605,6 +634,11 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: ListTagsForResourceRequest,
     ) -> impl Future<Output = Result<ListTagsForResourceResponse, ApiError>> + Send;
+    fn put_account_setting(
+        &self,
+        caller: &Caller,
+        input: PutAccountSettingRequest,
+    ) -> impl Future<Output = Result<PutAccountSettingResponse, ApiError>> + Send;
     fn put_image(
         &self,
         caller: &Caller,
@@ -635,6 +669,11 @@ pub trait Ecr: Send + Sync {
         caller: &Caller,
         input: PutRegistryScanningConfigurationRequest,
     ) -> impl Future<Output = Result<PutRegistryScanningConfigurationResponse, ApiError>> + Send;
+    fn put_replication_configuration(
+        &self,
+        caller: &Caller,
+        input: PutReplicationConfigurationRequest,
+    ) -> impl Future<Output = Result<PutReplicationConfigurationResponse, ApiError>> + Send;
     fn set_repository_policy(
         &self,
         caller: &Caller,
@@ -789,6 +828,11 @@ pub async fn dispatch<S: Ecr + ?Sized>(
             let output = service.describe_repository_creation_templates(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "GetAccountSetting" => {
+            let input = call.input()?;
+            let output = service.get_account_setting(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "GetAuthorizationToken" => {
             let input = call.input()?;
             let output = service.get_authorization_token(caller, input).await?;
@@ -839,6 +883,11 @@ pub async fn dispatch<S: Ecr + ?Sized>(
             let output = service.list_tags_for_resource(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "PutAccountSetting" => {
+            let input = call.input()?;
+            let output = service.put_account_setting(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "PutImage" => {
             let input = call.input()?;
             let output = service.put_image(caller, input).await?;
@@ -867,6 +916,11 @@ pub async fn dispatch<S: Ecr + ?Sized>(
         "PutRegistryScanningConfiguration" => {
             let input = call.input()?;
             let output = service.put_registry_scanning_configuration(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "PutReplicationConfiguration" => {
+            let input = call.input()?;
+            let output = service.put_replication_configuration(caller, input).await?;
             Ok(call.answer(&output))
         }
         "SetRepositoryPolicy" => {
@@ -1067,6 +1121,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ get_account_setting $($handler:tt)+) => {
+        async fn get_account_setting(&self, caller: &$crate::Caller, input: $crate::GetAccountSettingRequest)
+            -> Result<$crate::GetAccountSettingResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ get_authorization_token $($handler:tt)+) => {
         async fn get_authorization_token(&self, caller: &$crate::Caller, input: $crate::GetAuthorizationTokenRequest)
             -> Result<$crate::GetAuthorizationTokenResponse, $crate::ApiError>
@@ -1137,6 +1198,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ put_account_setting $($handler:tt)+) => {
+        async fn put_account_setting(&self, caller: &$crate::Caller, input: $crate::PutAccountSettingRequest)
+            -> Result<$crate::PutAccountSettingResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ put_image $($handler:tt)+) => {
         async fn put_image(&self, caller: &$crate::Caller, input: $crate::PutImageRequest)
             -> Result<$crate::PutImageResponse, $crate::ApiError>
@@ -1175,6 +1243,13 @@ macro_rules! forward {
     (@ put_registry_scanning_configuration $($handler:tt)+) => {
         async fn put_registry_scanning_configuration(&self, caller: &$crate::Caller, input: $crate::PutRegistryScanningConfigurationRequest)
             -> Result<$crate::PutRegistryScanningConfigurationResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ put_replication_configuration $($handler:tt)+) => {
+        async fn put_replication_configuration(&self, caller: &$crate::Caller, input: $crate::PutReplicationConfigurationRequest)
+            -> Result<$crate::PutReplicationConfigurationResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

@@ -8,6 +8,14 @@ use aws_wire::shape::{
     TimestampFormat,
 };
 
+static ACCOUNT_SETTING_NAME: Text = Text {
+    limits: Limits { min: Some(1), max: Some(64) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
 pub(super) static ATTRIBUTE: Structure = Structure::new(
     "Attribute",
     &[
@@ -622,6 +630,19 @@ static FINDING_SEVERITY_COUNTS: Map = Map {
     limits: Limits::NONE,
     sensitive: false,
 };
+
+pub(super) static GET_ACCOUNT_SETTING_REQUEST: Structure = Structure::new(
+    "GetAccountSettingRequest",
+    &[Member::new("name", Shape::Text(&ACCOUNT_SETTING_NAME)).required()],
+);
+
+pub(super) static GET_ACCOUNT_SETTING_RESPONSE: Structure = Structure::new(
+    "GetAccountSettingResponse",
+    &[
+        Member::new("name", Shape::Text(&ACCOUNT_SETTING_NAME)),
+        Member::new("value", Shape::Text(&ACCOUNT_SETTING_NAME)),
+    ],
+);
 
 static GET_AUTHORIZATION_TOKEN_REGISTRY_ID_LIST: List = List {
     item: Member::new("member", Shape::Text(&REGISTRY_ID)),
@@ -1292,6 +1313,22 @@ static PULL_THROUGH_CACHE_RULE_REPOSITORY_PREFIX_LIST: List = List {
     sensitive: false,
 };
 
+pub(super) static PUT_ACCOUNT_SETTING_REQUEST: Structure = Structure::new(
+    "PutAccountSettingRequest",
+    &[
+        Member::new("name", Shape::Text(&ACCOUNT_SETTING_NAME)).required(),
+        Member::new("value", Shape::Text(&shape::TEXT)).required(),
+    ],
+);
+
+pub(super) static PUT_ACCOUNT_SETTING_RESPONSE: Structure = Structure::new(
+    "PutAccountSettingResponse",
+    &[
+        Member::new("name", Shape::Text(&ACCOUNT_SETTING_NAME)),
+        Member::new("value", Shape::Text(&shape::TEXT)),
+    ],
+);
+
 pub(super) static PUT_IMAGE_REQUEST: Structure = Structure::new(
     "PutImageRequest",
     &[
@@ -1397,6 +1434,17 @@ pub(super) static PUT_REGISTRY_SCANNING_CONFIGURATION_RESPONSE: Structure = Stru
         "registryScanningConfiguration",
         Shape::Structure(&REGISTRY_SCANNING_CONFIGURATION),
     )],
+);
+
+pub(super) static PUT_REPLICATION_CONFIGURATION_REQUEST: Structure = Structure::new(
+    "PutReplicationConfigurationRequest",
+    &[Member::new("replicationConfiguration", Shape::Structure(&REPLICATION_CONFIGURATION))
+        .required()],
+);
+
+pub(super) static PUT_REPLICATION_CONFIGURATION_RESPONSE: Structure = Structure::new(
+    "PutReplicationConfigurationResponse",
+    &[Member::new("replicationConfiguration", Shape::Structure(&REPLICATION_CONFIGURATION))],
 );
 
 static RCT_APPLIED_FOR: Text = Text {

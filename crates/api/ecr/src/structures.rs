@@ -495,6 +495,21 @@ pub struct EnhancedImageScanFinding {
 aws_wire::structure!(EnhancedImageScanFinding, &schema::ENHANCED_IMAGE_SCAN_FINDING, { 0 aws_account_id, 1 description, 2 finding_arn, 3 first_observed_at, 4 last_observed_at, 5 package_vulnerability_details, 6 remediation, 7 resources, 8 score, 9 score_details, 10 severity, 11 status, 12 title, 13 r#type, 14 updated_at, 15 fix_available, 16 exploit_available,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct GetAccountSettingRequest {
+    pub name: Option<String>,
+}
+
+aws_wire::structure!(GetAccountSettingRequest, &schema::GET_ACCOUNT_SETTING_REQUEST, { 0 name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetAccountSettingResponse {
+    pub name: Option<String>,
+    pub value: Option<String>,
+}
+
+aws_wire::structure!(GetAccountSettingResponse, &schema::GET_ACCOUNT_SETTING_RESPONSE, { 0 name, 1 value,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct GetAuthorizationTokenRequest {
     pub registry_ids: Option<Vec<String>>,
 }
@@ -861,6 +876,22 @@ pub struct PullThroughCacheRule {
 aws_wire::structure!(PullThroughCacheRule, &schema::PULL_THROUGH_CACHE_RULE, { 0 ecr_repository_prefix, 1 upstream_registry_url, 2 created_at, 3 registry_id, 4 credential_arn, 5 custom_role_arn, 6 upstream_repository_prefix, 7 upstream_registry, 8 updated_at,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct PutAccountSettingRequest {
+    pub name: Option<String>,
+    pub value: Option<String>,
+}
+
+aws_wire::structure!(PutAccountSettingRequest, &schema::PUT_ACCOUNT_SETTING_REQUEST, { 0 name, 1 value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutAccountSettingResponse {
+    pub name: Option<String>,
+    pub value: Option<String>,
+}
+
+aws_wire::structure!(PutAccountSettingResponse, &schema::PUT_ACCOUNT_SETTING_RESPONSE, { 0 name, 1 value,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct PutImageRequest {
     pub registry_id: Option<String>,
     pub repository_name: Option<String>,
@@ -964,6 +995,20 @@ pub struct PutRegistryScanningConfigurationResponse {
 }
 
 aws_wire::structure!(PutRegistryScanningConfigurationResponse, &schema::PUT_REGISTRY_SCANNING_CONFIGURATION_RESPONSE, { 0 registry_scanning_configuration,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutReplicationConfigurationRequest {
+    pub replication_configuration: Option<ReplicationConfiguration>,
+}
+
+aws_wire::structure!(PutReplicationConfigurationRequest, &schema::PUT_REPLICATION_CONFIGURATION_REQUEST, { 0 replication_configuration,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct PutReplicationConfigurationResponse {
+    pub replication_configuration: Option<ReplicationConfiguration>,
+}
+
+aws_wire::structure!(PutReplicationConfigurationResponse, &schema::PUT_REPLICATION_CONFIGURATION_RESPONSE, { 0 replication_configuration,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct Recommendation {

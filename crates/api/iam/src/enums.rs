@@ -105,6 +105,13 @@ aws_wire::enumeration! {
 }
 
 aws_wire::enumeration! {
+    AssertionEncryptionModeType {
+    Required = "Required",
+    Allowed = "Allowed",
+    }
+}
+
+aws_wire::enumeration! {
     AssignmentStatusType {
     Assigned = "Assigned",
     Unassigned = "Unassigned",

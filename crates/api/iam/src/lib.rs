@@ -324,6 +324,24 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "DeleteSAMLProvider",
+            input: Some(&schema::DELETE_SAML_PROVIDER_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "DeleteServerCertificate",
+            input: Some(&schema::DELETE_SERVER_CERTIFICATE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "DeleteServiceLinkedRole",
             input: Some(&schema::DELETE_SERVICE_LINKED_ROLE_REQUEST),
             output: Some(&schema::DELETE_SERVICE_LINKED_ROLE_RESPONSE),
@@ -567,6 +585,24 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "GetSAMLProvider",
+            input: Some(&schema::GET_SAML_PROVIDER_REQUEST),
+            output: Some(&schema::GET_SAML_PROVIDER_RESPONSE),
+            result_wrapper: Some("GetSAMLProviderResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "GetServerCertificate",
+            input: Some(&schema::GET_SERVER_CERTIFICATE_REQUEST),
+            output: Some(&schema::GET_SERVER_CERTIFICATE_RESPONSE),
+            result_wrapper: Some("GetServerCertificateResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "GetServiceLinkedRoleDeletionStatus",
             input: Some(&schema::GET_SERVICE_LINKED_ROLE_DELETION_STATUS_REQUEST),
             output: Some(&schema::GET_SERVICE_LINKED_ROLE_DELETION_STATUS_RESPONSE),
@@ -792,10 +828,46 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "ListSAMLProviderTags",
+            input: Some(&schema::LIST_SAML_PROVIDER_TAGS_REQUEST),
+            output: Some(&schema::LIST_SAML_PROVIDER_TAGS_RESPONSE),
+            result_wrapper: Some("ListSAMLProviderTagsResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ListSAMLProviders",
+            input: Some(&schema::LIST_SAML_PROVIDERS_REQUEST),
+            output: Some(&schema::LIST_SAML_PROVIDERS_RESPONSE),
+            result_wrapper: Some("ListSAMLProvidersResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "ListSSHPublicKeys",
             input: Some(&schema::LIST_SSH_PUBLIC_KEYS_REQUEST),
             output: Some(&schema::LIST_SSH_PUBLIC_KEYS_RESPONSE),
             result_wrapper: Some("ListSSHPublicKeysResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ListServerCertificateTags",
+            input: Some(&schema::LIST_SERVER_CERTIFICATE_TAGS_REQUEST),
+            output: Some(&schema::LIST_SERVER_CERTIFICATE_TAGS_RESPONSE),
+            result_wrapper: Some("ListServerCertificateTagsResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ListServerCertificates",
+            input: Some(&schema::LIST_SERVER_CERTIFICATES_REQUEST),
+            output: Some(&schema::LIST_SERVER_CERTIFICATES_RESPONSE),
+            result_wrapper: Some("ListServerCertificatesResult"),
             method: "POST",
             uri: "/",
             status: 200,
@@ -1008,6 +1080,24 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "TagSAMLProvider",
+            input: Some(&schema::TAG_SAML_PROVIDER_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "TagServerCertificate",
+            input: Some(&schema::TAG_SERVER_CERTIFICATE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "TagUser",
             input: Some(&schema::TAG_USER_REQUEST),
             output: None,
@@ -1055,6 +1145,24 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         Operation {
             name: "UntagRole",
             input: Some(&schema::UNTAG_ROLE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "UntagSAMLProvider",
+            input: Some(&schema::UNTAG_SAML_PROVIDER_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "UntagServerCertificate",
+            input: Some(&schema::UNTAG_SERVER_CERTIFICATE_REQUEST),
             output: None,
             result_wrapper: None,
             method: "POST",
@@ -1143,6 +1251,24 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "UpdateSAMLProvider",
+            input: Some(&schema::UPDATE_SAML_PROVIDER_REQUEST),
+            output: Some(&schema::UPDATE_SAML_PROVIDER_RESPONSE),
+            result_wrapper: Some("UpdateSAMLProviderResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "UpdateServerCertificate",
+            input: Some(&schema::UPDATE_SERVER_CERTIFICATE_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "UpdateUser",
             input: Some(&schema::UPDATE_USER_REQUEST),
             output: None,
@@ -1159,9 +1285,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "CreateDelegationRequest",
         "CreateSAMLProvider",
         "CreateServiceSpecificCredential",
-        "DeleteSAMLProvider",
         "DeleteSSHPublicKey",
-        "DeleteServerCertificate",
         "DeleteServiceSpecificCredential",
         "DeleteSigningCertificate",
         "DisableOrganizationsRootCredentialsManagement",
@@ -1178,31 +1302,19 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "GetOrganizationsAccessReport",
         "GetOutboundWebIdentityFederationInfo",
         "GetRoleTemplateVersion",
-        "GetSAMLProvider",
         "GetSSHPublicKey",
-        "GetServerCertificate",
         "GetServiceLastAccessedDetails",
         "GetServiceLastAccessedDetailsWithEntities",
         "ListDelegationRequests",
         "ListOrganizationsFeatures",
         "ListPoliciesGrantingServiceAccess",
-        "ListSAMLProviderTags",
-        "ListSAMLProviders",
-        "ListServerCertificateTags",
-        "ListServerCertificates",
         "PutAccountProperties",
         "RejectDelegationRequest",
         "ResetServiceSpecificCredential",
         "SendDelegationToken",
         "SetSecurityTokenServicePreferences",
-        "TagSAMLProvider",
-        "TagServerCertificate",
-        "UntagSAMLProvider",
-        "UntagServerCertificate",
         "UpdateDelegationRequest",
-        "UpdateSAMLProvider",
         "UpdateSSHPublicKey",
-        "UpdateServerCertificate",
         "UpdateServiceSpecificCredential",
         "UpdateSigningCertificate",
         "UploadSSHPublicKey",
@@ -1377,6 +1489,16 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: DeleteRolePolicyRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_saml_provider(
+        &self,
+        caller: &Caller,
+        input: DeleteSAMLProviderRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn delete_server_certificate(
+        &self,
+        caller: &Caller,
+        input: DeleteServerCertificateRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn delete_service_linked_role(
         &self,
         caller: &Caller,
@@ -1508,6 +1630,16 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: GetRolePolicyRequest,
     ) -> impl Future<Output = Result<GetRolePolicyResponse, ApiError>> + Send;
+    fn get_saml_provider(
+        &self,
+        caller: &Caller,
+        input: GetSAMLProviderRequest,
+    ) -> impl Future<Output = Result<GetSAMLProviderResponse, ApiError>> + Send;
+    fn get_server_certificate(
+        &self,
+        caller: &Caller,
+        input: GetServerCertificateRequest,
+    ) -> impl Future<Output = Result<GetServerCertificateResponse, ApiError>> + Send;
     fn get_service_linked_role_deletion_status(
         &self,
         caller: &Caller,
@@ -1633,11 +1765,31 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: ListRolesRequest,
     ) -> impl Future<Output = Result<ListRolesResponse, ApiError>> + Send;
+    fn list_saml_provider_tags(
+        &self,
+        caller: &Caller,
+        input: ListSAMLProviderTagsRequest,
+    ) -> impl Future<Output = Result<ListSAMLProviderTagsResponse, ApiError>> + Send;
+    fn list_saml_providers(
+        &self,
+        caller: &Caller,
+        input: ListSAMLProvidersRequest,
+    ) -> impl Future<Output = Result<ListSAMLProvidersResponse, ApiError>> + Send;
     fn list_ssh_public_keys(
         &self,
         caller: &Caller,
         input: ListSSHPublicKeysRequest,
     ) -> impl Future<Output = Result<ListSSHPublicKeysResponse, ApiError>> + Send;
+    fn list_server_certificate_tags(
+        &self,
+        caller: &Caller,
+        input: ListServerCertificateTagsRequest,
+    ) -> impl Future<Output = Result<ListServerCertificateTagsResponse, ApiError>> + Send;
+    fn list_server_certificates(
+        &self,
+        caller: &Caller,
+        input: ListServerCertificatesRequest,
+    ) -> impl Future<Output = Result<ListServerCertificatesResponse, ApiError>> + Send;
     fn list_service_specific_credentials(
         &self,
         caller: &Caller,
@@ -1753,6 +1905,16 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: TagRoleRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn tag_saml_provider(
+        &self,
+        caller: &Caller,
+        input: TagSAMLProviderRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn tag_server_certificate(
+        &self,
+        caller: &Caller,
+        input: TagServerCertificateRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn tag_user(
         &self,
         caller: &Caller,
@@ -1782,6 +1944,16 @@ pub trait Iam: Send + Sync {
         &self,
         caller: &Caller,
         input: UntagRoleRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn untag_saml_provider(
+        &self,
+        caller: &Caller,
+        input: UntagSAMLProviderRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn untag_server_certificate(
+        &self,
+        caller: &Caller,
+        input: UntagServerCertificateRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn untag_user(
         &self,
@@ -1828,6 +2000,16 @@ pub trait Iam: Send + Sync {
         caller: &Caller,
         input: UpdateRoleDescriptionRequest,
     ) -> impl Future<Output = Result<UpdateRoleDescriptionResponse, ApiError>> + Send;
+    fn update_saml_provider(
+        &self,
+        caller: &Caller,
+        input: UpdateSAMLProviderRequest,
+    ) -> impl Future<Output = Result<UpdateSAMLProviderResponse, ApiError>> + Send;
+    fn update_server_certificate(
+        &self,
+        caller: &Caller,
+        input: UpdateServerCertificateRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn update_user(
         &self,
         caller: &Caller,
@@ -2006,6 +2188,16 @@ pub async fn dispatch<S: Iam + ?Sized>(
             service.delete_role_policy(caller, input).await?;
             Ok(call.empty_answer())
         }
+        "DeleteSAMLProvider" => {
+            let input = call.input()?;
+            service.delete_saml_provider(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "DeleteServerCertificate" => {
+            let input = call.input()?;
+            service.delete_server_certificate(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "DeleteServiceLinkedRole" => {
             let input = call.input()?;
             let output = service.delete_service_linked_role(caller, input).await?;
@@ -2137,6 +2329,16 @@ pub async fn dispatch<S: Iam + ?Sized>(
             let output = service.get_role_policy(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "GetSAMLProvider" => {
+            let input = call.input()?;
+            let output = service.get_saml_provider(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "GetServerCertificate" => {
+            let input = call.input()?;
+            let output = service.get_server_certificate(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "GetServiceLinkedRoleDeletionStatus" => {
             let input = call.input()?;
             let output = service.get_service_linked_role_deletion_status(caller, input).await?;
@@ -2262,9 +2464,29 @@ pub async fn dispatch<S: Iam + ?Sized>(
             let output = service.list_roles(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "ListSAMLProviderTags" => {
+            let input = call.input()?;
+            let output = service.list_saml_provider_tags(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ListSAMLProviders" => {
+            let input = call.input()?;
+            let output = service.list_saml_providers(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "ListSSHPublicKeys" => {
             let input = call.input()?;
             let output = service.list_ssh_public_keys(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ListServerCertificateTags" => {
+            let input = call.input()?;
+            let output = service.list_server_certificate_tags(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ListServerCertificates" => {
+            let input = call.input()?;
+            let output = service.list_server_certificates(caller, input).await?;
             Ok(call.answer(&output))
         }
         "ListServiceSpecificCredentials" => {
@@ -2382,6 +2604,16 @@ pub async fn dispatch<S: Iam + ?Sized>(
             service.tag_role(caller, input).await?;
             Ok(call.empty_answer())
         }
+        "TagSAMLProvider" => {
+            let input = call.input()?;
+            service.tag_saml_provider(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "TagServerCertificate" => {
+            let input = call.input()?;
+            service.tag_server_certificate(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "TagUser" => {
             let input = call.input()?;
             service.tag_user(caller, input).await?;
@@ -2410,6 +2642,16 @@ pub async fn dispatch<S: Iam + ?Sized>(
         "UntagRole" => {
             let input = call.input()?;
             service.untag_role(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "UntagSAMLProvider" => {
+            let input = call.input()?;
+            service.untag_saml_provider(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "UntagServerCertificate" => {
+            let input = call.input()?;
+            service.untag_server_certificate(caller, input).await?;
             Ok(call.empty_answer())
         }
         "UntagUser" => {
@@ -2456,6 +2698,16 @@ pub async fn dispatch<S: Iam + ?Sized>(
             let input = call.input()?;
             let output = service.update_role_description(caller, input).await?;
             Ok(call.answer(&output))
+        }
+        "UpdateSAMLProvider" => {
+            let input = call.input()?;
+            let output = service.update_saml_provider(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "UpdateServerCertificate" => {
+            let input = call.input()?;
+            service.update_server_certificate(caller, input).await?;
+            Ok(call.empty_answer())
         }
         "UpdateUser" => {
             let input = call.input()?;
@@ -2706,6 +2958,20 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ delete_saml_provider $($handler:tt)+) => {
+        async fn delete_saml_provider(&self, caller: &$crate::Caller, input: $crate::DeleteSAMLProviderRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ delete_server_certificate $($handler:tt)+) => {
+        async fn delete_server_certificate(&self, caller: &$crate::Caller, input: $crate::DeleteServerCertificateRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ delete_service_linked_role $($handler:tt)+) => {
         async fn delete_service_linked_role(&self, caller: &$crate::Caller, input: $crate::DeleteServiceLinkedRoleRequest)
             -> Result<$crate::DeleteServiceLinkedRoleResponse, $crate::ApiError>
@@ -2895,6 +3161,20 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ get_saml_provider $($handler:tt)+) => {
+        async fn get_saml_provider(&self, caller: &$crate::Caller, input: $crate::GetSAMLProviderRequest)
+            -> Result<$crate::GetSAMLProviderResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ get_server_certificate $($handler:tt)+) => {
+        async fn get_server_certificate(&self, caller: &$crate::Caller, input: $crate::GetServerCertificateRequest)
+            -> Result<$crate::GetServerCertificateResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ get_service_linked_role_deletion_status $($handler:tt)+) => {
         async fn get_service_linked_role_deletion_status(&self, caller: &$crate::Caller, input: $crate::GetServiceLinkedRoleDeletionStatusRequest)
             -> Result<$crate::GetServiceLinkedRoleDeletionStatusResponse, $crate::ApiError>
@@ -3070,9 +3350,37 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ list_saml_provider_tags $($handler:tt)+) => {
+        async fn list_saml_provider_tags(&self, caller: &$crate::Caller, input: $crate::ListSAMLProviderTagsRequest)
+            -> Result<$crate::ListSAMLProviderTagsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_saml_providers $($handler:tt)+) => {
+        async fn list_saml_providers(&self, caller: &$crate::Caller, input: $crate::ListSAMLProvidersRequest)
+            -> Result<$crate::ListSAMLProvidersResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ list_ssh_public_keys $($handler:tt)+) => {
         async fn list_ssh_public_keys(&self, caller: &$crate::Caller, input: $crate::ListSSHPublicKeysRequest)
             -> Result<$crate::ListSSHPublicKeysResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_server_certificate_tags $($handler:tt)+) => {
+        async fn list_server_certificate_tags(&self, caller: &$crate::Caller, input: $crate::ListServerCertificateTagsRequest)
+            -> Result<$crate::ListServerCertificateTagsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_server_certificates $($handler:tt)+) => {
+        async fn list_server_certificates(&self, caller: &$crate::Caller, input: $crate::ListServerCertificatesRequest)
+            -> Result<$crate::ListServerCertificatesResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -3238,6 +3546,20 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ tag_saml_provider $($handler:tt)+) => {
+        async fn tag_saml_provider(&self, caller: &$crate::Caller, input: $crate::TagSAMLProviderRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ tag_server_certificate $($handler:tt)+) => {
+        async fn tag_server_certificate(&self, caller: &$crate::Caller, input: $crate::TagServerCertificateRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ tag_user $($handler:tt)+) => {
         async fn tag_user(&self, caller: &$crate::Caller, input: $crate::TagUserRequest)
             -> Result<(), $crate::ApiError>
@@ -3275,6 +3597,20 @@ macro_rules! forward {
     };
     (@ untag_role $($handler:tt)+) => {
         async fn untag_role(&self, caller: &$crate::Caller, input: $crate::UntagRoleRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_saml_provider $($handler:tt)+) => {
+        async fn untag_saml_provider(&self, caller: &$crate::Caller, input: $crate::UntagSAMLProviderRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ untag_server_certificate $($handler:tt)+) => {
+        async fn untag_server_certificate(&self, caller: &$crate::Caller, input: $crate::UntagServerCertificateRequest)
             -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
@@ -3339,6 +3675,20 @@ macro_rules! forward {
     (@ update_role_description $($handler:tt)+) => {
         async fn update_role_description(&self, caller: &$crate::Caller, input: $crate::UpdateRoleDescriptionRequest)
             -> Result<$crate::UpdateRoleDescriptionResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_saml_provider $($handler:tt)+) => {
+        async fn update_saml_provider(&self, caller: &$crate::Caller, input: $crate::UpdateSAMLProviderRequest)
+            -> Result<$crate::UpdateSAMLProviderResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_server_certificate $($handler:tt)+) => {
+        async fn update_server_certificate(&self, caller: &$crate::Caller, input: $crate::UpdateServerCertificateRequest)
+            -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

@@ -472,6 +472,16 @@ pub(super) static DELETE_ROLE_REQUEST: Structure = Structure::new(
     &[Member::new("RoleName", Shape::Text(&ROLE_NAME_TYPE)).required()],
 );
 
+pub(super) static DELETE_SAML_PROVIDER_REQUEST: Structure = Structure::new(
+    "DeleteSAMLProviderRequest",
+    &[Member::new("SAMLProviderArn", Shape::Text(&ARN_TYPE)).required()],
+);
+
+pub(super) static DELETE_SERVER_CERTIFICATE_REQUEST: Structure = Structure::new(
+    "DeleteServerCertificateRequest",
+    &[Member::new("ServerCertificateName", Shape::Text(&SERVER_CERTIFICATE_NAME_TYPE)).required()],
+);
+
 pub(super) static DELETE_SERVICE_LINKED_ROLE_REQUEST: Structure = Structure::new(
     "DeleteServiceLinkedRoleRequest",
     &[Member::new("RoleName", Shape::Text(&ROLE_NAME_TYPE)).required()],
@@ -829,6 +839,34 @@ pub(super) static GET_ROLE_REQUEST: Structure = Structure::new(
 
 pub(super) static GET_ROLE_RESPONSE: Structure =
     Structure::new("GetRoleResponse", &[Member::new("Role", Shape::Structure(&ROLE)).required()]);
+
+pub(super) static GET_SAML_PROVIDER_REQUEST: Structure = Structure::new(
+    "GetSAMLProviderRequest",
+    &[Member::new("SAMLProviderArn", Shape::Text(&ARN_TYPE)).required()],
+);
+
+pub(super) static GET_SAML_PROVIDER_RESPONSE: Structure = Structure::new(
+    "GetSAMLProviderResponse",
+    &[
+        Member::new("SAMLProviderUUID", Shape::Text(&PRIVATE_KEY_ID_TYPE)),
+        Member::new("SAMLMetadataDocument", Shape::Text(&SAML_METADATA_DOCUMENT_TYPE)),
+        Member::new("CreateDate", Shape::Timestamp(None)),
+        Member::new("ValidUntil", Shape::Timestamp(None)),
+        Member::new("Tags", Shape::List(&TAG_LIST_TYPE)),
+        Member::new("AssertionEncryptionMode", Shape::Text(&ASSERTION_ENCRYPTION_MODE_TYPE)),
+        Member::new("PrivateKeyList", Shape::List(&PRIVATE_KEY_LIST)),
+    ],
+);
+
+pub(super) static GET_SERVER_CERTIFICATE_REQUEST: Structure = Structure::new(
+    "GetServerCertificateRequest",
+    &[Member::new("ServerCertificateName", Shape::Text(&SERVER_CERTIFICATE_NAME_TYPE)).required()],
+);
+
+pub(super) static GET_SERVER_CERTIFICATE_RESPONSE: Structure = Structure::new(
+    "GetServerCertificateResponse",
+    &[Member::new("ServerCertificate", Shape::Structure(&SERVER_CERTIFICATE)).required()],
+);
 
 pub(super) static GET_SERVICE_LINKED_ROLE_DELETION_STATUS_REQUEST: Structure = Structure::new(
     "GetServiceLinkedRoleDeletionStatusRequest",
@@ -1310,6 +1348,32 @@ pub(super) static LIST_ROLES_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static LIST_SAML_PROVIDER_TAGS_REQUEST: Structure = Structure::new(
+    "ListSAMLProviderTagsRequest",
+    &[
+        Member::new("SAMLProviderArn", Shape::Text(&ARN_TYPE)).required(),
+        Member::new("Marker", Shape::Text(&MARKER_TYPE)),
+        Member::new("MaxItems", Shape::Number(&MAX_ITEMS_TYPE)),
+    ],
+);
+
+pub(super) static LIST_SAML_PROVIDER_TAGS_RESPONSE: Structure = Structure::new(
+    "ListSAMLProviderTagsResponse",
+    &[
+        Member::new("Tags", Shape::List(&TAG_LIST_TYPE)).required(),
+        Member::new("IsTruncated", Shape::Boolean),
+        Member::new("Marker", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static LIST_SAML_PROVIDERS_REQUEST: Structure =
+    Structure::new("ListSAMLProvidersRequest", &[]);
+
+pub(super) static LIST_SAML_PROVIDERS_RESPONSE: Structure = Structure::new(
+    "ListSAMLProvidersResponse",
+    &[Member::new("SAMLProviderList", Shape::List(&SAML_PROVIDER_LIST_TYPE))],
+);
+
 pub(super) static LIST_SSH_PUBLIC_KEYS_REQUEST: Structure = Structure::new(
     "ListSSHPublicKeysRequest",
     &[
@@ -1323,6 +1387,46 @@ pub(super) static LIST_SSH_PUBLIC_KEYS_RESPONSE: Structure = Structure::new(
     "ListSSHPublicKeysResponse",
     &[
         Member::new("SSHPublicKeys", Shape::List(&SSH_PUBLIC_KEY_LIST_TYPE)),
+        Member::new("IsTruncated", Shape::Boolean),
+        Member::new("Marker", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static LIST_SERVER_CERTIFICATE_TAGS_REQUEST: Structure = Structure::new(
+    "ListServerCertificateTagsRequest",
+    &[
+        Member::new("ServerCertificateName", Shape::Text(&SERVER_CERTIFICATE_NAME_TYPE)).required(),
+        Member::new("Marker", Shape::Text(&MARKER_TYPE)),
+        Member::new("MaxItems", Shape::Number(&MAX_ITEMS_TYPE)),
+    ],
+);
+
+pub(super) static LIST_SERVER_CERTIFICATE_TAGS_RESPONSE: Structure = Structure::new(
+    "ListServerCertificateTagsResponse",
+    &[
+        Member::new("Tags", Shape::List(&TAG_LIST_TYPE)).required(),
+        Member::new("IsTruncated", Shape::Boolean),
+        Member::new("Marker", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+pub(super) static LIST_SERVER_CERTIFICATES_REQUEST: Structure = Structure::new(
+    "ListServerCertificatesRequest",
+    &[
+        Member::new("PathPrefix", Shape::Text(&PATH_PREFIX_TYPE)),
+        Member::new("Marker", Shape::Text(&MARKER_TYPE)),
+        Member::new("MaxItems", Shape::Number(&MAX_ITEMS_TYPE)),
+    ],
+);
+
+pub(super) static LIST_SERVER_CERTIFICATES_RESPONSE: Structure = Structure::new(
+    "ListServerCertificatesResponse",
+    &[
+        Member::new(
+            "ServerCertificateMetadataList",
+            Shape::List(&SERVER_CERTIFICATE_METADATA_LIST_TYPE),
+        )
+        .required(),
         Member::new("IsTruncated", Shape::Boolean),
         Member::new("Marker", Shape::Text(&shape::TEXT)),
     ],
@@ -1900,6 +2004,38 @@ pub(super) static ROLE_USAGE_TYPE: Structure = Structure::new(
     ],
 );
 
+static SAML_METADATA_DOCUMENT_TYPE: Text = Text {
+    limits: Limits { min: Some(1000), max: Some(10000000) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static SAML_PRIVATE_KEY: Structure = Structure::new(
+    "SAMLPrivateKey",
+    &[
+        Member::new("KeyId", Shape::Text(&PRIVATE_KEY_ID_TYPE)),
+        Member::new("Timestamp", Shape::Timestamp(None)),
+    ],
+);
+
+pub(super) static SAML_PROVIDER_LIST_ENTRY: Structure = Structure::new(
+    "SAMLProviderListEntry",
+    &[
+        Member::new("Arn", Shape::Text(&ARN_TYPE)),
+        Member::new("ValidUntil", Shape::Timestamp(None)),
+        Member::new("CreateDate", Shape::Timestamp(None)),
+    ],
+);
+
+static SAML_PROVIDER_LIST_TYPE: List = List {
+    item: Member::new("member", Shape::Structure(&SAML_PROVIDER_LIST_ENTRY)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static SSH_PUBLIC_KEY_LIST_TYPE: List = List {
     item: Member::new("member", Shape::Structure(&SSH_PUBLIC_KEY_METADATA)),
     flattened: false,
@@ -1914,6 +2050,29 @@ pub(super) static SSH_PUBLIC_KEY_METADATA: Structure = Structure::new(
         Member::new("SSHPublicKeyId", Shape::Text(&PUBLIC_KEY_ID_TYPE)).required(),
         Member::new("Status", Shape::Text(&STATUS_TYPE)).required(),
         Member::new("UploadDate", Shape::Timestamp(None)).required(),
+    ],
+);
+
+pub(super) static SERVER_CERTIFICATE: Structure = Structure::new(
+    "ServerCertificate",
+    &[
+        Member::new("ServerCertificateMetadata", Shape::Structure(&SERVER_CERTIFICATE_METADATA))
+            .required(),
+        Member::new("CertificateBody", Shape::Text(&CERTIFICATE_BODY_TYPE)).required(),
+        Member::new("CertificateChain", Shape::Text(&CERTIFICATE_CHAIN_TYPE)),
+        Member::new("Tags", Shape::List(&TAG_LIST_TYPE)),
+    ],
+);
+
+pub(super) static SERVER_CERTIFICATE_METADATA: Structure = Structure::new(
+    "ServerCertificateMetadata",
+    &[
+        Member::new("Path", Shape::Text(&PATH_TYPE)).required(),
+        Member::new("ServerCertificateName", Shape::Text(&SERVER_CERTIFICATE_NAME_TYPE)).required(),
+        Member::new("ServerCertificateId", Shape::Text(&ID_TYPE)).required(),
+        Member::new("Arn", Shape::Text(&ARN_TYPE)).required(),
+        Member::new("UploadDate", Shape::Timestamp(None)),
+        Member::new("Expiration", Shape::Timestamp(None)),
     ],
 );
 
@@ -2093,6 +2252,22 @@ pub(super) static TAG_ROLE_REQUEST: Structure = Structure::new(
     ],
 );
 
+pub(super) static TAG_SAML_PROVIDER_REQUEST: Structure = Structure::new(
+    "TagSAMLProviderRequest",
+    &[
+        Member::new("SAMLProviderArn", Shape::Text(&ARN_TYPE)).required(),
+        Member::new("Tags", Shape::List(&TAG_LIST_TYPE)).required(),
+    ],
+);
+
+pub(super) static TAG_SERVER_CERTIFICATE_REQUEST: Structure = Structure::new(
+    "TagServerCertificateRequest",
+    &[
+        Member::new("ServerCertificateName", Shape::Text(&SERVER_CERTIFICATE_NAME_TYPE)).required(),
+        Member::new("Tags", Shape::List(&TAG_LIST_TYPE)).required(),
+    ],
+);
+
 pub(super) static TAG_USER_REQUEST: Structure = Structure::new(
     "TagUserRequest",
     &[
@@ -2137,6 +2312,22 @@ pub(super) static UNTAG_ROLE_REQUEST: Structure = Structure::new(
     "UntagRoleRequest",
     &[
         Member::new("RoleName", Shape::Text(&ROLE_NAME_TYPE)).required(),
+        Member::new("TagKeys", Shape::List(&TAG_KEY_LIST_TYPE)).required(),
+    ],
+);
+
+pub(super) static UNTAG_SAML_PROVIDER_REQUEST: Structure = Structure::new(
+    "UntagSAMLProviderRequest",
+    &[
+        Member::new("SAMLProviderArn", Shape::Text(&ARN_TYPE)).required(),
+        Member::new("TagKeys", Shape::List(&TAG_KEY_LIST_TYPE)).required(),
+    ],
+);
+
+pub(super) static UNTAG_SERVER_CERTIFICATE_REQUEST: Structure = Structure::new(
+    "UntagServerCertificateRequest",
+    &[
+        Member::new("ServerCertificateName", Shape::Text(&SERVER_CERTIFICATE_NAME_TYPE)).required(),
         Member::new("TagKeys", Shape::List(&TAG_KEY_LIST_TYPE)).required(),
     ],
 );
@@ -2231,6 +2422,31 @@ pub(super) static UPDATE_ROLE_REQUEST: Structure = Structure::new(
 
 pub(super) static UPDATE_ROLE_RESPONSE: Structure = Structure::new("UpdateRoleResponse", &[]);
 
+pub(super) static UPDATE_SAML_PROVIDER_REQUEST: Structure = Structure::new(
+    "UpdateSAMLProviderRequest",
+    &[
+        Member::new("SAMLMetadataDocument", Shape::Text(&SAML_METADATA_DOCUMENT_TYPE)),
+        Member::new("SAMLProviderArn", Shape::Text(&ARN_TYPE)).required(),
+        Member::new("AssertionEncryptionMode", Shape::Text(&ASSERTION_ENCRYPTION_MODE_TYPE)),
+        Member::new("AddPrivateKey", Shape::Text(&PRIVATE_KEY_TYPE)),
+        Member::new("RemovePrivateKey", Shape::Text(&PRIVATE_KEY_ID_TYPE)),
+    ],
+);
+
+pub(super) static UPDATE_SAML_PROVIDER_RESPONSE: Structure = Structure::new(
+    "UpdateSAMLProviderResponse",
+    &[Member::new("SAMLProviderArn", Shape::Text(&ARN_TYPE))],
+);
+
+pub(super) static UPDATE_SERVER_CERTIFICATE_REQUEST: Structure = Structure::new(
+    "UpdateServerCertificateRequest",
+    &[
+        Member::new("ServerCertificateName", Shape::Text(&SERVER_CERTIFICATE_NAME_TYPE)).required(),
+        Member::new("NewPath", Shape::Text(&PATH_TYPE)),
+        Member::new("NewServerCertificateName", Shape::Text(&SERVER_CERTIFICATE_NAME_TYPE)),
+    ],
+);
+
 pub(super) static UPDATE_USER_REQUEST: Structure = Structure::new(
     "UpdateUserRequest",
     &[
@@ -2323,6 +2539,14 @@ static ARN_TYPE: Text = Text {
     json_value: false,
 };
 
+static ASSERTION_ENCRYPTION_MODE_TYPE: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &["Required", "Allowed"],
+    sensitive: false,
+    json_value: false,
+};
+
 static ASSIGNMENT_STATUS_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -2348,6 +2572,14 @@ static AUTHENTICATION_CODE_TYPE: Text = Text {
 
 static CERTIFICATE_BODY_TYPE: Text = Text {
     limits: Limits { min: Some(1), max: Some(16384) },
+    pattern: Some(Pattern::new("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static CERTIFICATE_CHAIN_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(2097152) },
     pattern: Some(Pattern::new("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+")),
     values: &[],
     sensitive: false,
@@ -2586,6 +2818,29 @@ static POLICY_VERSION_ID_TYPE: Text = Text {
     json_value: false,
 };
 
+static PRIVATE_KEY_ID_TYPE: Text = Text {
+    limits: Limits { min: Some(22), max: Some(64) },
+    pattern: Some(Pattern::new("[A-Z0-9]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static PRIVATE_KEY_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&SAML_PRIVATE_KEY)),
+    flattened: false,
+    limits: Limits { min: None, max: Some(2) },
+    sensitive: false,
+};
+
+static PRIVATE_KEY_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(16384) },
+    pattern: Some(Pattern::new("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+")),
+    values: &[],
+    sensitive: true,
+    json_value: false,
+};
+
 static PUBLIC_KEY_ID_TYPE: Text = Text {
     limits: Limits { min: Some(20), max: Some(128) },
     pattern: Some(Pattern::new("[\\w]+")),
@@ -2630,6 +2885,21 @@ static ROLE_NAME_TYPE: Text = Text {
 static SERIAL_NUMBER_TYPE: Text = Text {
     limits: Limits { min: Some(9), max: Some(256) },
     pattern: Some(Pattern::new("[\\w+=/:,.@-]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static SERVER_CERTIFICATE_METADATA_LIST_TYPE: List = List {
+    item: Member::new("member", Shape::Structure(&SERVER_CERTIFICATE_METADATA)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+static SERVER_CERTIFICATE_NAME_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(128) },
+    pattern: Some(Pattern::new("[\\w+=,.@-]+")),
     values: &[],
     sensitive: false,
     json_value: false,

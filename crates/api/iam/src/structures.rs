@@ -407,6 +407,20 @@ pub struct DeleteRoleRequest {
 aws_wire::structure!(DeleteRoleRequest, &schema::DELETE_ROLE_REQUEST, { 0 role_name,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct DeleteSAMLProviderRequest {
+    pub saml_provider_arn: Option<String>,
+}
+
+aws_wire::structure!(DeleteSAMLProviderRequest, &schema::DELETE_SAML_PROVIDER_REQUEST, { 0 saml_provider_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct DeleteServerCertificateRequest {
+    pub server_certificate_name: Option<String>,
+}
+
+aws_wire::structure!(DeleteServerCertificateRequest, &schema::DELETE_SERVER_CERTIFICATE_REQUEST, { 0 server_certificate_name,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct DeleteServiceLinkedRoleRequest {
     pub role_name: Option<String>,
 }
@@ -754,6 +768,40 @@ pub struct GetRoleResponse {
 }
 
 aws_wire::structure!(GetRoleResponse, &schema::GET_ROLE_RESPONSE, { 0 role,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetSAMLProviderRequest {
+    pub saml_provider_arn: Option<String>,
+}
+
+aws_wire::structure!(GetSAMLProviderRequest, &schema::GET_SAML_PROVIDER_REQUEST, { 0 saml_provider_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetSAMLProviderResponse {
+    pub saml_provider_uuid: Option<String>,
+    pub saml_metadata_document: Option<String>,
+    pub create_date: Option<Timestamp>,
+    pub valid_until: Option<Timestamp>,
+    pub tags: Option<Vec<Tag>>,
+    pub assertion_encryption_mode: Option<AssertionEncryptionModeType>,
+    pub private_key_list: Option<Vec<SAMLPrivateKey>>,
+}
+
+aws_wire::structure!(GetSAMLProviderResponse, &schema::GET_SAML_PROVIDER_RESPONSE, { 0 saml_provider_uuid, 1 saml_metadata_document, 2 create_date, 3 valid_until, 4 tags, 5 assertion_encryption_mode, 6 private_key_list,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetServerCertificateRequest {
+    pub server_certificate_name: Option<String>,
+}
+
+aws_wire::structure!(GetServerCertificateRequest, &schema::GET_SERVER_CERTIFICATE_REQUEST, { 0 server_certificate_name,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetServerCertificateResponse {
+    pub server_certificate: Option<ServerCertificate>,
+}
+
+aws_wire::structure!(GetServerCertificateResponse, &schema::GET_SERVER_CERTIFICATE_RESPONSE, { 0 server_certificate,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct GetServiceLinkedRoleDeletionStatusRequest {
@@ -1252,6 +1300,36 @@ pub struct ListRolesResponse {
 aws_wire::structure!(ListRolesResponse, &schema::LIST_ROLES_RESPONSE, { 0 roles, 1 is_truncated, 2 marker,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ListSAMLProviderTagsRequest {
+    pub saml_provider_arn: Option<String>,
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+}
+
+aws_wire::structure!(ListSAMLProviderTagsRequest, &schema::LIST_SAML_PROVIDER_TAGS_REQUEST, { 0 saml_provider_arn, 1 marker, 2 max_items,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListSAMLProviderTagsResponse {
+    pub tags: Option<Vec<Tag>>,
+    pub is_truncated: Option<bool>,
+    pub marker: Option<String>,
+}
+
+aws_wire::structure!(ListSAMLProviderTagsResponse, &schema::LIST_SAML_PROVIDER_TAGS_RESPONSE, { 0 tags, 1 is_truncated, 2 marker,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListSAMLProvidersRequest {}
+
+aws_wire::structure!(ListSAMLProvidersRequest, &schema::LIST_SAML_PROVIDERS_REQUEST, {});
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListSAMLProvidersResponse {
+    pub saml_provider_list: Option<Vec<SAMLProviderListEntry>>,
+}
+
+aws_wire::structure!(ListSAMLProvidersResponse, &schema::LIST_SAML_PROVIDERS_RESPONSE, { 0 saml_provider_list,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct ListSSHPublicKeysRequest {
     pub user_name: Option<String>,
     pub marker: Option<String>,
@@ -1268,6 +1346,42 @@ pub struct ListSSHPublicKeysResponse {
 }
 
 aws_wire::structure!(ListSSHPublicKeysResponse, &schema::LIST_SSH_PUBLIC_KEYS_RESPONSE, { 0 ssh_public_keys, 1 is_truncated, 2 marker,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServerCertificateTagsRequest {
+    pub server_certificate_name: Option<String>,
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+}
+
+aws_wire::structure!(ListServerCertificateTagsRequest, &schema::LIST_SERVER_CERTIFICATE_TAGS_REQUEST, { 0 server_certificate_name, 1 marker, 2 max_items,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServerCertificateTagsResponse {
+    pub tags: Option<Vec<Tag>>,
+    pub is_truncated: Option<bool>,
+    pub marker: Option<String>,
+}
+
+aws_wire::structure!(ListServerCertificateTagsResponse, &schema::LIST_SERVER_CERTIFICATE_TAGS_RESPONSE, { 0 tags, 1 is_truncated, 2 marker,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServerCertificatesRequest {
+    pub path_prefix: Option<String>,
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+}
+
+aws_wire::structure!(ListServerCertificatesRequest, &schema::LIST_SERVER_CERTIFICATES_REQUEST, { 0 path_prefix, 1 marker, 2 max_items,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListServerCertificatesResponse {
+    pub server_certificate_metadata_list: Option<Vec<ServerCertificateMetadata>>,
+    pub is_truncated: Option<bool>,
+    pub marker: Option<String>,
+}
+
+aws_wire::structure!(ListServerCertificatesResponse, &schema::LIST_SERVER_CERTIFICATES_RESPONSE, { 0 server_certificate_metadata_list, 1 is_truncated, 2 marker,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ListServiceSpecificCredentialsRequest {
@@ -1678,6 +1792,23 @@ pub struct RoleUsageType {
 aws_wire::structure!(RoleUsageType, &schema::ROLE_USAGE_TYPE, { 0 region, 1 resources,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct SAMLPrivateKey {
+    pub key_id: Option<String>,
+    pub timestamp: Option<Timestamp>,
+}
+
+aws_wire::structure!(SAMLPrivateKey, &schema::SAML_PRIVATE_KEY, { 0 key_id, 1 timestamp,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct SAMLProviderListEntry {
+    pub arn: Option<String>,
+    pub valid_until: Option<Timestamp>,
+    pub create_date: Option<Timestamp>,
+}
+
+aws_wire::structure!(SAMLProviderListEntry, &schema::SAML_PROVIDER_LIST_ENTRY, { 0 arn, 1 valid_until, 2 create_date,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct SSHPublicKeyMetadata {
     pub user_name: Option<String>,
     pub ssh_public_key_id: Option<String>,
@@ -1686,6 +1817,28 @@ pub struct SSHPublicKeyMetadata {
 }
 
 aws_wire::structure!(SSHPublicKeyMetadata, &schema::SSH_PUBLIC_KEY_METADATA, { 0 user_name, 1 ssh_public_key_id, 2 status, 3 upload_date,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServerCertificate {
+    pub server_certificate_metadata: Option<ServerCertificateMetadata>,
+    pub certificate_body: Option<String>,
+    pub certificate_chain: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(ServerCertificate, &schema::SERVER_CERTIFICATE, { 0 server_certificate_metadata, 1 certificate_body, 2 certificate_chain, 3 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServerCertificateMetadata {
+    pub path: Option<String>,
+    pub server_certificate_name: Option<String>,
+    pub server_certificate_id: Option<String>,
+    pub arn: Option<String>,
+    pub upload_date: Option<Timestamp>,
+    pub expiration: Option<Timestamp>,
+}
+
+aws_wire::structure!(ServerCertificateMetadata, &schema::SERVER_CERTIFICATE_METADATA, { 0 path, 1 server_certificate_name, 2 server_certificate_id, 3 arn, 4 upload_date, 5 expiration,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ServiceSpecificCredentialMetadata {
@@ -1833,6 +1986,22 @@ pub struct TagRoleRequest {
 aws_wire::structure!(TagRoleRequest, &schema::TAG_ROLE_REQUEST, { 0 role_name, 1 tags,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct TagSAMLProviderRequest {
+    pub saml_provider_arn: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(TagSAMLProviderRequest, &schema::TAG_SAML_PROVIDER_REQUEST, { 0 saml_provider_arn, 1 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct TagServerCertificateRequest {
+    pub server_certificate_name: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+aws_wire::structure!(TagServerCertificateRequest, &schema::TAG_SERVER_CERTIFICATE_REQUEST, { 0 server_certificate_name, 1 tags,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct TagUserRequest {
     pub user_name: Option<String>,
     pub tags: Option<Vec<Tag>>,
@@ -1879,6 +2048,22 @@ pub struct UntagRoleRequest {
 }
 
 aws_wire::structure!(UntagRoleRequest, &schema::UNTAG_ROLE_REQUEST, { 0 role_name, 1 tag_keys,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UntagSAMLProviderRequest {
+    pub saml_provider_arn: Option<String>,
+    pub tag_keys: Option<Vec<String>>,
+}
+
+aws_wire::structure!(UntagSAMLProviderRequest, &schema::UNTAG_SAML_PROVIDER_REQUEST, { 0 saml_provider_arn, 1 tag_keys,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UntagServerCertificateRequest {
+    pub server_certificate_name: Option<String>,
+    pub tag_keys: Option<Vec<String>>,
+}
+
+aws_wire::structure!(UntagServerCertificateRequest, &schema::UNTAG_SERVER_CERTIFICATE_REQUEST, { 0 server_certificate_name, 1 tag_keys,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct UntagUserRequest {
@@ -1974,6 +2159,33 @@ aws_wire::structure!(UpdateRoleRequest, &schema::UPDATE_ROLE_REQUEST, { 0 role_n
 pub struct UpdateRoleResponse {}
 
 aws_wire::structure!(UpdateRoleResponse, &schema::UPDATE_ROLE_RESPONSE, {});
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateSAMLProviderRequest {
+    pub saml_metadata_document: Option<String>,
+    pub saml_provider_arn: Option<String>,
+    pub assertion_encryption_mode: Option<AssertionEncryptionModeType>,
+    pub add_private_key: Option<String>,
+    pub remove_private_key: Option<String>,
+}
+
+aws_wire::structure!(UpdateSAMLProviderRequest, &schema::UPDATE_SAML_PROVIDER_REQUEST, { 0 saml_metadata_document, 1 saml_provider_arn, 2 assertion_encryption_mode, 3 add_private_key, 4 remove_private_key,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateSAMLProviderResponse {
+    pub saml_provider_arn: Option<String>,
+}
+
+aws_wire::structure!(UpdateSAMLProviderResponse, &schema::UPDATE_SAML_PROVIDER_RESPONSE, { 0 saml_provider_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateServerCertificateRequest {
+    pub server_certificate_name: Option<String>,
+    pub new_path: Option<String>,
+    pub new_server_certificate_name: Option<String>,
+}
+
+aws_wire::structure!(UpdateServerCertificateRequest, &schema::UPDATE_SERVER_CERTIFICATE_REQUEST, { 0 server_certificate_name, 1 new_path, 2 new_server_certificate_name,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct UpdateUserRequest {

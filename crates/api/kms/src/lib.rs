@@ -180,6 +180,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "ListGrants",
+            input: Some(&schema::LIST_GRANTS_REQUEST),
+            output: Some(&schema::LIST_GRANTS_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "ListKeyPolicies",
             input: Some(&schema::LIST_KEY_POLICIES_REQUEST),
             output: Some(&schema::LIST_KEY_POLICIES_RESPONSE),
@@ -210,6 +219,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "ListResourceTags",
             input: Some(&schema::LIST_RESOURCE_TAGS_REQUEST),
             output: Some(&schema::LIST_RESOURCE_TAGS_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "ListRetirableGrants",
+            input: Some(&schema::LIST_RETIRABLE_GRANTS_REQUEST),
+            output: Some(&schema::LIST_GRANTS_RESPONSE),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -306,8 +324,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "GetParametersForImport",
         "GetPublicKey",
         "ImportKeyMaterial",
-        "ListGrants",
-        "ListRetirableGrants",
         "ReplicateKey",
         "RetireGrant",
         "RevokeGrant",
@@ -406,6 +422,11 @@ pub trait Kms: Send + Sync {
         caller: &Caller,
         input: ListAliasesRequest,
     ) -> impl Future<Output = Result<ListAliasesResponse, ApiError>> + Send;
+    fn list_grants(
+        &self,
+        caller: &Caller,
+        input: ListGrantsRequest,
+    ) -> impl Future<Output = Result<ListGrantsResponse, ApiError>> + Send;
     fn list_key_policies(
         &self,
         caller: &Caller,
@@ -426,6 +447,11 @@ pub trait Kms: Send + Sync {
         caller: &Caller,
         input: ListResourceTagsRequest,
     ) -> impl Future<Output = Result<ListResourceTagsResponse, ApiError>> + Send;
+    fn list_retirable_grants(
+        &self,
+        caller: &Caller,
+        input: ListRetirableGrantsRequest,
+    ) -> impl Future<Output = Result<ListGrantsResponse, ApiError>> + Send;
     fn put_key_policy(
         &self,
         caller: &Caller,
@@ -560,6 +586,11 @@ pub async fn dispatch<S: Kms + ?Sized>(
             let output = service.list_aliases(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "ListGrants" => {
+            let input = call.input()?;
+            let output = service.list_grants(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "ListKeyPolicies" => {
             let input = call.input()?;
             let output = service.list_key_policies(caller, input).await?;
@@ -578,6 +609,11 @@ pub async fn dispatch<S: Kms + ?Sized>(
         "ListResourceTags" => {
             let input = call.input()?;
             let output = service.list_resource_tags(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "ListRetirableGrants" => {
+            let input = call.input()?;
+            let output = service.list_retirable_grants(caller, input).await?;
             Ok(call.answer(&output))
         }
         "PutKeyPolicy" => {
@@ -752,6 +788,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ list_grants $($handler:tt)+) => {
+        async fn list_grants(&self, caller: &$crate::Caller, input: $crate::ListGrantsRequest)
+            -> Result<$crate::ListGrantsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ list_key_policies $($handler:tt)+) => {
         async fn list_key_policies(&self, caller: &$crate::Caller, input: $crate::ListKeyPoliciesRequest)
             -> Result<$crate::ListKeyPoliciesResponse, $crate::ApiError>
@@ -776,6 +819,13 @@ macro_rules! forward {
     (@ list_resource_tags $($handler:tt)+) => {
         async fn list_resource_tags(&self, caller: &$crate::Caller, input: $crate::ListResourceTagsRequest)
             -> Result<$crate::ListResourceTagsResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ list_retirable_grants $($handler:tt)+) => {
+        async fn list_retirable_grants(&self, caller: &$crate::Caller, input: $crate::ListRetirableGrantsRequest)
+            -> Result<$crate::ListGrantsResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

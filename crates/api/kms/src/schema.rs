@@ -388,6 +388,98 @@ pub(super) static GET_KEY_ROTATION_STATUS_RESPONSE: Structure = Structure::new(
     ],
 );
 
+static GRANT_CONSTRAINT_SOURCE_ARN_TYPE: Text = Text {
+    limits: Limits { min: Some(20), max: Some(512) },
+    pattern: Some(Pattern::new("^arn:aws[a-z0-9-]*:[a-z0-9-]+:[a-z0-9-]*:[0-9]{12}:.+$")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static GRANT_CONSTRAINTS: Structure = Structure::new(
+    "GrantConstraints",
+    &[
+        Member::new("EncryptionContextSubset", Shape::Map(&ENCRYPTION_CONTEXT_TYPE)),
+        Member::new("EncryptionContextEquals", Shape::Map(&ENCRYPTION_CONTEXT_TYPE)),
+        Member::new("SourceArn", Shape::Text(&GRANT_CONSTRAINT_SOURCE_ARN_TYPE)),
+    ],
+);
+
+static GRANT_ID_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(128) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static GRANT_LIST: List = List {
+    item: Member::new("member", Shape::Structure(&GRANT_LIST_ENTRY)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
+pub(super) static GRANT_LIST_ENTRY: Structure = Structure::new(
+    "GrantListEntry",
+    &[
+        Member::new("KeyId", Shape::Text(&KEY_ID_TYPE)),
+        Member::new("GrantId", Shape::Text(&GRANT_ID_TYPE)),
+        Member::new("Name", Shape::Text(&GRANT_NAME_TYPE)),
+        Member::new("CreationDate", Shape::Timestamp(None)),
+        Member::new("GranteePrincipal", Shape::Text(&PRINCIPAL_ID_TYPE)),
+        Member::new("RetiringPrincipal", Shape::Text(&PRINCIPAL_ID_TYPE)),
+        Member::new("IssuingAccount", Shape::Text(&PRINCIPAL_ID_TYPE)),
+        Member::new("Operations", Shape::List(&GRANT_OPERATION_LIST)),
+        Member::new("Constraints", Shape::Structure(&GRANT_CONSTRAINTS)),
+        Member::new("GranteeServicePrincipal", Shape::Text(&SERVICE_PRINCIPAL_TYPE)),
+        Member::new("RetiringServicePrincipal", Shape::Text(&SERVICE_PRINCIPAL_TYPE)),
+    ],
+);
+
+static GRANT_NAME_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(256) },
+    pattern: Some(Pattern::new("^[a-zA-Z0-9:/_-]+$")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static GRANT_OPERATION: Text = Text {
+    limits: Limits::NONE,
+    pattern: None,
+    values: &[
+        "Decrypt",
+        "Encrypt",
+        "GenerateDataKey",
+        "GenerateDataKeyWithoutPlaintext",
+        "ReEncryptFrom",
+        "ReEncryptTo",
+        "Sign",
+        "Verify",
+        "GetPublicKey",
+        "CreateGrant",
+        "RetireGrant",
+        "DescribeKey",
+        "GenerateDataKeyPair",
+        "GenerateDataKeyPairWithoutPlaintext",
+        "GenerateMac",
+        "VerifyMac",
+        "DeriveSharedSecret",
+        "Encapsulate",
+        "Decapsulate",
+    ],
+    sensitive: false,
+    json_value: false,
+};
+
+static GRANT_OPERATION_LIST: List = List {
+    item: Member::new("member", Shape::Text(&GRANT_OPERATION)),
+    flattened: false,
+    limits: Limits::NONE,
+    sensitive: false,
+};
+
 static GRANT_TOKEN_LIST: List = List {
     item: Member::new("member", Shape::Text(&GRANT_TOKEN_TYPE)),
     flattened: false,
@@ -607,6 +699,27 @@ pub(super) static LIST_ALIASES_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static LIST_GRANTS_REQUEST: Structure = Structure::new(
+    "ListGrantsRequest",
+    &[
+        Member::new("Limit", Shape::Number(&LIMIT_TYPE)),
+        Member::new("Marker", Shape::Text(&MARKER_TYPE)),
+        Member::new("KeyId", Shape::Text(&KEY_ID_TYPE)).required(),
+        Member::new("GrantId", Shape::Text(&GRANT_ID_TYPE)),
+        Member::new("GranteePrincipal", Shape::Text(&PRINCIPAL_ID_TYPE)),
+        Member::new("GranteeServicePrincipal", Shape::Text(&SERVICE_PRINCIPAL_TYPE)),
+    ],
+);
+
+pub(super) static LIST_GRANTS_RESPONSE: Structure = Structure::new(
+    "ListGrantsResponse",
+    &[
+        Member::new("Grants", Shape::List(&GRANT_LIST)),
+        Member::new("NextMarker", Shape::Text(&MARKER_TYPE)),
+        Member::new("Truncated", Shape::Boolean),
+    ],
+);
+
 pub(super) static LIST_KEY_POLICIES_REQUEST: Structure = Structure::new(
     "ListKeyPoliciesRequest",
     &[
@@ -677,6 +790,16 @@ pub(super) static LIST_RESOURCE_TAGS_RESPONSE: Structure = Structure::new(
         Member::new("Tags", Shape::List(&TAG_LIST)),
         Member::new("NextMarker", Shape::Text(&MARKER_TYPE)),
         Member::new("Truncated", Shape::Boolean),
+    ],
+);
+
+pub(super) static LIST_RETIRABLE_GRANTS_REQUEST: Structure = Structure::new(
+    "ListRetirableGrantsRequest",
+    &[
+        Member::new("Limit", Shape::Number(&LIMIT_TYPE)),
+        Member::new("Marker", Shape::Text(&MARKER_TYPE)),
+        Member::new("RetiringPrincipal", Shape::Text(&PRINCIPAL_ID_TYPE)),
+        Member::new("RetiringServicePrincipal", Shape::Text(&SERVICE_PRINCIPAL_TYPE)),
     ],
 );
 
@@ -766,6 +889,14 @@ static POLICY_NAME_TYPE: Text = Text {
 static POLICY_TYPE: Text = Text {
     limits: Limits { min: Some(1), max: Some(131072) },
     pattern: Some(Pattern::new("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static PRINCIPAL_ID_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(256) },
+    pattern: Some(Pattern::new("^[\\w+=,.@:/-]+$")),
     values: &[],
     sensitive: false,
     json_value: false,
@@ -899,6 +1030,14 @@ pub(super) static SCHEDULE_KEY_DELETION_RESPONSE: Structure = Structure::new(
         Member::new("PendingWindowInDays", Shape::Number(&PENDING_WINDOW_IN_DAYS_TYPE)),
     ],
 );
+
+static SERVICE_PRINCIPAL_TYPE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(128) },
+    pattern: Some(Pattern::new("^([A-Za-z0-9\\-]+)\\.([A-Za-z0-9\\-]+)(\\.[A-Za-z0-9\\-]+)+$")),
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
 
 static SIGNING_ALGORITHM_SPEC: Text = Text {
     limits: Limits::NONE,

@@ -261,6 +261,32 @@ pub struct GetKeyRotationStatusResponse {
 aws_wire::structure!(GetKeyRotationStatusResponse, &schema::GET_KEY_ROTATION_STATUS_RESPONSE, { 0 key_rotation_enabled, 1 key_id, 2 rotation_period_in_days, 3 next_rotation_date, 4 on_demand_rotation_start_date,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct GrantConstraints {
+    pub encryption_context_subset: Option<BTreeMap<String, String>>,
+    pub encryption_context_equals: Option<BTreeMap<String, String>>,
+    pub source_arn: Option<String>,
+}
+
+aws_wire::structure!(GrantConstraints, &schema::GRANT_CONSTRAINTS, { 0 encryption_context_subset, 1 encryption_context_equals, 2 source_arn,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GrantListEntry {
+    pub key_id: Option<String>,
+    pub grant_id: Option<String>,
+    pub name: Option<String>,
+    pub creation_date: Option<Timestamp>,
+    pub grantee_principal: Option<String>,
+    pub retiring_principal: Option<String>,
+    pub issuing_account: Option<String>,
+    pub operations: Option<Vec<GrantOperation>>,
+    pub constraints: Option<GrantConstraints>,
+    pub grantee_service_principal: Option<String>,
+    pub retiring_service_principal: Option<String>,
+}
+
+aws_wire::structure!(GrantListEntry, &schema::GRANT_LIST_ENTRY, { 0 key_id, 1 grant_id, 2 name, 3 creation_date, 4 grantee_principal, 5 retiring_principal, 6 issuing_account, 7 operations, 8 constraints, 9 grantee_service_principal, 10 retiring_service_principal,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct KeyListEntry {
     pub key_id: Option<String>,
     pub key_arn: Option<String>,
@@ -318,6 +344,27 @@ pub struct ListAliasesResponse {
 }
 
 aws_wire::structure!(ListAliasesResponse, &schema::LIST_ALIASES_RESPONSE, { 0 aliases, 1 next_marker, 2 truncated,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListGrantsRequest {
+    pub limit: Option<i32>,
+    pub marker: Option<String>,
+    pub key_id: Option<String>,
+    pub grant_id: Option<String>,
+    pub grantee_principal: Option<String>,
+    pub grantee_service_principal: Option<String>,
+}
+
+aws_wire::structure!(ListGrantsRequest, &schema::LIST_GRANTS_REQUEST, { 0 limit, 1 marker, 2 key_id, 3 grant_id, 4 grantee_principal, 5 grantee_service_principal,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListGrantsResponse {
+    pub grants: Option<Vec<GrantListEntry>>,
+    pub next_marker: Option<String>,
+    pub truncated: Option<bool>,
+}
+
+aws_wire::structure!(ListGrantsResponse, &schema::LIST_GRANTS_RESPONSE, { 0 grants, 1 next_marker, 2 truncated,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct ListKeyPoliciesRequest {
@@ -391,6 +438,16 @@ pub struct ListResourceTagsResponse {
 }
 
 aws_wire::structure!(ListResourceTagsResponse, &schema::LIST_RESOURCE_TAGS_RESPONSE, { 0 tags, 1 next_marker, 2 truncated,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ListRetirableGrantsRequest {
+    pub limit: Option<i32>,
+    pub marker: Option<String>,
+    pub retiring_principal: Option<String>,
+    pub retiring_service_principal: Option<String>,
+}
+
+aws_wire::structure!(ListRetirableGrantsRequest, &schema::LIST_RETIRABLE_GRANTS_REQUEST, { 0 limit, 1 marker, 2 retiring_principal, 3 retiring_service_principal,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct MultiRegionConfiguration {

@@ -144,6 +144,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "GetServiceSetting",
+            input: Some(&schema::GET_SERVICE_SETTING_REQUEST),
+            output: Some(&schema::GET_SERVICE_SETTING_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "LabelParameterVersion",
             input: Some(&schema::LABEL_PARAMETER_VERSION_REQUEST),
             output: Some(&schema::LABEL_PARAMETER_VERSION_RESULT),
@@ -180,6 +189,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "ResetServiceSetting",
+            input: Some(&schema::RESET_SERVICE_SETTING_REQUEST),
+            output: Some(&schema::RESET_SERVICE_SETTING_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "UnlabelParameterVersion",
             input: Some(&schema::UNLABEL_PARAMETER_VERSION_REQUEST),
             output: Some(&schema::UNLABEL_PARAMETER_VERSION_RESULT),
@@ -192,6 +210,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             name: "UpdateManagedInstanceRole",
             input: Some(&schema::UPDATE_MANAGED_INSTANCE_ROLE_REQUEST),
             output: Some(&schema::UPDATE_MANAGED_INSTANCE_ROLE_RESULT),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "UpdateServiceSetting",
+            input: Some(&schema::UPDATE_SERVICE_SETTING_REQUEST),
+            output: Some(&schema::UPDATE_SERVICE_SETTING_RESULT),
             result_wrapper: None,
             method: "POST",
             uri: "/",
@@ -279,7 +306,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "GetPatchBaseline",
         "GetPatchBaselineForPatchGroup",
         "GetResourcePolicies",
-        "GetServiceSetting",
         "ListAssociationVersions",
         "ListAssociations",
         "ListCloudConnectors",
@@ -307,7 +333,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "RegisterPatchBaselineForPatchGroup",
         "RegisterTargetWithMaintenanceWindow",
         "RegisterTaskWithMaintenanceWindow",
-        "ResetServiceSetting",
         "ResumeSession",
         "SendAutomationSignal",
         "SendCommand",
@@ -332,7 +357,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "UpdateOpsMetadata",
         "UpdatePatchBaseline",
         "UpdateResourceDataSync",
-        "UpdateServiceSetting",
         "ValidateCloudConnector",
     ],
 };
@@ -404,6 +428,11 @@ pub trait Ssm: Send + Sync {
         caller: &Caller,
         input: GetParametersByPathRequest,
     ) -> impl Future<Output = Result<GetParametersByPathResult, ApiError>> + Send;
+    fn get_service_setting(
+        &self,
+        caller: &Caller,
+        input: GetServiceSettingRequest,
+    ) -> impl Future<Output = Result<GetServiceSettingResult, ApiError>> + Send;
     fn label_parameter_version(
         &self,
         caller: &Caller,
@@ -424,6 +453,11 @@ pub trait Ssm: Send + Sync {
         caller: &Caller,
         input: RemoveTagsFromResourceRequest,
     ) -> impl Future<Output = Result<RemoveTagsFromResourceResult, ApiError>> + Send;
+    fn reset_service_setting(
+        &self,
+        caller: &Caller,
+        input: ResetServiceSettingRequest,
+    ) -> impl Future<Output = Result<ResetServiceSettingResult, ApiError>> + Send;
     fn unlabel_parameter_version(
         &self,
         caller: &Caller,
@@ -434,6 +468,11 @@ pub trait Ssm: Send + Sync {
         caller: &Caller,
         input: UpdateManagedInstanceRoleRequest,
     ) -> impl Future<Output = Result<UpdateManagedInstanceRoleResult, ApiError>> + Send;
+    fn update_service_setting(
+        &self,
+        caller: &Caller,
+        input: UpdateServiceSettingRequest,
+    ) -> impl Future<Output = Result<UpdateServiceSettingResult, ApiError>> + Send;
 }
 
 /// Reads a request, has it done, and writes the answer.
@@ -508,6 +547,11 @@ pub async fn dispatch<S: Ssm + ?Sized>(
             let output = service.get_parameters_by_path(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "GetServiceSetting" => {
+            let input = call.input()?;
+            let output = service.get_service_setting(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "LabelParameterVersion" => {
             let input = call.input()?;
             let output = service.label_parameter_version(caller, input).await?;
@@ -528,6 +572,11 @@ pub async fn dispatch<S: Ssm + ?Sized>(
             let output = service.remove_tags_from_resource(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "ResetServiceSetting" => {
+            let input = call.input()?;
+            let output = service.reset_service_setting(caller, input).await?;
+            Ok(call.answer(&output))
+        }
         "UnlabelParameterVersion" => {
             let input = call.input()?;
             let output = service.unlabel_parameter_version(caller, input).await?;
@@ -536,6 +585,11 @@ pub async fn dispatch<S: Ssm + ?Sized>(
         "UpdateManagedInstanceRole" => {
             let input = call.input()?;
             let output = service.update_managed_instance_role(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "UpdateServiceSetting" => {
+            let input = call.input()?;
+            let output = service.update_service_setting(caller, input).await?;
             Ok(call.answer(&output))
         }
         _ => Err(call.not_available()),
@@ -642,6 +696,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ get_service_setting $($handler:tt)+) => {
+        async fn get_service_setting(&self, caller: &$crate::Caller, input: $crate::GetServiceSettingRequest)
+            -> Result<$crate::GetServiceSettingResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ label_parameter_version $($handler:tt)+) => {
         async fn label_parameter_version(&self, caller: &$crate::Caller, input: $crate::LabelParameterVersionRequest)
             -> Result<$crate::LabelParameterVersionResult, $crate::ApiError>
@@ -670,6 +731,13 @@ macro_rules! forward {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
     };
+    (@ reset_service_setting $($handler:tt)+) => {
+        async fn reset_service_setting(&self, caller: &$crate::Caller, input: $crate::ResetServiceSettingRequest)
+            -> Result<$crate::ResetServiceSettingResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
     (@ unlabel_parameter_version $($handler:tt)+) => {
         async fn unlabel_parameter_version(&self, caller: &$crate::Caller, input: $crate::UnlabelParameterVersionRequest)
             -> Result<$crate::UnlabelParameterVersionResult, $crate::ApiError>
@@ -680,6 +748,13 @@ macro_rules! forward {
     (@ update_managed_instance_role $($handler:tt)+) => {
         async fn update_managed_instance_role(&self, caller: &$crate::Caller, input: $crate::UpdateManagedInstanceRoleRequest)
             -> Result<$crate::UpdateManagedInstanceRoleResult, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ update_service_setting $($handler:tt)+) => {
+        async fn update_service_setting(&self, caller: &$crate::Caller, input: $crate::UpdateServiceSettingRequest)
+            -> Result<$crate::UpdateServiceSettingResult, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

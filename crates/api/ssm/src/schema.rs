@@ -296,6 +296,16 @@ pub(super) static GET_PARAMETERS_RESULT: Structure = Structure::new(
     ],
 );
 
+pub(super) static GET_SERVICE_SETTING_REQUEST: Structure = Structure::new(
+    "GetServiceSettingRequest",
+    &[Member::new("SettingId", Shape::Text(&SERVICE_SETTING_ID)).required()],
+);
+
+pub(super) static GET_SERVICE_SETTING_RESULT: Structure = Structure::new(
+    "GetServiceSettingResult",
+    &[Member::new("ServiceSetting", Shape::Structure(&SERVICE_SETTING))],
+);
+
 static IP_ADDRESS: Text = Text {
     limits: Limits { min: Some(1), max: Some(46) },
     pattern: None,
@@ -850,6 +860,16 @@ pub(super) static REMOVE_TAGS_FROM_RESOURCE_REQUEST: Structure = Structure::new(
 pub(super) static REMOVE_TAGS_FROM_RESOURCE_RESULT: Structure =
     Structure::new("RemoveTagsFromResourceResult", &[]);
 
+pub(super) static RESET_SERVICE_SETTING_REQUEST: Structure = Structure::new(
+    "ResetServiceSettingRequest",
+    &[Member::new("SettingId", Shape::Text(&SERVICE_SETTING_ID)).required()],
+);
+
+pub(super) static RESET_SERVICE_SETTING_RESULT: Structure = Structure::new(
+    "ResetServiceSettingResult",
+    &[Member::new("ServiceSetting", Shape::Structure(&SERVICE_SETTING))],
+);
+
 static RESOURCE_TYPE: Text = Text {
     limits: Limits::NONE,
     pattern: None,
@@ -873,6 +893,34 @@ static RESOURCE_TYPE_FOR_TAGGING: Text = Text {
         "Association",
         "CloudConnector",
     ],
+    sensitive: false,
+    json_value: false,
+};
+
+pub(super) static SERVICE_SETTING: Structure = Structure::new(
+    "ServiceSetting",
+    &[
+        Member::new("SettingId", Shape::Text(&SERVICE_SETTING_ID)),
+        Member::new("SettingValue", Shape::Text(&SERVICE_SETTING_VALUE)),
+        Member::new("LastModifiedDate", Shape::Timestamp(None)),
+        Member::new("LastModifiedUser", Shape::Text(&shape::TEXT)),
+        Member::new("ARN", Shape::Text(&shape::TEXT)),
+        Member::new("Status", Shape::Text(&shape::TEXT)),
+    ],
+);
+
+static SERVICE_SETTING_ID: Text = Text {
+    limits: Limits { min: Some(1), max: Some(1000) },
+    pattern: None,
+    values: &[],
+    sensitive: false,
+    json_value: false,
+};
+
+static SERVICE_SETTING_VALUE: Text = Text {
+    limits: Limits { min: Some(1), max: Some(4096) },
+    pattern: None,
+    values: &[],
     sensitive: false,
     json_value: false,
 };
@@ -972,6 +1020,17 @@ pub(super) static UPDATE_MANAGED_INSTANCE_ROLE_REQUEST: Structure = Structure::n
 
 pub(super) static UPDATE_MANAGED_INSTANCE_ROLE_RESULT: Structure =
     Structure::new("UpdateManagedInstanceRoleResult", &[]);
+
+pub(super) static UPDATE_SERVICE_SETTING_REQUEST: Structure = Structure::new(
+    "UpdateServiceSettingRequest",
+    &[
+        Member::new("SettingId", Shape::Text(&SERVICE_SETTING_ID)).required(),
+        Member::new("SettingValue", Shape::Text(&SERVICE_SETTING_VALUE)).required(),
+    ],
+);
+
+pub(super) static UPDATE_SERVICE_SETTING_RESULT: Structure =
+    Structure::new("UpdateServiceSettingResult", &[]);
 
 static VERSION: Text = Text {
     limits: Limits::NONE,

@@ -247,6 +247,20 @@ pub struct GetParametersResult {
 aws_wire::structure!(GetParametersResult, &schema::GET_PARAMETERS_RESULT, { 0 parameters, 1 invalid_parameters,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct GetServiceSettingRequest {
+    pub setting_id: Option<String>,
+}
+
+aws_wire::structure!(GetServiceSettingRequest, &schema::GET_SERVICE_SETTING_REQUEST, { 0 setting_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct GetServiceSettingResult {
+    pub service_setting: Option<ServiceSetting>,
+}
+
+aws_wire::structure!(GetServiceSettingResult, &schema::GET_SERVICE_SETTING_RESULT, { 0 service_setting,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct InstanceAggregatedAssociationOverview {
     pub detailed_status: Option<String>,
     pub instance_association_status_aggregated_count: Option<BTreeMap<String, i32>>,
@@ -456,6 +470,32 @@ pub struct RemoveTagsFromResourceResult {}
 aws_wire::structure!(RemoveTagsFromResourceResult, &schema::REMOVE_TAGS_FROM_RESOURCE_RESULT, {});
 
 #[derive(Clone, Default, PartialEq)]
+pub struct ResetServiceSettingRequest {
+    pub setting_id: Option<String>,
+}
+
+aws_wire::structure!(ResetServiceSettingRequest, &schema::RESET_SERVICE_SETTING_REQUEST, { 0 setting_id,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ResetServiceSettingResult {
+    pub service_setting: Option<ServiceSetting>,
+}
+
+aws_wire::structure!(ResetServiceSettingResult, &schema::RESET_SERVICE_SETTING_RESULT, { 0 service_setting,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct ServiceSetting {
+    pub setting_id: Option<String>,
+    pub setting_value: Option<String>,
+    pub last_modified_date: Option<Timestamp>,
+    pub last_modified_user: Option<String>,
+    pub arn: Option<String>,
+    pub status: Option<String>,
+}
+
+aws_wire::structure!(ServiceSetting, &schema::SERVICE_SETTING, { 0 setting_id, 1 setting_value, 2 last_modified_date, 3 last_modified_user, 4 arn, 5 status,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct Tag {
     pub key: Option<String>,
     pub value: Option<String>,
@@ -496,3 +536,16 @@ aws_wire::structure!(
     &schema::UPDATE_MANAGED_INSTANCE_ROLE_RESULT,
     {}
 );
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateServiceSettingRequest {
+    pub setting_id: Option<String>,
+    pub setting_value: Option<String>,
+}
+
+aws_wire::structure!(UpdateServiceSettingRequest, &schema::UPDATE_SERVICE_SETTING_REQUEST, { 0 setting_id, 1 setting_value,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct UpdateServiceSettingResult {}
+
+aws_wire::structure!(UpdateServiceSettingResult, &schema::UPDATE_SERVICE_SETTING_RESULT, {});

@@ -34,6 +34,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "AssumeRoleWithSAML",
+            input: Some(&schema::ASSUME_ROLE_WITH_SAML_REQUEST),
+            output: Some(&schema::ASSUME_ROLE_WITH_SAML_RESPONSE),
+            result_wrapper: Some("AssumeRoleWithSAMLResult"),
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "AssumeRoleWithWebIdentity",
             input: Some(&schema::ASSUME_ROLE_WITH_WEB_IDENTITY_REQUEST),
             output: Some(&schema::ASSUME_ROLE_WITH_WEB_IDENTITY_RESPONSE),
@@ -88,7 +97,7 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
     ],
-    absent: &["AssumeRoleWithSAML", "AssumeRoot", "GetDelegatedAccessToken", "GetWebIdentityToken"],
+    absent: &["AssumeRoot", "GetDelegatedAccessToken", "GetWebIdentityToken"],
 };
 
 /// The operations of AWS STS that are there.
@@ -98,6 +107,11 @@ pub trait Sts: Send + Sync {
         caller: &Caller,
         input: AssumeRoleRequest,
     ) -> impl Future<Output = Result<AssumeRoleResponse, ApiError>> + Send;
+    fn assume_role_with_saml(
+        &self,
+        caller: &Caller,
+        input: AssumeRoleWithSAMLRequest,
+    ) -> impl Future<Output = Result<AssumeRoleWithSAMLResponse, ApiError>> + Send;
     fn assume_role_with_web_identity(
         &self,
         caller: &Caller,
@@ -140,6 +154,11 @@ pub async fn dispatch<S: Sts + ?Sized>(
         "AssumeRole" => {
             let input = call.input()?;
             let output = service.assume_role(caller, input).await?;
+            Ok(call.answer(&output))
+        }
+        "AssumeRoleWithSAML" => {
+            let input = call.input()?;
+            let output = service.assume_role_with_saml(caller, input).await?;
             Ok(call.answer(&output))
         }
         "AssumeRoleWithWebIdentity" => {
@@ -188,6 +207,13 @@ macro_rules! forward {
     (@ assume_role $($handler:tt)+) => {
         async fn assume_role(&self, caller: &$crate::Caller, input: $crate::AssumeRoleRequest)
             -> Result<$crate::AssumeRoleResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ assume_role_with_saml $($handler:tt)+) => {
+        async fn assume_role_with_saml(&self, caller: &$crate::Caller, input: $crate::AssumeRoleWithSAMLRequest)
+            -> Result<$crate::AssumeRoleWithSAMLResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

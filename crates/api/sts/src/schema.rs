@@ -39,6 +39,36 @@ pub(super) static ASSUME_ROLE_RESPONSE: Structure = Structure::new(
     ],
 );
 
+pub(super) static ASSUME_ROLE_WITH_SAML_REQUEST: Structure = Structure::new(
+    "AssumeRoleWithSAMLRequest",
+    &[
+        Member::new("RoleArn", Shape::Text(&ARN_TYPE)).required(),
+        Member::new("PrincipalArn", Shape::Text(&ARN_TYPE)).required(),
+        Member::new("SAMLAssertion", Shape::Text(&SAML_ASSERTION_TYPE)).required(),
+        Member::new("PolicyArns", Shape::List(&POLICY_DESCRIPTOR_LIST_TYPE)),
+        Member::new("Policy", Shape::Text(&SESSION_POLICY_DOCUMENT_TYPE)),
+        Member::new("DurationSeconds", Shape::Number(&ROLE_DURATION_SECONDS_TYPE)),
+        Member::new("MinimumSessionTokenSize", Shape::Number(&MINIMUM_SESSION_TOKEN_SIZE_TYPE)),
+    ],
+);
+
+pub(super) static ASSUME_ROLE_WITH_SAML_RESPONSE: Structure = Structure::new(
+    "AssumeRoleWithSAMLResponse",
+    &[
+        Member::new("Credentials", Shape::Structure(&CREDENTIALS)),
+        Member::new("AssumedRoleUser", Shape::Structure(&ASSUMED_ROLE_USER)),
+        Member::new("PackedPolicySize", Shape::Number(&NON_NEGATIVE_INTEGER_TYPE)),
+        Member::new("Subject", Shape::Text(&shape::TEXT)),
+        Member::new("SubjectType", Shape::Text(&shape::TEXT)),
+        Member::new("Issuer", Shape::Text(&shape::TEXT)),
+        Member::new("Audience", Shape::Text(&shape::TEXT)),
+        Member::new("NameQualifier", Shape::Text(&shape::TEXT)),
+        Member::new("SourceIdentity", Shape::Text(&SOURCE_IDENTITY_TYPE)),
+        Member::new("SessionTokenUtilization", Shape::Number(&SESSION_TOKEN_UTILIZATION_TYPE)),
+        Member::new("SessionTokenSize", Shape::Number(&SESSION_TOKEN_SIZE_TYPE)),
+    ],
+);
+
 pub(super) static ASSUME_ROLE_WITH_WEB_IDENTITY_REQUEST: Structure = Structure::new(
     "AssumeRoleWithWebIdentityRequest",
     &[
@@ -184,6 +214,14 @@ static PROVIDED_CONTEXTS_LIST_TYPE: List = List {
     flattened: false,
     limits: Limits { min: Some(1), max: Some(5) },
     sensitive: false,
+};
+
+static SAML_ASSERTION_TYPE: Text = Text {
+    limits: Limits { min: Some(4), max: Some(100000) },
+    pattern: None,
+    values: &[],
+    sensitive: true,
+    json_value: false,
 };
 
 pub(super) static TAG: Structure = Structure::new(

@@ -38,6 +38,36 @@ pub struct AssumeRoleResponse {
 aws_wire::structure!(AssumeRoleResponse, &schema::ASSUME_ROLE_RESPONSE, { 0 credentials, 1 assumed_role_user, 2 packed_policy_size, 3 source_identity, 4 session_token_utilization, 5 session_token_size,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct AssumeRoleWithSAMLRequest {
+    pub role_arn: Option<String>,
+    pub principal_arn: Option<String>,
+    pub saml_assertion: Option<String>,
+    pub policy_arns: Option<Vec<PolicyDescriptorType>>,
+    pub policy: Option<String>,
+    pub duration_seconds: Option<i32>,
+    pub minimum_session_token_size: Option<i32>,
+}
+
+aws_wire::structure!(AssumeRoleWithSAMLRequest, &schema::ASSUME_ROLE_WITH_SAML_REQUEST, { 0 role_arn, 1 principal_arn, 2 saml_assertion, 3 policy_arns, 4 policy, 5 duration_seconds, 6 minimum_session_token_size,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct AssumeRoleWithSAMLResponse {
+    pub credentials: Option<Credentials>,
+    pub assumed_role_user: Option<AssumedRoleUser>,
+    pub packed_policy_size: Option<i32>,
+    pub subject: Option<String>,
+    pub subject_type: Option<String>,
+    pub issuer: Option<String>,
+    pub audience: Option<String>,
+    pub name_qualifier: Option<String>,
+    pub source_identity: Option<String>,
+    pub session_token_utilization: Option<i32>,
+    pub session_token_size: Option<i32>,
+}
+
+aws_wire::structure!(AssumeRoleWithSAMLResponse, &schema::ASSUME_ROLE_WITH_SAML_RESPONSE, { 0 credentials, 1 assumed_role_user, 2 packed_policy_size, 3 subject, 4 subject_type, 5 issuer, 6 audience, 7 name_qualifier, 8 source_identity, 9 session_token_utilization, 10 session_token_size,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct AssumeRoleWithWebIdentityRequest {
     pub role_arn: Option<String>,
     pub role_session_name: Option<String>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use longshore_types::{AccountId, Arn};
+use longshore_types::{AccountId, Arn, RegionName};
 use model::parameter::ParameterValue;
 use model::{Parameter, ParameterVersion, ParameterVersionId, View};
 use vault::Zeroizing;
@@ -122,12 +122,17 @@ pub fn encryption_context(arn: &str) -> BTreeMap<String, String> {
     BTreeMap::from([("PARAMETER_ARN".to_owned(), arn.to_owned())])
 }
 
+/// A parameter's ARN, whether or not the name begins with a slash. A public parameter's names no account.
+pub fn arn_of(region: &RegionName, account: AccountId, name: &str) -> String {
+    let account = if is_public(name) { String::new() } else { account.to_string() };
+    let name = name.strip_prefix('/').unwrap_or(name);
+    format!("arn:aws:{SERVICE}:{region}:{account}:parameter/{name}")
+}
+
 impl Control {
-    /// `arn:aws:ssm:…:parameter/name`, whether or not the name begins with a slash. A public parameter's names no account.
+    /// See [`arn_of`].
     pub fn parameter_arn(&self, account: AccountId, name: &str) -> String {
-        let account = if is_public(name) { String::new() } else { account.to_string() };
-        let name = name.strip_prefix('/').unwrap_or(name);
-        format!("arn:aws:{SERVICE}:{}:{account}:parameter/{name}", self.config.region)
+        arn_of(&self.config.region, account, name)
     }
 
     /// A parameter, for a caller that may do `action` on it and, if it is to be decrypted, use its key. `action` is

@@ -50,6 +50,7 @@ impl PublicParameter {
             labels: std::collections::BTreeMap::new(),
             tags: model::Tags::new(),
             expires_at: None,
+            notices: Vec::new(),
         };
         let version = ParameterVersion {
             account: reader,

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use events::{Event, Json};
-use longshore_types::{AccountId, Timestamp, Uuid};
+use longshore_types::{AccountId, RegionName, Timestamp, Uuid};
 use model::{Key, Row, View};
 use store::Batch;
 
@@ -25,6 +25,7 @@ pub struct Changes<'a> {
     pub after: &'a View,
     /// What it writes, then what it deletes.
     pub keys: &'a [Key],
+    pub region: &'a RegionName,
     pub now: Timestamp,
 }
 
@@ -58,7 +59,8 @@ impl Control {
         for source in self.event_sources.get().into_iter().flatten() {
             for (account, keys) in wanted(*source, view, batch) {
                 let after = after.get_or_insert_with(|| with(view, batch));
-                let changes = Changes { before: view, after, keys: &keys, now };
+                let region = &self.config.region;
+                let changes = Changes { before: view, after, keys: &keys, region, now };
                 let events = source.tell(&changes).into_iter().map(|it| Event {
                     id: Uuid::mint(self.ids.as_ref()),
                     source: source.source().to_owned(),

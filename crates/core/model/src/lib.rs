@@ -68,7 +68,7 @@ pub use instance::Instance;
 pub use kms::{KmsAlias, KmsKey};
 pub use log_policy::LogPolicy;
 pub use node::{Activation, JoinToken, Managed, Node};
-pub use parameter::{Parameter, ParameterVersion, ParameterVersionId};
+pub use parameter::{Parameter, ParameterNotice, ParameterVersion, ParameterVersionId};
 pub use repository_policy::ResourcePolicyText;
 pub use resource_policy::ResourceText;
 pub use rows::{Key, Kind, Row, View};

@@ -31,6 +31,20 @@ pub struct Parameter {
     /// When it is deleted, by a policy of its latest version.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
+    /// What its policies tell EventBridge of besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<ParameterNotice>,
+}
+
+/// What a policy of a parameter's latest version tells of once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParameterNotice {
+    /// Which of the version's policies it is.
+    pub policy: usize,
+    pub at: Timestamp,
+    #[serde(default)]
+    pub is_told: bool,
 }
 
 impl Parameter {

@@ -148,7 +148,6 @@ impl Policy {
         self.kind
     }
 
-    /// The document, byte for byte as it was given.
     /// What IAM asks of a new trust policy and not of one that a role has: that it does not let in whoever has an account
     /// at a provider of everybody's identities, and that the services that it names are some.
     ///
@@ -173,6 +172,7 @@ impl Policy {
         Ok(())
     }
 
+    /// The document, byte for byte as it was given.
     pub fn text(&self) -> &Arc<str> {
         &self.text
     }

@@ -4,6 +4,7 @@
 //! What nothing acts on is refused in so many words, such as encryption with KMS. That images are to be scanned
 //! alone is kept without effect where there is no scanner, since most who make repositories ask for it; see [`scanning`].
 
+mod account_settings;
 mod authorizer;
 mod batch_delete_image;
 mod batch_get_image;
@@ -134,6 +135,7 @@ ecr_api::forward! {
         describe_registry => describe_registry::describe_registry;
         describe_repositories => describe_repositories::describe_repositories;
         describe_repository_creation_templates => templates::describe_repository_creation_templates;
+        get_account_setting => account_settings::get_account_setting;
         get_authorization_token => get_authorization_token::get_authorization_token;
         get_download_url_for_layer => layers::get_download_url_for_layer;
         get_lifecycle_policy => lifecycle::get_lifecycle_policy;
@@ -144,12 +146,14 @@ ecr_api::forward! {
         initiate_layer_upload => layers::initiate_layer_upload;
         list_images => list_images::list_images;
         list_tags_for_resource => tag_resource::list_tags_for_resource;
+        put_account_setting => account_settings::put_account_setting;
         put_image => put_image::put_image;
         put_image_scanning_configuration => scanning::put_image_scanning_configuration;
         put_image_tag_mutability => put_image_tag_mutability::put_image_tag_mutability;
         put_lifecycle_policy => lifecycle::put_lifecycle_policy;
         put_registry_policy => policies::put_registry_policy;
         put_registry_scanning_configuration => scanning::put_registry_scanning_configuration;
+        put_replication_configuration => describe_registry::put_replication_configuration;
         set_repository_policy => policies::set_repository_policy;
         start_image_scan => scanning::start_image_scan;
         start_lifecycle_policy_preview => lifecycle::start_lifecycle_policy_preview;

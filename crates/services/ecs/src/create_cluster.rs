@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_wire::{ApiError, Caller};
+use control::iam::linked;
 use ecs_api as api;
 use longshore_types::{ClusterName, Scope, Timestamp};
 use model::{Cluster, ClusterStatus, Document, StrategyItem, Tags, View};
@@ -56,6 +57,7 @@ pub(super) async fn handle(
                 cluster.connect_namespace = connect.resolve(ecs, view, &scope, now, &mut batch)?;
             }
             check_providers(view, caller.account, &cluster.capacity_providers, &mut batch)?;
+            ecs.control.make_linked(view, caller, linked::ECS, now, &mut batch);
             batch.put(cluster.clone());
             Ok((batch, cluster))
         })
@@ -169,6 +171,25 @@ mod tests {
         assert_eq!(cluster.statistics, Some(vec![]));
         let setting = &cluster.settings.unwrap()[0];
         assert_eq!(setting.value.as_deref(), Some("disabled"));
+    }
+
+    #[tokio::test]
+    async fn the_role_of_ecs_is_made_with_the_first_cluster_by_whoever_may() {
+        let world = TestEcs::new();
+        let role = linked::find(linked::ECS).unwrap();
+        let has_role = || role.is_there(&world.ecs.control.view(), world.root().account);
+        let allowed = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ecs:*","Resource":"*"}}"#;
+        let ann = world.user("ann", allowed).await;
+        handle(&world.ecs, &ann, named("hers")).await.unwrap();
+        assert!(!has_role(), "who may not have it made does without");
+        create(&world, named("first")).await.unwrap();
+        assert!(has_role());
+        let before = world.ecs.control.view();
+        let made = before.iam_roles.iter().find(|row| &*row.name == role.role).unwrap();
+        create(&world, named("second")).await.unwrap();
+        let after = world.ecs.control.view();
+        assert!(after.iam_roles.iter().any(|row| row == made), "it stays as it was made");
+        assert_eq!(after.iam_roles.iter().count(), before.iam_roles.iter().count());
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 use aws_wire::{ApiError, Caller};
 use control::access::principal_arn;
+use control::iam::linked;
 use ecs_api as api;
 use longshore_types::{DeploymentId, ServiceDeploymentId, ServiceName, Timestamp};
 use model::service::{
@@ -116,6 +117,7 @@ fn decide(
         let message = format!("The limit of {max} services for this cluster has been reached.");
         return Err(Refusal::invalid(message).into());
     }
+    ecs.control.make_linked(view, caller, linked::ECS, now, &mut batch);
     put(ecs, view, &mut batch, service, workload, now)?;
     if let Some(token) = token {
         batch.put(ClientToken { made: vec![id.name.to_string()], ..token });

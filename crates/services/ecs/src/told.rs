@@ -255,8 +255,8 @@ mod tests {
             after.put(after.seq, row);
         }
         let keys: Vec<Key> = rows.iter().map(Row::key).collect();
-        let changes =
-            Changes { before, after: &after, keys: &keys, now: Timestamp(1_700_000_000_123) };
+        let (region, now) = (&"us-east-1".parse().expect("a region"), Timestamp(1_700_000_000_123));
+        let changes = Changes { before, after: &after, keys: &keys, region, now };
         let told = EcsEvents.tell(&changes);
         (after, told)
     }

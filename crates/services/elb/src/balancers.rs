@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use control::iam::linked;
 use elb_api as api;
 use longshore_types::{AccountId, Timestamp};
 use model::elb::{self, Attributes, BalancerKind};
@@ -149,6 +150,7 @@ fn decide(
     if max <= view.elb_balancers.of(account).filter(|row| row.kind == kind).count() {
         return Err(Refusal::TooMany("LoadBalancers", max).into());
     }
+    it.control.make_linked(view, caller, linked::BALANCERS, now, &mut batch);
     if !is_internal {
         place::check_internet_facing(it, view, caller, &mut batch, &places.vpc)?;
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
 use control::Permission;
+use control::iam::linked;
 use control::targets::remove_targets;
 use elb_api as api;
 use longshore_types::VpcId;
@@ -55,6 +56,7 @@ pub(crate) async fn create_target_group(
         }
         (row.digits, row.created_at) = (digits.clone(), now);
         let rendered = render(view, &row);
+        it.control.make_linked(view, caller, linked::BALANCERS, now, &mut batch);
         batch.rely(Key::Vpc(account, row.vpc.clone()));
         batch.put(row);
         Ok((batch, rendered))

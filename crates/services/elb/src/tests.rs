@@ -495,3 +495,20 @@ async fn reports_about_a_registration_before_this_one_change_nothing() {
     let view = world.elb.control.view();
     assert_eq!(view.elb_targets.iter().next().unwrap().health, TargetHealth::Initial);
 }
+
+#[tokio::test]
+async fn the_role_of_balancing_is_made_with_the_first_balancer_and_once() {
+    let world = World::new().await;
+    let role = control::iam::linked::find(control::iam::linked::BALANCERS).unwrap();
+    let roles = || {
+        let view = world.elb.control.view();
+        view.iam_roles.iter().map(|row| row.unique_id.to_string()).collect::<Vec<_>>()
+    };
+    assert!(!role.is_there(&world.elb.control.view(), world.root().account));
+    world.balancer("web").await;
+    assert!(role.is_there(&world.elb.control.view(), world.root().account));
+    let made = roles();
+    world.balancer("api").await;
+    world.group("web").await;
+    assert_eq!(roles(), made);
+}

@@ -13,6 +13,7 @@ pub(crate) enum Refusal {
     /// What is looked for by its name: a user, group, role, or an inline policy of one.
     Missing(String, String),
     MissingAlias(String),
+    MissingCertificate(String),
     MissingDevice(String),
     /// A device that is not this user's.
     NotItsDevice(String, String),
@@ -23,6 +24,7 @@ pub(crate) enum Refusal {
     MissingPolicy(String),
     MissingProfile(String),
     MissingProvider(String),
+    MissingSamlProvider(String),
     /// Whose policies were to be tried out.
     MissingSource(String),
     MissingVersion(String, u32),
@@ -116,6 +118,7 @@ impl Refusal {
         match self {
             Self::Missing(..)
             | Self::MissingAlias(_)
+            | Self::MissingCertificate(_)
             | Self::MissingDevice(_)
             | Self::NotItsDevice(..)
             | Self::MissingKey(_)
@@ -125,6 +128,7 @@ impl Refusal {
             | Self::MissingPolicy(_)
             | Self::MissingProfile(_)
             | Self::MissingProvider(_)
+            | Self::MissingSamlProvider(_)
             | Self::MissingSource(_)
             | Self::MissingVersion(..)
             | Self::NotAttachable(_)
@@ -201,6 +205,10 @@ impl Refusal {
             Self::MissingProvider(arn) => {
                 format!("OpenIDConnect Provider not found for arn {arn}")
             }
+            Self::MissingCertificate(name) => {
+                format!("The Server Certificate with name {name} cannot be found.")
+            }
+            Self::MissingSamlProvider(arn) => format!("Manifest not found for arn {arn}"),
             Self::MissingSource(arn) => format!("The policy source {arn} cannot be found."),
             Self::MissingVersion(arn, number) => {
                 format!("Policy {arn} version v{number} does not exist or is not attachable.")

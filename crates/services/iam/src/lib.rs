@@ -3,6 +3,7 @@
 //! An account's identities are the same wherever in it they are asked for: there is one region, and it is their
 //! home. What was written is in force, and read, with the next request.
 
+mod absent;
 mod account;
 mod devices;
 mod errors;

@@ -30,3 +30,5 @@ pub(crate) const OFF_RESYNCED_MAX: i64 = 2_880;
 pub(crate) const PASSWORDS_MAX: usize = 24;
 /// How long who signed in may go on, as at AWS's console.
 pub(crate) const SIGNED_IN_MS: u64 = 12 * 60 * 60_000;
+/// Of what uses a service-linked role, as many as are named.
+pub(crate) const USES_SHOWN_MAX: usize = 100;

@@ -166,6 +166,10 @@ pub(crate) async fn get_login_profile(
     caller: &Caller,
     input: api::GetLoginProfileRequest,
 ) -> Result<api::GetLoginProfileResponse, ApiError> {
+    if read::is_of_root(caller, input.user_name.as_ref()) {
+        // The root user has no password here.
+        return Err(Refusal::MissingLoginProfile("root".to_owned()).wire());
+    }
     let name = read::user_name(caller, input.user_name)?;
     let view =
         iam.read(caller, |view| IamUser::permission(view, caller, "iam:GetLoginProfile", &name))?;

@@ -7,12 +7,26 @@ use model::{IamGroup, IamRole, IamUser};
 
 use crate::pages::paged;
 use crate::{
-    Iam, account, devices, groups, linked, logins, passwords, policies, profiles, providers,
-    report, roles, simulate, users,
+    Iam, absent, account, devices, groups, linked, logins, passwords, policies, profiles,
+    providers, report, roles, simulate, users,
 };
 
 iam_api::forward! {
     Iam {
+        get_server_certificate => absent::get_server_certificate;
+        update_server_certificate => absent::update_server_certificate;
+        delete_server_certificate => absent::delete_server_certificate;
+        list_server_certificates => absent::list_server_certificates;
+        list_server_certificate_tags => absent::list_server_certificate_tags;
+        tag_server_certificate => absent::tag_server_certificate;
+        untag_server_certificate => absent::untag_server_certificate;
+        get_saml_provider => absent::get_saml_provider;
+        update_saml_provider => absent::update_saml_provider;
+        delete_saml_provider => absent::delete_saml_provider;
+        list_saml_providers => absent::list_saml_providers;
+        list_saml_provider_tags => absent::list_saml_provider_tags;
+        tag_saml_provider => absent::tag_saml_provider;
+        untag_saml_provider => absent::untag_saml_provider;
         change_password => logins::change_password;
         create_login_profile => logins::create_login_profile;
         delete_login_profile => logins::delete_login_profile;

@@ -21,6 +21,9 @@ macro_rules! ask {
     }};
 }
 
+mod absent;
+mod linked;
+
 fn refusal<T>(answer: Result<T, ApiError>) -> (String, String) {
     let error = answer.err().expect("a refusal");
     (error.code.into_owned(), error.message)
@@ -189,6 +192,8 @@ async fn the_root_users_key_is_listed_and_no_users() {
     assert_eq!(devices.mfa_devices, Some(Vec::new()));
     let certificates = ask!(world, list_signing_certificates, ListSigningCertificatesRequest {});
     assert_eq!(certificates.unwrap().certificates, Some(Vec::new()));
+    let login = refusal(ask!(world, get_login_profile, GetLoginProfileRequest {}));
+    assert_eq!(login, said("NoSuchEntity", "Login Profile for User root cannot be found."));
 }
 
 #[tokio::test]
@@ -384,39 +389,6 @@ async fn an_instance_profile_has_one_role_which_is_not_deleted_under_it() {
 }
 
 #[tokio::test]
-async fn a_role_of_a_service_is_changed_by_nobody_else() {
-    let world = World::new().await;
-    let make = async || {
-        ask!(
-            world,
-            create_service_linked_role,
-            CreateServiceLinkedRoleRequest { aws_service_name: "ecs.amazonaws.com" }
-        )
-    };
-    let role = make().await.unwrap().role.unwrap();
-    assert_eq!(
-        role.arn.as_deref(),
-        Some(
-            "arn:aws:iam::000000000000:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS"
-        )
-    );
-    let again = refusal(make().await);
-    assert!(again.1.contains("AWSServiceRoleForECS has been taken"), "{again:?}");
-    let name = "AWSServiceRoleForECS";
-    let protected = refusal(ask!(world, delete_role, DeleteRoleRequest { role_name: name }));
-    assert_eq!(protected.0, "UnmodifiableEntity");
-    let deleted =
-        ask!(world, delete_service_linked_role, DeleteServiceLinkedRoleRequest { role_name: name });
-    let task = deleted.unwrap().deletion_task_id.unwrap();
-    let status = ask!(
-        world,
-        get_service_linked_role_deletion_status,
-        GetServiceLinkedRoleDeletionStatusRequest { deletion_task_id: task }
-    );
-    assert_eq!(status.unwrap().status, Some(api::DeletionTaskStatusType::Succeeded));
-}
-
-#[tokio::test]
 async fn a_provider_is_found_by_its_address_and_keeps_its_clients() {
     let world = World::new().await;
     let make = async || {
@@ -563,4 +535,22 @@ async fn a_role_shows_when_it_was_last_used_and_its_successor_does_not() {
     uses::write(control).await.unwrap();
     assert_eq!(control.access.uses.last(&id), None);
     assert!(used().await.last_used_date.is_some());
+}
+
+#[tokio::test]
+async fn who_may_change_passwords_by_amazons_policy_may_change_its_own() {
+    let world = World::new().await;
+    ask!(world, create_user, CreateUserRequest { user_name: "ann", path: "/ops/" }).unwrap();
+    let attach = api::AttachUserPolicyRequest {
+        user_name: Some("ann".to_owned()),
+        policy_arn: Some("arn:aws:iam::aws:policy/IAMUserChangePassword".to_owned()),
+    };
+    world.iam.attach_user_policy(&world.world.root(), attach).await.unwrap();
+    let ann = world.user("ann");
+    let may = |arn: &str| {
+        let change = Permission::to("iam:ChangePassword").on(arn);
+        world.world.control.read(&ann, &change).is_ok()
+    };
+    assert!(may("arn:aws:iam::000000000000:user/ops/ann"));
+    assert!(!may("arn:aws:iam::000000000000:user/ops/bob"));
 }

@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     RoleArn(String),
     ChainedDuration,
     RoleDuration,
+    /// An inline policy, and how many characters it may have.
+    PolicyLength(String, usize),
     SessionPolicies(usize),
     SessionPolicy(String),
     SessionTags,
@@ -35,6 +37,8 @@ pub(crate) enum Refusal {
     TransitiveTag,
     DuplicateTag,
     // InvalidIdentityToken
+    /// No account has a provider of SAML's.
+    SamlProvider,
     NoToken,
     Issuer(String),
     Audience,
@@ -72,12 +76,14 @@ impl Refusal {
             Self::RoleArn(_)
             | Self::ChainedDuration
             | Self::RoleDuration
+            | Self::PolicyLength(..)
             | Self::SessionPolicies(_)
             | Self::SessionPolicy(_)
             | Self::SessionTags
             | Self::AccessKey(_) => ("ValidationError", 400),
             Self::TransitiveTag | Self::DuplicateTag => ("InvalidParameterValue", 400),
-            Self::NoToken
+            Self::SamlProvider
+            | Self::NoToken
             | Self::Issuer(_)
             | Self::Audience
             | Self::NotYet
@@ -121,6 +127,7 @@ impl Refusal {
             Self::DuplicateTag => {
                 "Duplicate tag keys found. Please note that Tag keys are case insensitive."
             }
+            Self::SamlProvider => "Specified provider doesn't exist",
             Self::NoToken => {
                 "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access \
                  Token)"
@@ -138,6 +145,12 @@ impl Refusal {
                 return format!("Cannot call {operation} with session credentials");
             }
             Self::RoleArn(arn) => return format!("{arn} is invalid"),
+            Self::PolicyLength(text, max) => {
+                return format!(
+                    "1 validation error detected: Value '{text}' at 'policy' failed to satisfy constraint: Member must have \
+                     length less than or equal to {max}"
+                );
+            }
             Self::SessionPolicies(max) => {
                 return format!("At most {max} managed policies can be passed.");
             }

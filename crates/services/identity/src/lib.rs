@@ -62,6 +62,17 @@ impl sts_api::Sts for Identity {
         assume_role::handle(self, caller, input).await
     }
 
+    /// Nobody is vouched for by SAML: there are no providers of it (IAM's CreateSAMLProvider is refused), so none is the one
+    /// that is named.
+    async fn assume_role_with_saml(
+        &self,
+        _: &Caller,
+        input: api::AssumeRoleWithSAMLRequest,
+    ) -> Result<api::AssumeRoleWithSAMLResponse, ApiError> {
+        assume_role::check_arn(&input.role_arn.unwrap_or_default())?;
+        Err(Refusal::SamlProvider.wire())
+    }
+
     async fn assume_role_with_web_identity(
         &self,
         caller: &Caller,

@@ -13,6 +13,8 @@ use crate::errors::Refusal;
 
 /// What session policies and tags may take together, in characters.
 const PACKED_MAX: usize = 8_192;
+/// What the policies alone may take as they are written, an inline one and the ARNs of managed ones together.
+const PLAIN_MAX: usize = 2_048;
 pub(crate) const TAGS_MAX: usize = 50;
 
 /// Policies and tags of a session, read and checked.
@@ -32,6 +34,10 @@ impl Passed {
         tags: Option<Vec<api::Tag>>,
     ) -> Result<Self, ApiError> {
         if let Some(text) = &policy {
+            // The model says so of all operations but AssumeRole, of which the documentation does.
+            if PLAIN_MAX < text.chars().count() {
+                return Err(Refusal::PolicyLength(text.clone(), PLAIN_MAX).wire());
+            }
             Policy::parse(text, PolicyKind::Session)
                 .map_err(|why| Refusal::Malformed(why.to_string()).wire())?;
         }
@@ -61,6 +67,10 @@ impl Passed {
             return Ok(None);
         }
         let percent = (all * 100).div_ceil(PACKED_MAX);
+        let plain = self.policy.as_deref().map_or(0, |text| text.chars().count()) + arns;
+        if PLAIN_MAX < plain {
+            return Err(Refusal::TooLarge(percent.max((plain * 100).div_ceil(PLAIN_MAX))).wire());
+        }
         if percent <= 100 {
             return Ok(i32::try_from(percent).ok());
         }

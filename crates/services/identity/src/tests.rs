@@ -245,6 +245,53 @@ async fn a_session_policy_and_tags_go_with_the_session() {
 }
 
 #[tokio::test]
+async fn session_policies_have_2048_characters_with_the_arns_of_managed_ones() {
+    let world = World::new(vec![user().into(), role(&trust("")).into()]).await;
+    let caller = world.user();
+    let text = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ecs:*","Resource":"*"}}"#;
+    let padded = |length: usize| format!("{text}{}", " ".repeat(length - text.len()));
+    let read = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+    let managed = |count: usize| {
+        let one = api::PolicyDescriptorType { arn: Some(read.to_owned()) };
+        (0 < count).then(|| vec![one; count])
+    };
+    for (length, arns, expected) in [
+        (2_048, 0, None),
+        (2_049, 0, Some(("ValidationError", "less than or equal to 2048"))),
+        (2_048 - read.len(), 1, None),
+        (2_049 - read.len(), 1, Some(("PackedPolicyTooLarge", "consumes 101% of allotted space."))),
+    ] {
+        let assumed = world.assume(&caller, |it| {
+            it.policy = Some(padded(length));
+            it.policy_arns = managed(arns);
+        });
+        match (assumed.await, expected) {
+            (Ok(_), None) => {}
+            (Err(error), Some((code, words))) => {
+                assert_eq!(error.code, code, "{length} {arns}");
+                assert!(error.message.ends_with(words), "{length} {arns}: {}", error.message);
+            }
+            (other, _) => panic!("{length} {arns}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_vouched_for_by_saml() {
+    let world = World::new(vec![user().into(), role(&trust("")).into()]).await;
+    let caller = Caller { principal: Principal::Anonymous, ..world.world.root() };
+    let request = api::AssumeRoleWithSAMLRequest {
+        role_arn: Some(ROLE.to_owned()),
+        principal_arn: Some(format!("arn:aws:iam::{ACCOUNT}:saml-provider/corp")),
+        saml_assertion: Some("PHNhbWw+".to_owned()),
+        ..api::AssumeRoleWithSAMLRequest::default()
+    };
+    let refused = world.identity.assume_role_with_saml(&caller, request).await.unwrap_err();
+    assert_eq!(refused.code, "InvalidIdentityToken");
+    assert_eq!(refused.message, "Specified provider doesn't exist");
+}
+
+#[tokio::test]
 async fn a_users_own_sessions_are_of_the_user_and_open_less() {
     let world = World::new(vec![user().into()]).await;
     let request = api::GetSessionTokenRequest::default();

@@ -423,3 +423,18 @@ async fn data_keys_come_plain_and_sealed_and_other_kinds_of_keys_are_refused() {
     let rsa = ask!(world, create_key, CreateKeyRequest { key_spec: api::KeySpec::Rsa2048 });
     assert_eq!(code(rsa), "UnsupportedOperationException");
 }
+
+#[tokio::test]
+async fn no_key_has_grants() {
+    let world = World::new();
+    let key = world.create().await;
+    let listed = ask!(world, list_grants, ListGrantsRequest { key_id: key.as_str() }).unwrap();
+    assert_eq!((listed.grants, listed.truncated), (Some(Vec::new()), Some(false)));
+    let none = "0b6fd0a7-2c6e-4f6b-9d5e-0123456789ab";
+    let missing = ask!(world, list_grants, ListGrantsRequest { key_id: none });
+    assert_eq!(code(missing), "NotFoundException");
+    let who = "arn:aws:iam::000000000000:role/web";
+    let retirable =
+        ask!(world, list_retirable_grants, ListRetirableGrantsRequest { retiring_principal: who });
+    assert_eq!(retirable.unwrap().grants, Some(Vec::new()));
+}

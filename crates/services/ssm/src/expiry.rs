@@ -1,4 +1,4 @@
-//! Deletes parameters at the time that a policy of theirs says.
+//! Does what parameters' policies say at their times: deletes them, and notes what is told of them (`told`).
 
 use std::sync::Arc;
 
@@ -17,9 +17,27 @@ pub(crate) struct ExpiringParameters(pub(crate) Arc<Control>);
 /// A parameter that has such a policy.
 pub(crate) type Which = (AccountId, Arc<str>);
 
-/// When a parameter goes, if it does.
+/// When the next of its policies has something done, if one does.
 fn due_at(row: &Parameter) -> Option<Timestamp> {
-    row.expires_at
+    let to_tell = row.notices.iter().filter(|notice| !notice.is_told).map(|notice| notice.at);
+    to_tell.chain(row.expires_at).min()
+}
+
+/// Does what is due.
+fn act(view: &View, batch: &mut Batch, row: &Parameter, now: Timestamp) -> Option<Timestamp> {
+    if row.expires_at.is_some_and(|at| at <= now) {
+        remove(view, batch, row);
+        return None;
+    }
+    let mut next = row.clone();
+    for notice in &mut next.notices {
+        notice.is_told |= notice.at <= now;
+    }
+    let again_at = due_at(&next);
+    if next != *row {
+        batch.put(next);
+    }
+    again_at
 }
 
 impl Reconciler for ExpiringParameters {
@@ -50,10 +68,7 @@ impl Reconciler for ExpiringParameters {
             let decided = control.decide(|view, now| {
                 let mut batch = Batch::on(view);
                 let row = view.parameters.get(account, &name);
-                let again_at = row.and_then(|row| due_at(row)).filter(|at| now < *at);
-                if let Some(row) = row.filter(|row| due_at(row).is_some() && again_at.is_none()) {
-                    remove(view, &mut batch, row);
-                }
+                let again_at = row.and_then(|row| act(view, &mut batch, row, now));
                 Ok((batch, (view.seq, again_at)))
             });
             let (looked_at, again_at) = decided.await?;

@@ -45,7 +45,7 @@ pub(crate) async fn get_parameter_history(
             version: Some(render::number(number)),
             labels: Some(row.labels_of(number).cloned().collect()),
             tier: Some(render::tier(version.tier)),
-            policies: render::policies(version),
+            policies: render::policies(row, version),
             data_type: Some(version.data_type.clone()),
         });
     }

@@ -21,15 +21,17 @@ mod pages;
 mod policies;
 mod put;
 mod render;
+mod settings;
 mod tagged;
 mod tags;
+mod told;
 
 use std::sync::Arc;
 
 use aws_wire::service::{Answer, Call, Service};
 use aws_wire::{ApiError, Caller};
 use control::parameters::ParameterName;
-use control::ports::{BoxFuture, RegionService};
+use control::ports::{BoxFuture, EventSource, RegionService};
 use control::reconcile::Driver;
 use control::{Control, Permission};
 use longshore_types::{AccountId, Timestamp};
@@ -96,6 +98,10 @@ impl RegionService for Ssm {
         Box::pin(api::dispatch(self, caller, call))
     }
 
+    fn event_source(&self) -> Option<&'static dyn EventSource> {
+        Some(&told::SsmEvents)
+    }
+
     fn register(self: Arc<Self>, driver: &mut Driver) {
         driver.register(expiry::ExpiringParameters(Arc::clone(&self.control)));
     }
@@ -116,12 +122,15 @@ api::forward! {
         get_parameter_history => history::get_parameter_history;
         get_parameters => get::get_parameters;
         get_parameters_by_path => get::get_parameters_by_path;
+        get_service_setting => settings::get_service_setting;
         label_parameter_version => labels::label_parameter_version;
         list_tags_for_resource => tags::list_tags_for_resource;
         put_parameter => put::put_parameter;
         remove_tags_from_resource => tags::remove_tags_from_resource;
+        reset_service_setting => settings::reset_service_setting;
         unlabel_parameter_version => labels::unlabel_parameter_version;
         update_managed_instance_role => instances::update_managed_instance_role;
+        update_service_setting => settings::update_service_setting;
     }
 }
 

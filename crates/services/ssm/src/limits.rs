@@ -18,3 +18,5 @@ pub(crate) const POLICIES_MAX: usize = 10;
 pub(crate) const PATTERN_BYTES_MAX: usize = 1 << 20;
 pub(crate) const PAGE_MAX: usize = 50;
 pub(crate) const PATH_PAGE_MAX: usize = 10;
+pub(crate) const HOUR_MS: u64 = 3_600_000;
+pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;

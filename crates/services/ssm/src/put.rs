@@ -177,12 +177,16 @@ fn put(
             labels: BTreeMap::new(),
             tags: asked.tags.clone(),
             expires_at: None,
+            notices: Vec::new(),
         },
     };
     let last = view.parameter_versions.get(asked.account, &next.version_id(next.latest));
     let last = last.map(|row| &**row);
-    let policies = policies::read(asked.policies.as_deref(), now)?;
-    let has_policies = !policies.texts.is_empty();
+    let kept = || policies::kept(last.map_or(&[], |row| &row.policies));
+    let policies = asked.policies.as_deref().map(|text| policies::read(text, now)).transpose()?;
+    let has_new_policies = policies.is_some();
+    let policies = policies.unwrap_or_else(kept);
+    let has_policies = !policies.is_empty();
     let tier = tier_of(asked, last.map(|row| row.tier), has_policies)?;
     if before.is_none() {
         check_count(view, asked.account, tier)?;
@@ -191,8 +195,9 @@ fn put(
     make_room(batch, &mut next)?;
     let id = next.version_id(next.latest);
     let value = value_of(it, caller, view, now, batch, asked, &next, id, last)?;
-    // What a policy said is said again, or holds no more.
-    next.expires_at = policies.expires_at;
+    next.expires_at = policies.expires_at();
+    let told = if has_new_policies { Vec::new() } else { std::mem::take(&mut next.notices) };
+    next.notices = policies.notices(now, &told);
     let given = |new: &Option<String>, old: Option<&Option<String>>| {
         new.clone().or_else(|| old.cloned().flatten()).filter(|text| !text.is_empty())
     };
@@ -210,7 +215,7 @@ fn put(
         allowed_pattern,
         tier,
         data_type: data_type.unwrap_or_else(|| "text".to_owned()),
-        policies: policies.texts,
+        policies: policies.into_texts(),
         modified_at: now,
         modified_by: principal_arn(caller),
     });

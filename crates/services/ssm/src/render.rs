@@ -6,7 +6,7 @@ use model::parameter::{ParameterTier, ParameterValue};
 use model::{Parameter, ParameterVersion};
 use ssm_api as api;
 
-use crate::policies::EXPIRATION;
+use crate::policies::type_of;
 
 pub(crate) fn kind(value: &ParameterValue) -> api::ParameterType {
     match value {
@@ -50,11 +50,19 @@ pub(crate) fn read(control: &Control, read: &ParameterRead) -> api::Parameter {
     }
 }
 
-pub(crate) fn policies(row: &ParameterVersion) -> Option<Vec<api::ParameterInlinePolicy>> {
-    let shown = row.policies.iter().map(|text| api::ParameterInlinePolicy {
+pub(crate) fn policies(
+    row: &Parameter,
+    version: &ParameterVersion,
+) -> Option<Vec<api::ParameterInlinePolicy>> {
+    let is_latest = version.id.version == row.latest;
+    let is_done = |policy: usize| {
+        is_latest && row.notices.iter().any(|notice| notice.policy == policy && notice.is_told)
+    };
+    let policies = version.policies.iter().enumerate();
+    let shown = policies.map(|(policy, text)| api::ParameterInlinePolicy {
         policy_text: Some(text.clone()),
-        policy_type: Some(EXPIRATION.to_owned()),
-        policy_status: Some("Pending".to_owned()),
+        policy_type: type_of(text),
+        policy_status: Some(if is_done(policy) { "Finished" } else { "Pending" }.to_owned()),
     });
     Some(shown.collect())
 }
@@ -75,7 +83,7 @@ pub(crate) fn metadata(
         allowed_pattern: version.allowed_pattern.clone(),
         version: Some(number(version.id.version)),
         tier: Some(tier(version.tier)),
-        policies: policies(version),
+        policies: policies(row, version),
         data_type: Some(version.data_type.clone()),
     }
 }

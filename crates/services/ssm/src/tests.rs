@@ -22,6 +22,8 @@ macro_rules! ask {
     }};
 }
 
+mod settings;
+
 fn code<T>(answer: Result<T, ApiError>) -> String {
     answer.err().expect("a refusal").code.into_owned()
 }

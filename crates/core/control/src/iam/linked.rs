@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use aws_wire::{Caller, Trail};
 use longshore_types::{AccountId, IdSource, Timestamp};
-use model::{Grants, IamRole, NameKey, TrustText, View};
+use model::{Grants, IamRole, Key, NameKey, TrustText, View};
+use store::Batch;
 
-use crate::Permission;
+use crate::{Control, Permission};
+
+/// The service that runs tasks.
+pub const ECS: &str = "ecs.amazonaws.com";
 
 /// The service that reads the credentials of pull-through cache rules.
 pub const PULL_THROUGH: &str = "pullthroughcache.ecr.amazonaws.com";
@@ -29,7 +34,7 @@ pub struct Linked {
 
 const LINKED: &[Linked] = &[
     Linked {
-        service: "ecs.amazonaws.com",
+        service: ECS,
         role: "AWSServiceRoleForECS",
         policy: "arn:aws:iam::aws:policy/aws-service-role/AmazonECSServiceRolePolicy",
     },
@@ -60,6 +65,33 @@ pub fn permission(account: AccountId, service: &str, role: &str) -> Permission {
     Permission::to("iam:CreateServiceLinkedRole")
         .on(format!("arn:aws:iam::{account}:role/aws-service-role/{service}/{role}"))
         .with("iam:AWSServiceName", service.to_owned())
+}
+
+impl Control {
+    /// Makes the role of a service that an account uses for the first time, as far as the caller may have it made. Nothing here
+    /// needs it, so that whoever may not does without, as with `CreateCluster` at Amazon.
+    pub fn make_linked(
+        &self,
+        view: &View,
+        caller: &Caller,
+        service: &str,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) {
+        let Some(linked) = find(service).filter(|it| !it.is_there(view, caller.account)) else {
+            return;
+        };
+        let permission = permission(caller.account, linked.service, linked.role);
+        // That it may not is no denial of what it asked for, and is not told as one.
+        let mut quiet = caller.clone();
+        quiet.origin.trail = Trail::default();
+        if self.authorize(view, &quiet, &permission).is_ok()
+            && self.authorize(view, caller, &permission).is_ok()
+        {
+            let role = linked.role_of(caller.account, self.ids.as_ref(), now);
+            batch.rely(Key::IamRole(caller.account, NameKey::of(linked.role))).put(role);
+        }
+    }
 }
 
 impl Linked {

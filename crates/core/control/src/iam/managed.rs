@@ -1,7 +1,7 @@
 //! The managed policies that Amazon offers and users of ECS attach: their names, versions and documents.
 //!
-//! `managed.jsonl` has one a line. Of the two that read everything, `ReadOnlyAccess` and `ViewOnlyAccess`, it
-//! has the actions of services that may be here.
+//! `managed.jsonl` has one a line. Of those that read everything, `ReadOnlyAccess`, `ViewOnlyAccess` and
+//! `SecurityAudit`, it has the actions of services that may be here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -75,6 +75,21 @@ mod tests {
         let execution = "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy";
         assert!(find(execution).is_some_and(|it| it.document().contains("ecr:BatchGetImage")));
         assert!(find("arn:aws:iam::aws:policy/AmazonECSTaskExecutionRolePolicy").is_none());
-        assert!(find("arn:aws:iam::aws:policy/ReadOnlyAccess").is_some());
+        for name in [
+            "AWSCertificateManagerFullAccess",
+            "AmazonDynamoDBFullAccess",
+            "AmazonEC2FullAccess",
+            "AmazonEC2ReadOnlyAccess",
+            "AmazonVPCFullAccess",
+            "AutoScalingFullAccess",
+            "CloudWatchEventsFullAccess",
+            "CloudWatchFullAccess",
+            "IAMUserChangePassword",
+            "ReadOnlyAccess",
+            "SecurityAudit",
+            "service-role/AWSLambdaBasicExecutionRole",
+        ] {
+            assert!(find(&format!("arn:aws:iam::aws:policy/{name}")).is_some(), "{name}");
+        }
     }
 }

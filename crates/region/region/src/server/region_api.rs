@@ -166,7 +166,7 @@ impl RegionApi for Region {
     fn is_open(&self, service: &str, operation: &str) -> bool {
         matches!(
             (service, operation),
-            ("sts", "AssumeRoleWithWebIdentity")
+            ("sts", "AssumeRoleWithSAML" | "AssumeRoleWithWebIdentity")
                 | (OWN_SERVICE, nodes::JOIN | nodes::JOIN_BY_ACTIVATION | SIGN_IN)
         )
     }

@@ -20,6 +20,7 @@ use crate::testing::TestRegion;
 
 /// What Amazon lets everybody do who has a key, or whom a token of an identity provider proves.
 const NEED_NO_PERMISSION: &[&str] = &[
+    "sts:AssumeRoleWithSAML",
     "sts:AssumeRoleWithWebIdentity",
     "sts:GetAccessKeyInfo",
     "sts:GetCallerIdentity",
@@ -187,6 +188,9 @@ fn request(service: &Service, operation: &Operation) -> Value {
         };
         members["resourceArn"] = json!(format!("arn:aws:{name}:us-east-1:{account}:{path}"));
     }
+    if let Some(rules) = members.get_mut("replicationConfiguration") {
+        *rules = json!({"rules": []});
+    }
     if let Some(digests) = members.get_mut("layerDigests") {
         *digests = json!([DIGEST]);
     }
@@ -285,6 +289,7 @@ const NOT_READ: &[&str] = &[
     "secretsmanager:BatchGetSecretValue",
     "secretsmanager:GetRandomPassword",
     "secretsmanager:GetSecretValue",
+    "sts:AssumeRoleWithSAML",
     "sts:AssumeRoleWithWebIdentity",
     "sts:GetFederationToken",
 ];

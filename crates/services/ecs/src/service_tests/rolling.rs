@@ -46,6 +46,7 @@ fn parameter(version: u64, at: Timestamp) -> [model::Row; 2] {
         labels: BTreeMap::new(),
         tags: BTreeMap::new(),
         expires_at: None,
+        notices: vec![],
     };
     let of = ParameterVersion {
         account: row.account,

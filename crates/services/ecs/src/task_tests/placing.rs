@@ -131,7 +131,9 @@ async fn a_task_with_an_interface_goes_to_an_instance_in_a_zone_of_its_subnets()
         in_zones(&["us-east-1c"])(input);
         input.launch_type = Some(api::LaunchType::Ec2);
     });
-    assert_eq!(placed(elsewhere.await), [(Some(a), "us-east-1c".to_owned())]);
+    let [(on, zone)] = <[_; 1]>::try_from(placed(elsewhere.await)).unwrap();
+    assert!([Some(a), Some(b)].contains(&on), "{on:?}");
+    assert_eq!(zone, "us-east-1c");
 }
 
 #[tokio::test]
