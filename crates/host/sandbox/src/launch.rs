@@ -30,7 +30,7 @@ use crate::users::Identity;
 /// Where commands are looked for when the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What a shell would exit with; seen only if the reason could not be told.
-const EXIT_NOT_STARTED: i32 = 127;
+pub(crate) const EXIT_NOT_STARTED: i32 = 127;
 
 /// Who the first process of a container is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl Launch {
         })
     }
 
-    fn search_path(&self) -> String {
+    pub(crate) fn search_path(&self) -> String {
         let set = self.env.iter().rev().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="));
         set.map_or(DEFAULT_PATH.to_owned(), |path| String::from_utf8_lossy(path).into_owned())
     }
