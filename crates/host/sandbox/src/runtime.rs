@@ -21,6 +21,13 @@ use crate::sys;
 
 /// Where programs are looked for when the environment does not say, and what a runtime is told.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where an init is that needs nothing of an image, as Docker has it.
+const INITS: [&str; 4] = [
+    "/usr/bin/docker-init",
+    "/usr/local/bin/docker-init",
+    "/usr/libexec/docker/docker-init",
+    "/usr/bin/tini-static",
+];
 /// What a runtime may take for one call; less than an agent waits for a shim.
 const CALL_MAX: Duration = Duration::from_secs(45);
 /// What it may take to tell its version.
@@ -189,6 +196,11 @@ impl NamedRuntime {
             (false, _) => Err(failed(format!("it took longer than {} s", CALL_MAX.as_secs()))),
         }
     }
+}
+
+/// The host's own init for containers, if there is one.
+pub(crate) fn init_program() -> Option<PathBuf> {
+    INITS.iter().find_map(|path| fs::canonicalize(path).ok())
 }
 
 fn nowhere() -> [Stdio; 3] {

@@ -36,7 +36,7 @@ use crate::rootfs;
 use crate::runtime::{self, NamedRuntime};
 use crate::seccomp::{self, Sockets};
 use crate::spec::{
-    ContainerSpec, IpcMode, Limits, LogSink, NetMode, Phase, PidMode, Seccomp, Started,
+    ContainerSpec, FileBind, IpcMode, Limits, LogSink, NetMode, Phase, PidMode, Seccomp, Started,
 };
 use crate::sys;
 use crate::users;
@@ -92,9 +92,9 @@ struct Made {
 
 impl Container {
     pub(super) fn create(create: Create, heirloom: &Heirloom) -> Result<Self, SandboxError> {
-        let Create { spec, state_dir, run_dir, socket, pid_of, ipc_of, runtime } = create;
+        let Create { mut spec, state_dir, run_dir, socket, pid_of, ipc_of, runtime } = create;
         if runtime.is_some() && spec.init {
-            return Err(no_init());
+            run_by_init(&mut spec)?;
         }
         let files = Files::of(&state_dir, &run_dir, &spec.id);
         let cgroups = heirloom.cgroups.clone();
@@ -163,7 +163,7 @@ impl Container {
         });
         setns(&host, CloneFlags::CLONE_NEWNS).doing("return to the host's mount namespace")?;
         let Made { maker, launch, streams, pid } = made?;
-        if let Maker::Named(_) = maker {
+        if let (Maker::Named(_), Ok(_)) = (&maker, &pid) {
             // Whatever the runtime made of them.
             cgroups
                 .container(&spec.group, &spec.id)
@@ -376,13 +376,19 @@ fn descriptor(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()))
 }
 
-fn no_init() -> SandboxError {
-    SandboxError::Invalid {
-        what: "initProcessEnabled".into(),
-        why: "this host's containers are run by another runtime (--runtime), which has no init process; \
-              leave it out, or place the task on a host without"
-            .into(),
-    }
+/// Puts the host's init before the command: another runtime makes no process of our program.
+fn run_by_init(spec: &mut ContainerSpec) -> Result<(), SandboxError> {
+    const AT: &str = "/dev/init";
+    let Some(source) = runtime::init_program() else {
+        let why = "a runtime of the host (--runtime) runs a program of the host's as init, and there is none: \
+                   install tini-static or docker-init (Debian: tini)";
+        return Err(SandboxError::Invalid { what: "init process".into(), why: why.into() });
+    };
+    spec.files.push(FileBind { source, destination: AT.into(), readonly: true });
+    // It reaps also where it is not the first process of its namespace.
+    let command = std::mem::take(&mut spec.args);
+    spec.args = [AT, "-s", "--"].map(str::to_owned).into_iter().chain(command).collect();
+    Ok(())
 }
 
 /// Whether a child has ended, reaped or not.
