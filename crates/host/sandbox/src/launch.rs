@@ -235,18 +235,12 @@ fn not_executed(command: &str, path: &str, errno: nix::Error) -> SandboxError {
 
 /// The shim, and whoever started it, may ignore or block what an application expects at its
 /// default, and that survives `execve`.
-fn forget_signal_settings() -> nix::Result<()> {
+pub(crate) fn forget_signal_settings() -> nix::Result<()> {
     (1..=64).for_each(set_default);
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 
-/// The same for the shim itself, whose settings another runtime hands on to the application; but for what the
-/// shim has of its own: its answer to a broken pipe, and to its stack's end.
-pub(crate) fn forget_callers_signal_settings() {
-    let own = [libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS];
-    (1..=64).filter(|signal| !own.contains(signal)).for_each(set_default);
-}
-
+/// May be called between a fork and what follows it.
 fn set_default(signal: i32) {
     /// The kernel's own structure; all zero is the default action.
     #[repr(C)]
@@ -259,7 +253,7 @@ fn set_default(signal: i32) {
     let default = Action { handler: 0, flags: 0, restorer: 0, mask: 0 };
     // JUSTIFICATION: the C library keeps two signals for itself and refuses to reset them.
     // SAFETY: the structure is the kernel's, the mask's size is eight bytes, and no handler
-    // of this process is needed that a caller resets. SIGKILL and SIGSTOP fail, as they should.
+    // of this process is needed any more. SIGKILL and SIGSTOP fail, as they should.
     unsafe {
         let none = std::ptr::null_mut::<Action>();
         libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, none, 8_usize);

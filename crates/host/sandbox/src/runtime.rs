@@ -8,6 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, SandboxError};
 use crate::files::Files;
 use crate::ids::ContainerId;
+use crate::launch::forget_signal_settings;
 use crate::sys;
 
 /// Where programs are looked for when the environment does not say, and what a runtime is told.
@@ -101,14 +103,14 @@ impl NamedRuntime {
         words.extend([files.bundle().into(), "--pid-file".into(), pid_file.clone().into()]);
         words.extend(console.into_iter().flat_map(|at| ["--console-socket".into(), at.into()]));
         words.push(id.as_str().into());
-        self.call("create the container", files, words, streams)?;
+        self.call("create the container", files, words, Handed::ToApplication(streams))?;
         read_pid(&pid_file)
     }
 
     /// Lets the application run.
     pub(crate) fn start(&self, id: &ContainerId, files: &Files) -> Result<(), SandboxError> {
         let words = ["start", id.as_str()].map(OsString::from).to_vec();
-        self.call("start the container", files, words, nowhere())
+        self.call("start the container", files, words, Handed::Nothing)
     }
 
     /// Runs another process beside the application, as the file `process` describes it.
@@ -129,7 +131,7 @@ impl NamedRuntime {
             pid_file.clone().into(),
             id.as_str().into(),
         ];
-        let called = self.call("run the command", files, words, streams);
+        let called = self.call("run the command", files, words, Handed::ToApplication(streams));
         let pid = called.and_then(|()| read_pid(&pid_file));
         let _ = fs::remove_file(&pid_file);
         pid
@@ -143,7 +145,7 @@ impl NamedRuntime {
         number: i32,
     ) -> Result<(), SandboxError> {
         let words = ["kill", id.as_str(), &number.to_string()].map(OsString::from).to_vec();
-        self.call("signal the container", files, words, nowhere())
+        self.call("signal the container", files, words, Handed::Nothing)
     }
 
     /// Ends the container if it runs, and has the runtime forget it. One that it does not know is fine.
@@ -153,7 +155,7 @@ impl NamedRuntime {
             return Ok(());
         }
         let words = ["delete", "--force", id.as_str()].map(OsString::from).to_vec();
-        self.call("delete the container", files, words, nowhere())
+        self.call("delete the container", files, words, Handed::Nothing)
     }
 
     fn call(
@@ -161,7 +163,7 @@ impl NamedRuntime {
         doing: &str,
         files: &Files,
         words: Vec<OsString>,
-        [stdin, stdout, stderr]: [Stdio; 3],
+        handed: Handed,
     ) -> Result<(), SandboxError> {
         let log = files.runtime_log();
         // What an earlier call said is not what this one says.
@@ -170,7 +172,8 @@ impl NamedRuntime {
             let doing = format!("{doing} ({})", self.name);
             SandboxError::Runtime { doing, why }
         };
-        let mut child = Command::new(&self.path)
+        let mut command = Command::new(&self.path);
+        command
             .arg("--root")
             .arg(files.runtime())
             .arg("--log")
@@ -179,12 +182,10 @@ impl NamedRuntime {
             .args(words)
             .env_clear()
             .env("PATH", SEARCH_PATH)
-            .current_dir("/")
-            .stdin(stdin)
-            .stdout(stdout)
-            .stderr(stderr)
-            .spawn()
-            .map_err(|error| failed(format!("{}: {error}", self.path.display())))?;
+            .current_dir("/");
+        handed.to(&mut command);
+        let mut child =
+            command.spawn().map_err(|error| failed(format!("{}: {error}", self.path.display())))?;
         let has_ended = sys::wait_for_end(child.id(), CALL_MAX).doing("wait for the runtime")?;
         if !has_ended {
             let _ = child.kill();
@@ -203,8 +204,28 @@ pub(crate) fn init_program() -> Option<PathBuf> {
     INITS.iter().find_map(|path| fs::canonicalize(path).ok())
 }
 
-fn nowhere() -> [Stdio; 3] {
-    [Stdio::null(), Stdio::null(), Stdio::null()]
+/// What a call hands on.
+enum Handed {
+    Nothing,
+    /// To the application that the call makes a process for, which has the runtime's streams and signal settings.
+    ToApplication([Stdio; 3]),
+}
+
+impl Handed {
+    fn to(self, command: &mut Command) {
+        match self {
+            Self::Nothing => {
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            }
+            Self::ToApplication([stdin, stdout, stderr]) => {
+                command.stdin(stdin).stdout(stdout).stderr(stderr);
+                let reset = || forget_signal_settings().map_err(io::Error::from);
+                // JUSTIFICATION: what the shim or whoever started it ignores survives into the application.
+                // SAFETY: system calls alone, and only a shim is here, which has a single thread.
+                unsafe { command.pre_exec(reset) };
+            }
+        }
+    }
 }
 
 /// The name, and where it is if that is said.

@@ -56,7 +56,6 @@ fn serve() -> Result<(), SandboxError> {
     let _ = std::env::set_current_dir("/");
     // The agent's mask is not its containers', who get this process's.
     ::files::private::set_container_mask();
-    crate::launch::forget_callers_signal_settings();
     sys::set_name(NAME);
     let mut agent = Connection::new(take_standard_input().doing("take descriptor 0")?);
     let template = loop {
