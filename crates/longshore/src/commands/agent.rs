@@ -180,6 +180,11 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
             data.root().display()
         )));
     }
+    // Docker has runtimes of its own.
+    let runtime = match args.host.is_docker() {
+        true => None,
+        false => runtime(environment, &args.host).await?,
+    };
     data.create()?;
     let _lock = data.take(Role::Agent)?;
     let host = Host::of(data)?;
@@ -190,7 +195,10 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     let Some(home) = Home::find(data, args).await? else { return Ok(()) };
     let (parts, config) = match args.host.is_docker() {
         true => docker::parts(data, environment, &host, &home, args).await?,
-        false => native_parts(data, environment, &host, &home, args).await?,
+        false => {
+            let sandboxes = host.sandboxes(environment, POOL_SIZE, runtime).await?;
+            native_parts(data, environment, (&host, sandboxes), &home, args).await?
+        }
     };
     let agent = Agent::open(config, parts).await.map_err(Error::other("start the agent"))?;
     let cluster = home.cluster.clone().unwrap_or_else(ClusterName::default_cluster);
@@ -208,12 +216,10 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
 async fn native_parts(
     data: &DataDir,
     environment: &Environment,
-    host: &Host,
+    (host, sandboxes): (&Host, Sandboxes),
     home: &Home,
     args: &AgentArgs,
 ) -> Result<(Parts, AgentConfig), Error> {
-    let runtime = runtime(environment, &args.host).await?;
-    let sandboxes = host.sandboxes(environment, POOL_SIZE, runtime).await?;
     let network = host.network(home, &args.host, sandboxes.group_number()).await?;
     let (puller, sharing) = puller(host, home, args)?;
     let encryption = encryption(home, &network);

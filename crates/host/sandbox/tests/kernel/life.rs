@@ -55,6 +55,11 @@ async fn signals_arrive_and_show_in_the_exit_code() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_init_forwards_signals_and_leaves_no_zombies() {
+    let has_init = ["/usr/bin/docker-init", "/usr/bin/tini-static"].map(std::path::Path::new);
+    if runtime().is_some() && !has_init.iter().any(|path| path.exists()) {
+        eprintln!("skipped: there is no init for containers of other runtimes (Debian: tini)");
+        return;
+    }
     let Some(world) = World::open() else { return };
     world.limit(GroupLimits::default()).await;
     let mut spec = world.shell(
