@@ -47,7 +47,7 @@ def test_a_task_runs_to_its_end_with_its_lines_and_its_code(own):
 
 def test_a_healthy_task_answers_at_its_own_address_and_stops_when_it_is_asked(own):
     serve = "touch /tmp/well; echo hello > /www/index.html; httpd -p 80 -h /www; " + HANDLER
-    arn, = own.run(own.define(own.container("sh", "-c", serve, stopTimeout=20, linuxParameters={"initProcessEnabled": False},
+    arn, = own.run(own.define(own.container("sh", "-c", serve, stopTimeout=20,
                                             healthCheck={"command": ["CMD-SHELL", "test -f /tmp/well"], "interval": 5})))
     task = own.until(arn, "RUNNING")
     assert made_by_runc(process_of(arn)), "runc knows of it"
@@ -97,7 +97,7 @@ def test_a_later_agent_without_the_runtime_looks_after_what_it_made(start_region
     region.process.wait(30)
     region.extra = ()
     region.up()
-    assert "longshore.runtime" not in attributes(region)
+    wait_for("the new agent to say what it is", lambda: "longshore.runtime" not in attributes(region))
     assert process_of(arn) == before, "it ran on"
     own.ecs.stop_task(cluster=own.name, task=arn)
     assert own.until(arn, "STOPPED")["containers"][0]["exitCode"] == 42
