@@ -308,7 +308,15 @@ mod tests {
         for bad in ["--driver podman", "--docker-host tcp://127.0.0.1:2375"] {
             assert!(host(&format!("longshore agent {bad}")).is_err(), "{bad}");
         }
-        for lost in ["--runtime runsc", "--driver docker --gpu a=/dev/null"] {
+        let said = host("longshore agent --runtime runsc=/opt/bin/runsc").unwrap();
+        assert_eq!((said.misplaced(), said.runtime_name()), (None, Some("runsc")));
+        let line = format!("longshore agent {}", said.to_args().join(" "));
+        assert_eq!(host(&line).unwrap().runtime.as_deref(), Some("runsc=/opt/bin/runsc"));
+        for lost in [
+            "--docker-host unix:///run/d.sock",
+            "--driver docker --runtime runsc=/opt/bin/runsc",
+            "--driver docker --gpu a=/dev/null",
+        ] {
             let said = host(&format!("longshore agent {lost}")).unwrap();
             assert!(said.misplaced().is_some(), "{lost}");
         }

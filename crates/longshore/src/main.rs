@@ -215,6 +215,7 @@ fn environment() -> Environment {
         aws_credentials_file: path("AWS_SHARED_CREDENTIALS_FILE"),
         aws_credentials: aws_credentials(),
         aws_region: text("AWS_REGION").or_else(|| text("AWS_DEFAULT_REGION")),
+        search_path: text("PATH").map(OsString::from),
         program: program(),
     }
 }

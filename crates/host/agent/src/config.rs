@@ -30,6 +30,8 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// The operator's own attributes.
     pub attributes: Vec<Attribute>,
+    /// What the OCI runtime is called that this host's containers are run by, if it is another than usual.
+    pub runtime: Option<String>,
     /// The address by which other hosts reach this one, if there may be any.
     pub underlay: Option<Ipv4Addr>,
     /// Whether this host can encrypt what it sends to others, or why not, as the region is told it.
@@ -112,6 +114,7 @@ impl AgentConfig {
             cluster: None,
             state_dir,
             attributes: Vec::new(),
+            runtime: None,
             underlay: None,
             encryption: None,
             reserved_ports: vec![22, 2375, 2376, 51678, 51679],

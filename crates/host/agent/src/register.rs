@@ -127,6 +127,9 @@ fn request(
     if let Some(address) = config.underlay {
         attributes.push(Attribute::with("longshore.underlay-address", address.to_string()));
     }
+    if let Some(runtime) = &config.runtime {
+        attributes.push(Attribute::with("longshore.runtime", runtime));
+    }
     if let Some(encryption) = &config.encryption {
         attributes.push(Attribute::with("longshore.encryption", encryption));
     }
@@ -314,6 +317,7 @@ mod tests {
             let full = format!("com.amazonaws.ecs.capability.{present}");
             assert!(names.contains(&full), "{present}");
         }
+        assert!(!names.iter().any(|name| name == "longshore.runtime"), "it is the usual one");
         let unique: std::collections::BTreeSet<&String> = names.iter().collect();
         assert_eq!(unique.len(), names.len());
     }

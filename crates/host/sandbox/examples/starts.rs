@@ -42,6 +42,7 @@ async fn measure(burst: usize, at_once: usize) {
         shim_command: vec!["/proc/self/exe".into(), "shim".into()],
         pool_size: 4,
         boot_id: String::new(),
+        runtime: None,
         steps: longshore_types::Steps::default(),
     })
     .expect("sandboxes open");

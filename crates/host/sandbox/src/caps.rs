@@ -127,6 +127,12 @@ impl CapSet {
         Ok(Self(set.0 & there.0))
     }
 
+    /// As the OCI runtime specification names them.
+    pub(crate) fn names(self) -> Vec<String> {
+        let held = Cap::ALL.iter().filter(|(capability, _)| self.has(*capability));
+        held.map(|(_, text)| format!("CAP_{text}")).collect()
+    }
+
     pub(crate) fn has(self, capability: Cap) -> bool {
         self.0 & capability.bit() != 0
     }

@@ -50,8 +50,26 @@ impl Files {
         self.run.join("shm")
     }
 
+    /// The name of the terminal's socket in [`Files::run`].
+    pub(crate) const CONSOLE: &str = "console.sock";
+
+    /// What only serves its making and running.
+    pub(crate) fn run(&self) -> &Path {
+        &self.run
+    }
+
     pub(crate) fn console(&self) -> PathBuf {
-        self.run.join("console.sock")
+        self.run.join(Self::CONSOLE)
+    }
+
+    /// Where a named runtime writes the pid of the container's first process.
+    pub(crate) fn pid(&self) -> PathBuf {
+        self.run.join("pid")
+    }
+
+    /// What a named runtime said last.
+    pub(crate) fn runtime_log(&self) -> PathBuf {
+        self.run.join("runtime.log")
     }
 
     pub(crate) fn process(&self, number: u32) -> PathBuf {

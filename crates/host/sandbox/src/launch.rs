@@ -30,7 +30,7 @@ use crate::users::Identity;
 /// Where commands are looked for when the environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What a shell would exit with; seen only if the reason could not be told.
-const EXIT_NOT_STARTED: i32 = 127;
+pub(crate) const EXIT_NOT_STARTED: i32 = 127;
 
 /// Who the first process of a container is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl Launch {
         })
     }
 
-    fn search_path(&self) -> String {
+    pub(crate) fn search_path(&self) -> String {
         let set = self.env.iter().rev().find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="));
         set.map_or(DEFAULT_PATH.to_owned(), |path| String::from_utf8_lossy(path).into_owned())
     }
@@ -235,7 +235,13 @@ fn not_executed(command: &str, path: &str, errno: nix::Error) -> SandboxError {
 
 /// The shim, and whoever started it, may ignore or block what an application expects at its
 /// default, and that survives `execve`.
-fn forget_signal_settings() -> nix::Result<()> {
+pub(crate) fn forget_signal_settings() -> nix::Result<()> {
+    (1..=64).for_each(set_default);
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+/// May be called between a fork and what follows it.
+fn set_default(signal: i32) {
     /// The kernel's own structure; all zero is the default action.
     #[repr(C)]
     struct Action {
@@ -245,16 +251,13 @@ fn forget_signal_settings() -> nix::Result<()> {
         mask: u64,
     }
     let default = Action { handler: 0, flags: 0, restorer: 0, mask: 0 };
-    for signal in 1..=64_i32 {
-        // JUSTIFICATION: the C library keeps two signals for itself and refuses to reset them.
-        // SAFETY: the structure is the kernel's, the mask's size is eight bytes, and no handler
-        // of this process is needed any more. SIGKILL and SIGSTOP fail, as they should.
-        unsafe {
-            let none = std::ptr::null_mut::<Action>();
-            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, none, 8_usize);
-        }
+    // JUSTIFICATION: the C library keeps two signals for itself and refuses to reset them.
+    // SAFETY: the structure is the kernel's, the mask's size is eight bytes, and no handler
+    // of this process is needed any more. SIGKILL and SIGSTOP fail, as they should.
+    unsafe {
+        let none = std::ptr::null_mut::<Action>();
+        libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, none, 8_usize);
     }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 
 /// The kernel kills the container if its shim dies: nobody would be left to tell its exit code.

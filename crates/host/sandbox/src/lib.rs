@@ -12,6 +12,7 @@
 //! | `spool` | the container's output on disk, and following it |
 //! | `oci`, `rootfs`, `users`, `caps`, `seccomp` | a specification turned into what the kernel needs |
 //! | `lease` | until when fenced containers may run, which their shims hold them to |
+//! | `runtime` | another OCI runtime of the host, in libcontainer's place |
 //! | `launch`, `init` | the last steps inside the container |
 //! | `cgroup` | limits and usage, both versions |
 //! | `groups` | the same for containers of somebody else's |
@@ -44,6 +45,7 @@ mod pool;
 mod proto;
 mod recover;
 mod rootfs;
+mod runtime;
 mod sandboxes;
 mod seccomp;
 mod shim;
@@ -61,6 +63,7 @@ pub use ids::{ContainerId, GroupId, NotAName};
 pub use lease::{FENCED_OFF, FencedBy, Lease, uptime_ms};
 pub use nix::sys::signal::Signal;
 pub use rootfs::merged;
+pub use runtime::NamedRuntime;
 pub use sandboxes::Sandboxes;
 pub use shim::shim_main;
 pub use spec::{

@@ -11,7 +11,8 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use crate::cgroup::{DeviceKind, DeviceRule, View};
-use crate::error::SandboxError;
+use crate::error::{Doing, SandboxError};
+use crate::launch::Launch;
 use crate::spec::{ContainerSpec, DeviceBind, Hook, HookPoint, IpcMode, NetMode, PidMode};
 
 /// Docker's default size of `/dev/shm`.
@@ -117,6 +118,83 @@ pub(crate) fn process(spec: &ContainerSpec) -> Result<Value, SandboxError> {
         "cwd": spec.cwd,
         "rlimits": rlimits(spec)?,
     }))
+}
+
+/// A process as another runtime needs to know it, which makes of it all that [`crate::launch`] does natively.
+pub(crate) fn whole_process(spec: &ContainerSpec, launch: &Launch) -> Result<Value, SandboxError> {
+    /// As every container's, whatever the caller's is.
+    const MASK: u32 = 0o22;
+    let mut limits = rlimits(spec)?;
+    if !spec.ulimits.iter().any(|ulimit| ulimit.name == "nofile") {
+        // A runtime may have raised its own.
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing("read a limit")?;
+        limits.push(json!({ "type": "RLIMIT_NOFILE", "soft": soft, "hard": hard }));
+    }
+    let identity = &launch.identity;
+    let env: Vec<_> = launch.env.iter().map(|entry| entry.to_string_lossy()).collect();
+    let bounding = launch.capabilities.names();
+    // None but root's processes begin with any.
+    let held = if identity.uid == 0 { bounding.clone() } else { Vec::new() };
+    Ok(json!({
+        "terminal": spec.tty,
+        "user": {
+            "uid": identity.uid,
+            "gid": identity.gid,
+            "umask": MASK,
+            "additionalGids": identity.groups,
+        },
+        "args": spec.args,
+        "env": env,
+        "cwd": spec.cwd,
+        "capabilities": {
+            "bounding": bounding,
+            "effective": held,
+            "permitted": held,
+            "inheritable": [],
+            "ambient": [],
+        },
+        "rlimits": limits,
+        "noNewPrivileges": launch.no_new_privileges,
+    }))
+}
+
+/// Makes a document whole for another runtime. Limits are in the control group already, and are not named here so
+/// that no runtime sets others; devices are, since runtimes allow none that is not.
+pub(crate) fn complete(
+    document: &mut Value,
+    process: Value,
+    seccomp: Option<Value>,
+    devices: Option<&[DeviceRule]>,
+) {
+    let rule = |it: &DeviceRule| {
+        let kind = match it.kind {
+            DeviceKind::Char => "c",
+            DeviceKind::Block => "b",
+        };
+        let access = [(it.read, "r"), (it.write, "w"), (it.mknod, "m")];
+        let access: String =
+            access.iter().filter(|(is, _)| *is).map(|(_, letter)| *letter).collect();
+        // No number stands for every number.
+        let mut rule = json!({ "allow": true, "type": kind, "access": access });
+        for (name, number) in [("major", it.major), ("minor", it.minor)] {
+            if let Some(number) = number {
+                rule[name] = number.into();
+            }
+        }
+        rule
+    };
+    let rules: Vec<Value> = match devices {
+        Some(rules) => {
+            let none = json!({ "allow": false, "access": "rwm" });
+            std::iter::once(none).chain(rules.iter().map(rule)).collect()
+        }
+        None => vec![json!({ "allow": true, "access": "rwm" })],
+    };
+    document["process"] = process;
+    document["linux"]["resources"] = json!({ "devices": rules });
+    if let Some(seccomp) = seccomp {
+        document["linux"]["seccomp"] = seccomp;
+    }
 }
 
 fn short(id: &str) -> String {

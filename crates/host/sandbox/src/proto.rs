@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SandboxError;
 use crate::ids::GroupId;
+use crate::runtime::NamedRuntime;
 use crate::spec::{ContainerSpec, ExecResult, ExecSpec, Exit, Phase, Started};
 
 /// A specification with many mounts and a large environment is far below this.
@@ -49,6 +50,9 @@ pub(crate) struct Create {
     /// The main processes of the containers whose namespaces are joined.
     pub(crate) pid_of: Option<i32>,
     pub(crate) ipc_of: Option<i32>,
+    /// What makes the container instead of libcontainer.
+    #[serde(default)]
+    pub(crate) runtime: Option<NamedRuntime>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -84,6 +88,9 @@ pub(crate) struct Record {
     /// Why it did not start.
     #[serde(default)]
     pub(crate) failed: Option<Failure>,
+    /// What made it, and must be told of its end; none for libcontainer.
+    #[serde(default)]
+    pub(crate) runtime: Option<NamedRuntime>,
 }
 
 impl Record {

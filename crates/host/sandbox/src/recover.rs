@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::iter;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -58,9 +59,7 @@ pub(crate) fn end_unfinished(config: &SandboxConfig, cgroups: &Cgroups) {
         let pids = cgroups.shims().pids();
         let strays: Vec<i32> = pids
             .into_iter()
-            .filter(|pid| {
-                !kept.contains(pid) && parent_of(*pid).is_some_and(|it| !kept.contains(&it))
-            })
+            .filter(|pid| parent_of(*pid).is_some() && !is_of_any(*pid, &kept))
             .collect();
         if strays.is_empty() {
             break;
@@ -88,6 +87,12 @@ fn shims_with_containers(config: &SandboxConfig) -> BTreeSet<i32> {
         files.read_record().ok()??.shim_pid
     };
     container_ids(&config.state_dir).unwrap_or_default().into_iter().filter_map(of).collect()
+}
+
+/// Whether a process is one of `kept`, or at work for one: a runtime that it called, and what that started.
+fn is_of_any(pid: i32, kept: &BTreeSet<i32>) -> bool {
+    let mut line = iter::successors(Some(pid), |it| parent_of(*it).filter(|parent| 1 < *parent));
+    line.any(|it| kept.contains(&it))
 }
 
 /// `None` for a process that is gone, or as good as gone.

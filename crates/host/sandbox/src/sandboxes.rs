@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ::files::whole;
-use longshore_types::{Clock, Steps, SystemClock};
+use longshore_types::{Chain, Clock, Steps, SystemClock};
 use nix::sys::signal::Signal;
 use tokio::time::timeout;
 
@@ -161,6 +161,8 @@ impl Sandboxes {
     ) -> Result<(), SandboxError> {
         let id = spec.id.clone();
         let config = &self.inner.config;
+        // What only holds namespaces has nothing to be run by another.
+        let runtime = config.runtime.clone().filter(|_| !spec.pause);
         let record = Record {
             group: spec.group.clone(),
             scratch: spec.rootfs.scratch.clone(),
@@ -173,6 +175,7 @@ impl Sandboxes {
             is_starting: false,
             started_at: None,
             failed: None,
+            runtime: runtime.clone(),
         };
         let request = Request::Create(Box::new(Create {
             state_dir: config.state_dir.clone(),
@@ -181,6 +184,7 @@ impl Sandboxes {
             spec,
             pid_of,
             ipc_of,
+            runtime,
         }));
         config.steps.reached("container begun");
         for attempt in 1.. {
@@ -367,6 +371,12 @@ impl Sandboxes {
     ) -> Result<(), SandboxError> {
         let (id, socket) = (id.clone(), self.socket(id));
         self.blocking(move |inner| {
+            if let Some(runtime) = &record.runtime
+                && let Err(error) = runtime.delete(&id, &inner.files(&id))
+            {
+                // It may be gone from this host; what it made, we remove too.
+                tracing::warn!(container = %id, error = %Chain(&error), "left behind by its runtime");
+            }
             inner.cgroups.container(&record.group, &id).remove()?;
             inner.config.steps.reached("control group removed");
             match fs::remove_file(&socket) {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ContainerId, GroupId};
 use crate::lease::FencedBy;
+use crate::runtime::NamedRuntime;
 
 /// Where sandboxes live on this host. Everything named here carries the region's tag, so that two
 /// regions on one machine never meet.
@@ -26,6 +27,8 @@ pub struct SandboxConfig {
     pub pool_size: usize,
     /// Names this run of the machine's kernel: what another one had is gone. Empty if nobody knows.
     pub boot_id: String,
+    /// What makes containers from now on, instead of libcontainer.
+    pub runtime: Option<NamedRuntime>,
     /// Told how far each change of a container has come.
     pub steps: Steps,
 }

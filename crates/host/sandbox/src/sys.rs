@@ -3,6 +3,9 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use longshore_types::{Clock, SystemClock};
 
 use crate::usage::ClockState;
 
@@ -274,6 +277,27 @@ pub(crate) fn make_read_only(mount: OwnedFd) -> io::Result<OwnedFd> {
         )
     };
     check(result).map(|()| mount)
+}
+
+/// Waits until a child has ended, which is then still to be reaped; false if it has not within `limit`.
+pub(crate) fn wait_for_end(child: u32, limit: Duration) -> io::Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    let pid = libc::pid_t::try_from(child).map_err(io::Error::other)?;
+    // JUSTIFICATION: libc has no wrapper for pidfd_open(2).
+    // SAFETY: two numbers; the child is not reaped yet, so that the pid is its own.
+    let process = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    let until = SystemClock.now().plus_ms(limit_ms);
+    loop {
+        let left_ms = until.since_ms(SystemClock.now());
+        let timeout = PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(ready) => return Ok(0 < ready),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 /// A descriptor that the other side passes over the socket.

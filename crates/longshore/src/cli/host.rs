@@ -54,9 +54,10 @@ pub(crate) struct HostArgs {
     /// Where the Docker Engine is [default: unix:///var/run/docker.sock]
     #[arg(long, value_name = "unix:///PATH", value_parser = docker_host)]
     pub(crate) docker_host: Option<PathBuf>,
-    /// The OCI runtime that Docker runs containers by, such as runsc, under the name that it has there
-    /// [default: Docker's default]
-    #[arg(long, value_name = "NAME")]
+    /// The OCI runtime that containers are run by, such as runc or runsc: a program of that name in PATH, or where it is
+    /// said to be; with --driver docker the name that it has there. Announced as the attribute longshore.runtime
+    /// [default: Longshore's own, or Docker's default]
+    #[arg(long, value_name = "NAME[=/PATH]")]
     pub(crate) runtime: Option<String>,
     /// The Auto Scaling group that this machine belongs to: the capacity provider that names the
     /// group places its tasks here
@@ -259,9 +260,10 @@ impl HostArgs {
 
     /// What is only for one of the drivers, and which is not this one.
     pub(crate) fn misplaced(&self) -> Option<String> {
-        let of_docker =
-            [("--docker-host", self.docker_host.is_some()), ("--runtime", self.runtime.is_some())];
+        let of_docker = [("--docker-host", self.docker_host.is_some())];
+        let is_path = |runtime: &String| runtime.contains('=');
         let of_native = [
+            ("--runtime NAME=/PATH", self.runtime.as_ref().is_some_and(is_path)),
             ("--gpu", !self.gpus.is_empty()),
             ("--fargate yes", self.fargate == Some(true)),
             ("--share-layers yes", self.share_layers == Some(true)),
@@ -279,6 +281,12 @@ impl HostArgs {
                 Some(format!("{flag} is nothing that --driver docker has: leave it out"))
             }
         }
+    }
+
+    /// What the runtime of containers is called, if it is not our own.
+    pub(crate) fn runtime_name(&self) -> Option<&str> {
+        let runtime = self.runtime.as_deref()?;
+        Some(runtime.split_once('=').map_or(runtime, |(name, _)| name))
     }
 
     /// What runs containers, as flags.

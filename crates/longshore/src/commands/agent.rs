@@ -22,7 +22,7 @@ use image::{
 };
 use longshore_types::{Chain, ClusterName, OsIds, Steps, SystemClock};
 use network::{ControlGroup, Encryption, NetTag, Network, NetworkConfig, NetworkError};
-use sandbox::{GroupNumber, SandboxConfig, Sandboxes};
+use sandbox::{GroupNumber, NamedRuntime, SandboxConfig, Sandboxes};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -78,6 +78,7 @@ impl Host {
         &self,
         environment: &Environment,
         pool_size: usize,
+        runtime: Option<NamedRuntime>,
     ) -> Result<Sandboxes, Error> {
         let config = SandboxConfig {
             run_dir: self.run_dir.join("shims"),
@@ -86,6 +87,7 @@ impl Host {
             shim_command: vec![environment.program.clone().into(), "shim".into()],
             pool_size,
             boot_id: boot_id(),
+            runtime,
             steps: Steps::default(),
         };
         Sandboxes::open(config).map_err(Error::other("prepare the sandbox"))
@@ -178,6 +180,11 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
             data.root().display()
         )));
     }
+    // Docker has runtimes of its own.
+    let runtime = match args.host.is_docker() {
+        true => None,
+        false => runtime(environment, &args.host).await?,
+    };
     data.create()?;
     let _lock = data.take(Role::Agent)?;
     let host = Host::of(data)?;
@@ -188,7 +195,10 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
     let Some(home) = Home::find(data, args).await? else { return Ok(()) };
     let (parts, config) = match args.host.is_docker() {
         true => docker::parts(data, environment, &host, &home, args).await?,
-        false => native_parts(data, environment, &host, &home, args).await?,
+        false => {
+            let sandboxes = host.sandboxes(environment, POOL_SIZE, runtime).await?;
+            native_parts(data, environment, (&host, sandboxes), &home, args).await?
+        }
     };
     let agent = Agent::open(config, parts).await.map_err(Error::other("start the agent"))?;
     let cluster = home.cluster.clone().unwrap_or_else(ClusterName::default_cluster);
@@ -206,11 +216,10 @@ async fn serve(data: &DataDir, environment: &Environment, args: &AgentArgs) -> R
 async fn native_parts(
     data: &DataDir,
     environment: &Environment,
-    host: &Host,
+    (host, sandboxes): (&Host, Sandboxes),
     home: &Home,
     args: &AgentArgs,
 ) -> Result<(Parts, AgentConfig), Error> {
-    let sandboxes = host.sandboxes(environment, POOL_SIZE).await?;
     let network = host.network(home, &args.host, sandboxes.group_number()).await?;
     let (puller, sharing) = puller(host, home, args)?;
     let encryption = encryption(home, &network);
@@ -243,6 +252,18 @@ async fn native_parts(
     tokio::spawn(bound_shims_log(host.state_dir.join("sandboxes/shims.log")));
     keep_processes(data, environment, (home, args.balancer_address), (&host.run_dir, changes));
     Ok((parts, config))
+}
+
+/// What makes the host's containers, if it is not ourselves; it is there and answers.
+async fn runtime(
+    environment: &Environment,
+    host: &HostArgs,
+) -> Result<Option<NamedRuntime>, Error> {
+    let Some(wanted) = &host.runtime else { return Ok(None) };
+    let found = NamedRuntime::find(wanted, environment.search_path.as_deref()).await;
+    let runtime = found.map_err(|why| Error::Refused(format!("--runtime {wanted}: {why}")))?;
+    info!(runtime = runtime.name, path = %runtime.path.display(), "containers are run by a runtime of this host");
+    Ok(Some(runtime))
 }
 
 /// Where logins of other registries are, as `docker login` writes them.
@@ -312,6 +333,7 @@ fn agent_config(host: &Host, home: &Home, args: &AgentArgs) -> AgentConfig {
     let said = args.host.attributes_in(&home.region).into_iter();
     let said = said.chain(home.attributes.iter().cloned());
     config.attributes = said.map(|(name, value)| Attribute::with(name, value)).collect();
+    config.runtime = args.host.runtime_name().map(str::to_owned);
     config.log_endpoints.clone_from(&args.egress.allow_log_endpoint);
     let denied = args.egress.images.deny_egress.iter();
     config.log_egress = denied.fold(Egress::default(), |egress, range| egress.deny(*range));
@@ -446,7 +468,7 @@ pub(crate) async fn clean(data: &DataDir, environment: &Environment) -> Result<(
     };
     // A disk that fails does not say whether it is there.
     if host.state_dir.try_exists().unwrap_or(true) {
-        match host.sandboxes(environment, 0).await {
+        match host.sandboxes(environment, 0, None).await {
             Ok(sandboxes) => remove_containers(&sandboxes, &mut note).await,
             Err(error) => note("remove containers", &error),
         }

@@ -130,6 +130,7 @@ mod tests {
             aws_credentials_file: None,
             aws_credentials: None,
             aws_region: None,
+            search_path: None,
             program: "/bin/false".into(),
         }
     }

@@ -26,6 +26,7 @@ pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod upgrade;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use aws_wire::sigv4::Credentials;
@@ -45,6 +46,8 @@ pub(crate) struct Environment {
     /// From `AWS_ACCESS_KEY_ID` and its companions.
     pub(crate) aws_credentials: Option<Credentials>,
     pub(crate) aws_region: Option<String>,
+    /// Where programs are looked for: `PATH`.
+    pub(crate) search_path: Option<OsString>,
     /// This program, for starting it again in another role.
     pub(crate) program: PathBuf,
 }

@@ -38,7 +38,7 @@ const GPUS_MAX: usize = 256;
 const TEXT_CHARS_MAX: usize = 1_024;
 const TOKEN_CHARS_MAX: usize = 64;
 /// What only agents of the region's own may say of themselves: other accounts' tasks rely on it.
-const OWN_ATTRIBUTES: [&str; 7] = [
+const OWN_ATTRIBUTES: [&str; 8] = [
     FARGATE_ATTRIBUTE,
     BALANCERS_ATTRIBUTE,
     ENI_ATTRIBUTE,
@@ -46,7 +46,11 @@ const OWN_ATTRIBUTES: [&str; 7] = [
     UNDERLAY_ATTRIBUTE,
     ENCRYPTION_ATTRIBUTE,
     FENCE,
+    RUNTIME_ATTRIBUTE,
 ];
+
+/// By which runtime the host's containers are run, where that is another than usual.
+const RUNTIME_ATTRIBUTE: &str = "longshore.runtime";
 
 const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
 const TYPE_ATTRIBUTE: &str = "ecs.instance-type";

@@ -164,6 +164,7 @@ async fn native_host(dir: &Path, given: &Given, steps: Steps) -> Host {
         shim_command: vec![std::env::current_exe().unwrap().into(), "shim".into()],
         pool_size: 2,
         boot_id: "this one".into(),
+        runtime: None,
         steps: steps.clone(),
     });
     let tag = given.tag.parse().unwrap();

@@ -190,7 +190,9 @@ impl Cgroup<'_> {
     /// Kills what is left and removes the directories. A missing one is fine.
     pub(crate) fn remove(&self) -> Result<(), SandboxError> {
         let mut failure = None;
-        for dir in self.dirs() {
+        // Also in hierarchies where it is not ours: a runtime of the host may have made it there.
+        let everywhere = Cgroup { is_everywhere: true, ..self.clone() };
+        for dir in everywhere.dirs() {
             let removed = tree::kill(&dir).and_then(|()| tree::remove(&dir));
             failure = removed.doing_at("remove cgroup", &dir).err().or(failure);
         }

@@ -8,32 +8,59 @@ use libc::c_long;
 
 use crate::caps::Cap;
 
-/// Newer than our libc's headers; one number on every architecture we build for.
-mod new {
-    use libc::c_long;
+/// A system call, by its number here and by its name, which is the same everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Call {
+    pub(super) number: c_long,
+    /// With the `SYS_` of headers.
+    constant: &'static str,
+}
 
-    pub(super) const CACHESTAT: c_long = 451;
-    pub(super) const FCHMODAT2: c_long = 452;
-    pub(super) const MAP_SHADOW_STACK: c_long = 453;
-    pub(super) const FUTEX_WAKE: c_long = 454;
-    pub(super) const FUTEX_WAIT: c_long = 455;
-    pub(super) const FUTEX_REQUEUE: c_long = 456;
-    pub(super) const STATMOUNT: c_long = 457;
-    pub(super) const LISTMOUNT: c_long = 458;
-    pub(super) const LSM_GET_SELF_ATTR: c_long = 459;
-    pub(super) const LSM_SET_SELF_ATTR: c_long = 460;
-    pub(super) const LSM_LIST_MODULES: c_long = 461;
-    pub(super) const MSEAL: c_long = 462;
-    pub(super) const SETXATTRAT: c_long = 463;
-    pub(super) const GETXATTRAT: c_long = 464;
-    pub(super) const LISTXATTRAT: c_long = 465;
-    pub(super) const REMOVEXATTRAT: c_long = 466;
-    pub(super) const OPEN_TREE_ATTR: c_long = 467;
+impl Call {
+    pub(super) fn name(self) -> &'static str {
+        self.constant.trim_start_matches("SYS_")
+    }
+}
+
+/// Calls by the names of their numbers.
+macro_rules! calls {
+    ($($constant:ident),* $(,)?) => {
+        &[$(Call { number: numbers::$constant, constant: stringify!($constant) }),*]
+    };
+}
+
+/// Those of our libc's headers, and newer ones, which have one number on every architecture we build for.
+#[allow(non_upper_case_globals, reason = "named as libc names them")]
+mod numbers {
+    use libc::c_long;
+    pub(super) use libc::*;
+
+    #[cfg(target_arch = "x86_64")]
+    pub(super) const SYS_io_pgetevents: c_long = 333;
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(super) const SYS_io_pgetevents: c_long = 292;
+    pub(super) const SYS_cachestat: c_long = 451;
+    pub(super) const SYS_fchmodat2: c_long = 452;
+    pub(super) const SYS_map_shadow_stack: c_long = 453;
+    pub(super) const SYS_futex_wake: c_long = 454;
+    pub(super) const SYS_futex_wait: c_long = 455;
+    pub(super) const SYS_futex_requeue: c_long = 456;
+    pub(super) const SYS_statmount: c_long = 457;
+    pub(super) const SYS_listmount: c_long = 458;
+    pub(super) const SYS_lsm_get_self_attr: c_long = 459;
+    pub(super) const SYS_lsm_set_self_attr: c_long = 460;
+    pub(super) const SYS_lsm_list_modules: c_long = 461;
+    pub(super) const SYS_mseal: c_long = 462;
+    pub(super) const SYS_setxattrat: c_long = 463;
+    pub(super) const SYS_getxattrat: c_long = 464;
+    pub(super) const SYS_listxattrat: c_long = 465;
+    pub(super) const SYS_removexattrat: c_long = 466;
+    pub(super) const SYS_open_tree_attr: c_long = 467;
 }
 
 /// Calls above this one did not exist when the table was made: they answer `ENOSYS`, so that a C
 /// library falls back to what it did before.
-pub(super) const LAST_KNOWN: c_long = new::OPEN_TREE_ATTR;
+pub(super) const LAST_KNOWN: c_long = numbers::SYS_open_tree_attr;
 
 /// A condition on a call's arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,70 +117,69 @@ impl Sockets {
 }
 
 /// Allowed to every container.
-pub(super) fn always() -> Vec<c_long> {
-    let groups: [&[c_long]; 9] =
+pub(super) fn always() -> Vec<Call> {
+    let groups: [&[Call]; 9] =
         [FILES, PATHS, MEMORY, PROCESSES, SIGNALS, TIME, SOCKETS, IPC, EVENTS];
-    let mut calls: Vec<c_long> = groups.concat();
+    let mut calls: Vec<Call> = groups.concat();
     calls.extend_from_slice(arch::ALWAYS);
     calls
 }
 
 /// Allowed where the container has the capability.
-pub(super) const WITH_CAPABILITY: &[(Cap, &[c_long])] = &[
-    (Cap::DacReadSearch, &[libc::SYS_open_by_handle_at]),
+pub(super) const WITH_CAPABILITY: &[(Cap, &[Call])] = &[
+    (Cap::DacReadSearch, calls![SYS_open_by_handle_at]),
     (
         Cap::SysAdmin,
-        &[
-            libc::SYS_bpf,
-            libc::SYS_clone,
-            libc::SYS_clone3,
-            libc::SYS_fanotify_init,
-            libc::SYS_fsconfig,
-            libc::SYS_fsmount,
-            libc::SYS_fsopen,
-            libc::SYS_fspick,
-            libc::SYS_lookup_dcookie,
-            libc::SYS_mount,
-            libc::SYS_mount_setattr,
-            libc::SYS_move_mount,
-            libc::SYS_open_tree,
-            new::OPEN_TREE_ATTR,
-            libc::SYS_perf_event_open,
-            libc::SYS_quotactl,
-            libc::SYS_quotactl_fd,
-            libc::SYS_setdomainname,
-            libc::SYS_sethostname,
-            libc::SYS_setns,
-            libc::SYS_syslog,
-            libc::SYS_umount2,
-            libc::SYS_unshare,
+        calls![
+            SYS_bpf,
+            SYS_clone,
+            SYS_clone3,
+            SYS_fanotify_init,
+            SYS_fsconfig,
+            SYS_fsmount,
+            SYS_fsopen,
+            SYS_fspick,
+            SYS_lookup_dcookie,
+            SYS_mount,
+            SYS_mount_setattr,
+            SYS_move_mount,
+            SYS_open_tree,
+            SYS_open_tree_attr,
+            SYS_perf_event_open,
+            SYS_quotactl,
+            SYS_quotactl_fd,
+            SYS_setdomainname,
+            SYS_sethostname,
+            SYS_setns,
+            SYS_syslog,
+            SYS_umount2,
+            SYS_unshare,
         ],
     ),
-    (Cap::SysBoot, &[libc::SYS_reboot]),
-    (Cap::SysChroot, &[libc::SYS_chroot]),
-    (Cap::SysModule, &[libc::SYS_delete_module, libc::SYS_init_module, libc::SYS_finit_module]),
-    (Cap::SysPacct, &[libc::SYS_acct]),
-    (Cap::SysPtrace, &[libc::SYS_kcmp, libc::SYS_pidfd_getfd, libc::SYS_process_madvise]),
-    (Cap::SysTime, &[libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_clock_adjtime]),
-    (Cap::SysTtyConfig, &[libc::SYS_vhangup]),
+    (Cap::SysBoot, calls![SYS_reboot]),
+    (Cap::SysChroot, calls![SYS_chroot]),
+    (Cap::SysModule, calls![SYS_delete_module, SYS_init_module, SYS_finit_module]),
+    (Cap::SysPacct, calls![SYS_acct]),
+    (Cap::SysPtrace, calls![SYS_kcmp, SYS_pidfd_getfd, SYS_process_madvise]),
+    (Cap::SysTime, calls![SYS_settimeofday, SYS_clock_settime, SYS_clock_adjtime]),
+    (Cap::SysTtyConfig, calls![SYS_vhangup]),
     (
         Cap::SysNice,
-        &[
-            libc::SYS_get_mempolicy,
-            libc::SYS_mbind,
-            libc::SYS_set_mempolicy,
-            libc::SYS_set_mempolicy_home_node,
-        ],
+        calls![SYS_get_mempolicy, SYS_mbind, SYS_set_mempolicy, SYS_set_mempolicy_home_node,],
     ),
-    (Cap::Syslog, &[libc::SYS_syslog]),
-    (Cap::Bpf, &[libc::SYS_bpf]),
-    (Cap::Perfmon, &[libc::SYS_perf_event_open]),
+    (Cap::Syslog, calls![SYS_syslog]),
+    (Cap::Bpf, calls![SYS_bpf]),
+    (Cap::Perfmon, calls![SYS_perf_event_open]),
     #[cfg(target_arch = "x86_64")]
-    (Cap::SysRawio, &[libc::SYS_iopl, libc::SYS_ioperm]),
+    (Cap::SysRawio, calls![SYS_iopl, SYS_ioperm]),
 ];
 
+const PERSONALITY: Call = calls![SYS_personality][0];
+const SOCKET: Call = calls![SYS_socket][0];
+const CLONE: Call = calls![SYS_clone][0];
+
 /// Allowed if any of the conditions holds.
-pub(super) fn conditional(is_admin: bool, sockets: Sockets) -> Vec<(c_long, Vec<Condition>)> {
+pub(super) fn conditional(is_admin: bool, sockets: Sockets) -> Vec<(Call, Vec<Condition>)> {
     /// Every `CLONE_NEW…` flag.
     const NEW_NAMESPACES: u64 = 0x7e02_0000;
     /// The execution domains of Linux itself, with and without `UNAME26`, and the query.
@@ -161,372 +187,370 @@ pub(super) fn conditional(is_admin: bool, sockets: Sockets) -> Vec<(c_long, Vec<
 
     let personality = PERSONALITIES.map(|value| Condition::Equals { argument: 0, value });
     let mut rules = vec![
-        (libc::SYS_personality, personality.to_vec()),
-        (libc::SYS_socket, vec![Condition::NoneOf(sockets.refused())]),
+        (PERSONALITY, personality.to_vec()),
+        (SOCKET, vec![Condition::NoneOf(sockets.refused())]),
     ];
     if !is_admin {
         let no_namespaces = Condition::Clear { argument: 0, mask: NEW_NAMESPACES };
-        rules.push((libc::SYS_clone, vec![no_namespaces]));
+        rules.push((CLONE, vec![no_namespaces]));
     }
     rules
 }
 
 /// Their arguments are behind a pointer, where a filter cannot look: as if they did not exist,
 /// which makes C libraries use the older call.
-pub(super) fn missing(is_admin: bool) -> &'static [c_long] {
-    if is_admin { &[] } else { &[libc::SYS_clone3] }
+pub(super) fn missing(is_admin: bool) -> &'static [Call] {
+    if is_admin { &[] } else { calls![SYS_clone3] }
 }
 
 /// On open descriptors.
-const FILES: &[c_long] = &[
-    libc::SYS_close,
-    libc::SYS_close_range,
-    libc::SYS_copy_file_range,
-    libc::SYS_dup,
-    libc::SYS_dup3,
-    libc::SYS_fadvise64,
-    libc::SYS_fallocate,
-    libc::SYS_fchdir,
-    libc::SYS_fchmod,
-    libc::SYS_fchown,
-    libc::SYS_fcntl,
-    libc::SYS_fdatasync,
-    libc::SYS_fgetxattr,
-    libc::SYS_flistxattr,
-    libc::SYS_flock,
-    libc::SYS_fremovexattr,
-    libc::SYS_fsetxattr,
-    libc::SYS_fstat,
-    libc::SYS_fstatfs,
-    libc::SYS_fsync,
-    libc::SYS_ftruncate,
-    libc::SYS_getdents64,
-    libc::SYS_ioctl,
-    libc::SYS_lseek,
-    libc::SYS_memfd_create,
-    libc::SYS_pipe2,
-    libc::SYS_pread64,
-    libc::SYS_preadv,
-    libc::SYS_preadv2,
-    libc::SYS_pwrite64,
-    libc::SYS_pwritev,
-    libc::SYS_pwritev2,
-    libc::SYS_read,
-    libc::SYS_readahead,
-    libc::SYS_readv,
-    libc::SYS_sendfile,
-    libc::SYS_splice,
-    libc::SYS_sync,
-    libc::SYS_sync_file_range,
-    libc::SYS_syncfs,
-    libc::SYS_tee,
-    libc::SYS_vmsplice,
-    libc::SYS_write,
-    libc::SYS_writev,
-    new::CACHESTAT,
+const FILES: &[Call] = calls![
+    SYS_close,
+    SYS_close_range,
+    SYS_copy_file_range,
+    SYS_dup,
+    SYS_dup3,
+    SYS_fadvise64,
+    SYS_fallocate,
+    SYS_fchdir,
+    SYS_fchmod,
+    SYS_fchown,
+    SYS_fcntl,
+    SYS_fdatasync,
+    SYS_fgetxattr,
+    SYS_flistxattr,
+    SYS_flock,
+    SYS_fremovexattr,
+    SYS_fsetxattr,
+    SYS_fstat,
+    SYS_fstatfs,
+    SYS_fsync,
+    SYS_ftruncate,
+    SYS_getdents64,
+    SYS_ioctl,
+    SYS_lseek,
+    SYS_memfd_create,
+    SYS_pipe2,
+    SYS_pread64,
+    SYS_preadv,
+    SYS_preadv2,
+    SYS_pwrite64,
+    SYS_pwritev,
+    SYS_pwritev2,
+    SYS_read,
+    SYS_readahead,
+    SYS_readv,
+    SYS_sendfile,
+    SYS_splice,
+    SYS_sync,
+    SYS_sync_file_range,
+    SYS_syncfs,
+    SYS_tee,
+    SYS_vmsplice,
+    SYS_write,
+    SYS_writev,
+    SYS_cachestat,
 ];
 
 /// By name.
-const PATHS: &[c_long] = &[
-    libc::SYS_chdir,
-    libc::SYS_faccessat,
-    libc::SYS_faccessat2,
-    libc::SYS_fchmodat,
-    libc::SYS_fchownat,
-    libc::SYS_getcwd,
-    libc::SYS_getxattr,
-    libc::SYS_inotify_add_watch,
-    libc::SYS_inotify_init1,
-    libc::SYS_inotify_rm_watch,
-    libc::SYS_landlock_add_rule,
-    libc::SYS_landlock_create_ruleset,
-    libc::SYS_landlock_restrict_self,
-    libc::SYS_lgetxattr,
-    libc::SYS_linkat,
-    libc::SYS_listxattr,
-    libc::SYS_llistxattr,
-    libc::SYS_lremovexattr,
-    libc::SYS_lsetxattr,
-    libc::SYS_mkdirat,
-    libc::SYS_mknodat,
-    libc::SYS_name_to_handle_at,
-    libc::SYS_newfstatat,
-    libc::SYS_openat,
-    libc::SYS_openat2,
-    libc::SYS_fanotify_mark,
-    libc::SYS_readlinkat,
-    libc::SYS_removexattr,
-    libc::SYS_renameat,
-    libc::SYS_renameat2,
-    libc::SYS_setxattr,
-    libc::SYS_statfs,
-    libc::SYS_statx,
-    libc::SYS_symlinkat,
-    libc::SYS_truncate,
-    libc::SYS_umask,
-    libc::SYS_unlinkat,
-    libc::SYS_utimensat,
-    new::FCHMODAT2,
-    new::GETXATTRAT,
-    new::LISTMOUNT,
-    new::LISTXATTRAT,
-    new::REMOVEXATTRAT,
-    new::SETXATTRAT,
-    new::STATMOUNT,
+const PATHS: &[Call] = calls![
+    SYS_chdir,
+    SYS_faccessat,
+    SYS_faccessat2,
+    SYS_fchmodat,
+    SYS_fchownat,
+    SYS_getcwd,
+    SYS_getxattr,
+    SYS_inotify_add_watch,
+    SYS_inotify_init1,
+    SYS_inotify_rm_watch,
+    SYS_landlock_add_rule,
+    SYS_landlock_create_ruleset,
+    SYS_landlock_restrict_self,
+    SYS_lgetxattr,
+    SYS_linkat,
+    SYS_listxattr,
+    SYS_llistxattr,
+    SYS_lremovexattr,
+    SYS_lsetxattr,
+    SYS_mkdirat,
+    SYS_mknodat,
+    SYS_name_to_handle_at,
+    SYS_newfstatat,
+    SYS_openat,
+    SYS_openat2,
+    SYS_fanotify_mark,
+    SYS_readlinkat,
+    SYS_removexattr,
+    SYS_renameat,
+    SYS_renameat2,
+    SYS_setxattr,
+    SYS_statfs,
+    SYS_statx,
+    SYS_symlinkat,
+    SYS_truncate,
+    SYS_umask,
+    SYS_unlinkat,
+    SYS_utimensat,
+    SYS_fchmodat2,
+    SYS_getxattrat,
+    SYS_listmount,
+    SYS_listxattrat,
+    SYS_removexattrat,
+    SYS_setxattrat,
+    SYS_statmount,
 ];
 
-const MEMORY: &[c_long] = &[
-    libc::SYS_brk,
-    libc::SYS_madvise,
-    libc::SYS_membarrier,
-    libc::SYS_memfd_secret,
-    libc::SYS_mincore,
-    libc::SYS_mlock,
-    libc::SYS_mlock2,
-    libc::SYS_mlockall,
-    libc::SYS_mmap,
-    libc::SYS_mprotect,
-    libc::SYS_mremap,
-    libc::SYS_msync,
-    libc::SYS_munlock,
-    libc::SYS_munlockall,
-    libc::SYS_munmap,
-    libc::SYS_pkey_alloc,
-    libc::SYS_pkey_free,
-    libc::SYS_pkey_mprotect,
-    libc::SYS_process_mrelease,
-    libc::SYS_remap_file_pages,
-    new::MAP_SHADOW_STACK,
-    new::MSEAL,
+const MEMORY: &[Call] = calls![
+    SYS_brk,
+    SYS_madvise,
+    SYS_membarrier,
+    SYS_memfd_secret,
+    SYS_mincore,
+    SYS_mlock,
+    SYS_mlock2,
+    SYS_mlockall,
+    SYS_mmap,
+    SYS_mprotect,
+    SYS_mremap,
+    SYS_msync,
+    SYS_munlock,
+    SYS_munlockall,
+    SYS_munmap,
+    SYS_pkey_alloc,
+    SYS_pkey_free,
+    SYS_pkey_mprotect,
+    SYS_process_mrelease,
+    SYS_remap_file_pages,
+    SYS_map_shadow_stack,
+    SYS_mseal,
 ];
 
-const PROCESSES: &[c_long] = &[
-    libc::SYS_capget,
-    libc::SYS_capset,
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-    libc::SYS_getcpu,
-    libc::SYS_getegid,
-    libc::SYS_geteuid,
-    libc::SYS_getgid,
-    libc::SYS_getgroups,
-    libc::SYS_getpgid,
-    libc::SYS_getpid,
-    libc::SYS_getppid,
-    libc::SYS_getpriority,
-    libc::SYS_getrandom,
-    libc::SYS_getresgid,
-    libc::SYS_getresuid,
-    libc::SYS_getrusage,
-    libc::SYS_getsid,
-    libc::SYS_gettid,
-    libc::SYS_getuid,
-    libc::SYS_ioprio_get,
-    libc::SYS_ioprio_set,
-    libc::SYS_pidfd_open,
-    libc::SYS_prctl,
-    libc::SYS_prlimit64,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_ptrace,
-    libc::SYS_getrlimit,
-    libc::SYS_rseq,
-    libc::SYS_sched_get_priority_max,
-    libc::SYS_sched_get_priority_min,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_sched_getattr,
-    libc::SYS_sched_getparam,
-    libc::SYS_sched_getscheduler,
-    libc::SYS_sched_rr_get_interval,
-    libc::SYS_sched_setaffinity,
-    libc::SYS_sched_setattr,
-    libc::SYS_sched_setparam,
-    libc::SYS_sched_setscheduler,
-    libc::SYS_sched_yield,
-    libc::SYS_seccomp,
-    libc::SYS_set_robust_list,
-    libc::SYS_get_robust_list,
-    libc::SYS_set_tid_address,
-    libc::SYS_setfsgid,
-    libc::SYS_setfsuid,
-    libc::SYS_setgid,
-    libc::SYS_setgroups,
-    libc::SYS_setpgid,
-    libc::SYS_setpriority,
-    libc::SYS_setregid,
-    libc::SYS_setresgid,
-    libc::SYS_setresuid,
-    libc::SYS_setreuid,
-    libc::SYS_setrlimit,
-    libc::SYS_setsid,
-    libc::SYS_setuid,
-    libc::SYS_sysinfo,
-    libc::SYS_uname,
-    libc::SYS_wait4,
-    libc::SYS_waitid,
-    new::LSM_GET_SELF_ATTR,
-    new::LSM_LIST_MODULES,
-    new::LSM_SET_SELF_ATTR,
+const PROCESSES: &[Call] = calls![
+    SYS_capget,
+    SYS_capset,
+    SYS_execve,
+    SYS_execveat,
+    SYS_exit,
+    SYS_exit_group,
+    SYS_getcpu,
+    SYS_getegid,
+    SYS_geteuid,
+    SYS_getgid,
+    SYS_getgroups,
+    SYS_getpgid,
+    SYS_getpid,
+    SYS_getppid,
+    SYS_getpriority,
+    SYS_getrandom,
+    SYS_getresgid,
+    SYS_getresuid,
+    SYS_getrusage,
+    SYS_getsid,
+    SYS_gettid,
+    SYS_getuid,
+    SYS_ioprio_get,
+    SYS_ioprio_set,
+    SYS_pidfd_open,
+    SYS_prctl,
+    SYS_prlimit64,
+    SYS_process_vm_readv,
+    SYS_process_vm_writev,
+    SYS_ptrace,
+    SYS_getrlimit,
+    SYS_rseq,
+    SYS_sched_get_priority_max,
+    SYS_sched_get_priority_min,
+    SYS_sched_getaffinity,
+    SYS_sched_getattr,
+    SYS_sched_getparam,
+    SYS_sched_getscheduler,
+    SYS_sched_rr_get_interval,
+    SYS_sched_setaffinity,
+    SYS_sched_setattr,
+    SYS_sched_setparam,
+    SYS_sched_setscheduler,
+    SYS_sched_yield,
+    SYS_seccomp,
+    SYS_set_robust_list,
+    SYS_get_robust_list,
+    SYS_set_tid_address,
+    SYS_setfsgid,
+    SYS_setfsuid,
+    SYS_setgid,
+    SYS_setgroups,
+    SYS_setpgid,
+    SYS_setpriority,
+    SYS_setregid,
+    SYS_setresgid,
+    SYS_setresuid,
+    SYS_setreuid,
+    SYS_setrlimit,
+    SYS_setsid,
+    SYS_setuid,
+    SYS_sysinfo,
+    SYS_uname,
+    SYS_wait4,
+    SYS_waitid,
+    SYS_lsm_get_self_attr,
+    SYS_lsm_list_modules,
+    SYS_lsm_set_self_attr,
 ];
 
-const SIGNALS: &[c_long] = &[
-    libc::SYS_kill,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_restart_syscall,
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigpending,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_rt_sigsuspend,
-    libc::SYS_rt_sigtimedwait,
-    libc::SYS_rt_tgsigqueueinfo,
-    libc::SYS_sigaltstack,
-    libc::SYS_signalfd4,
-    libc::SYS_tgkill,
-    libc::SYS_tkill,
+const SIGNALS: &[Call] = calls![
+    SYS_kill,
+    SYS_pidfd_send_signal,
+    SYS_restart_syscall,
+    SYS_rt_sigaction,
+    SYS_rt_sigpending,
+    SYS_rt_sigprocmask,
+    SYS_rt_sigqueueinfo,
+    SYS_rt_sigreturn,
+    SYS_rt_sigsuspend,
+    SYS_rt_sigtimedwait,
+    SYS_rt_tgsigqueueinfo,
+    SYS_sigaltstack,
+    SYS_signalfd4,
+    SYS_tgkill,
+    SYS_tkill,
 ];
 
-const TIME: &[c_long] = &[
-    libc::SYS_adjtimex,
-    libc::SYS_clock_getres,
-    libc::SYS_clock_gettime,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_getitimer,
-    libc::SYS_gettimeofday,
-    libc::SYS_nanosleep,
-    libc::SYS_setitimer,
-    libc::SYS_timer_create,
-    libc::SYS_timer_delete,
-    libc::SYS_timer_getoverrun,
-    libc::SYS_timer_gettime,
-    libc::SYS_timer_settime,
-    libc::SYS_timerfd_create,
-    libc::SYS_timerfd_gettime,
-    libc::SYS_timerfd_settime,
-    libc::SYS_times,
+const TIME: &[Call] = calls![
+    SYS_adjtimex,
+    SYS_clock_getres,
+    SYS_clock_gettime,
+    SYS_clock_nanosleep,
+    SYS_getitimer,
+    SYS_gettimeofday,
+    SYS_nanosleep,
+    SYS_setitimer,
+    SYS_timer_create,
+    SYS_timer_delete,
+    SYS_timer_getoverrun,
+    SYS_timer_gettime,
+    SYS_timer_settime,
+    SYS_timerfd_create,
+    SYS_timerfd_gettime,
+    SYS_timerfd_settime,
+    SYS_times,
 ];
 
-const SOCKETS: &[c_long] = &[
-    libc::SYS_accept,
-    libc::SYS_accept4,
-    libc::SYS_bind,
-    libc::SYS_connect,
-    libc::SYS_getpeername,
-    libc::SYS_getsockname,
-    libc::SYS_getsockopt,
-    libc::SYS_listen,
-    libc::SYS_recvfrom,
-    libc::SYS_recvmmsg,
-    libc::SYS_recvmsg,
-    libc::SYS_sendmmsg,
-    libc::SYS_sendmsg,
-    libc::SYS_sendto,
-    libc::SYS_setsockopt,
-    libc::SYS_shutdown,
-    libc::SYS_socketpair,
+const SOCKETS: &[Call] = calls![
+    SYS_accept,
+    SYS_accept4,
+    SYS_bind,
+    SYS_connect,
+    SYS_getpeername,
+    SYS_getsockname,
+    SYS_getsockopt,
+    SYS_listen,
+    SYS_recvfrom,
+    SYS_recvmmsg,
+    SYS_recvmsg,
+    SYS_sendmmsg,
+    SYS_sendmsg,
+    SYS_sendto,
+    SYS_setsockopt,
+    SYS_shutdown,
+    SYS_socketpair,
 ];
 
-const IPC: &[c_long] = &[
-    libc::SYS_futex,
-    libc::SYS_futex_waitv,
-    libc::SYS_mq_getsetattr,
-    libc::SYS_mq_notify,
-    libc::SYS_mq_open,
-    libc::SYS_mq_timedreceive,
-    libc::SYS_mq_timedsend,
-    libc::SYS_mq_unlink,
-    libc::SYS_msgctl,
-    libc::SYS_msgget,
-    libc::SYS_msgrcv,
-    libc::SYS_msgsnd,
-    libc::SYS_semctl,
-    libc::SYS_semget,
-    libc::SYS_semop,
-    libc::SYS_semtimedop,
-    libc::SYS_shmat,
-    libc::SYS_shmctl,
-    libc::SYS_shmdt,
-    libc::SYS_shmget,
-    new::FUTEX_REQUEUE,
-    new::FUTEX_WAIT,
-    new::FUTEX_WAKE,
+const IPC: &[Call] = calls![
+    SYS_futex,
+    SYS_futex_waitv,
+    SYS_mq_getsetattr,
+    SYS_mq_notify,
+    SYS_mq_open,
+    SYS_mq_timedreceive,
+    SYS_mq_timedsend,
+    SYS_mq_unlink,
+    SYS_msgctl,
+    SYS_msgget,
+    SYS_msgrcv,
+    SYS_msgsnd,
+    SYS_semctl,
+    SYS_semget,
+    SYS_semop,
+    SYS_semtimedop,
+    SYS_shmat,
+    SYS_shmctl,
+    SYS_shmdt,
+    SYS_shmget,
+    SYS_futex_requeue,
+    SYS_futex_wait,
+    SYS_futex_wake,
 ];
 
 /// Waiting for many things, and the older asynchronous file operations.
-const EVENTS: &[c_long] = &[
-    libc::SYS_epoll_create1,
-    libc::SYS_epoll_ctl,
-    libc::SYS_epoll_pwait,
-    libc::SYS_epoll_pwait2,
-    libc::SYS_eventfd2,
-    libc::SYS_io_cancel,
-    libc::SYS_io_destroy,
-    libc::SYS_io_getevents,
-    libc::SYS_io_setup,
-    libc::SYS_io_submit,
-    libc::SYS_ppoll,
-    libc::SYS_pselect6,
+const EVENTS: &[Call] = calls![
+    SYS_epoll_create1,
+    SYS_epoll_ctl,
+    SYS_epoll_pwait,
+    SYS_epoll_pwait2,
+    SYS_eventfd2,
+    SYS_io_cancel,
+    SYS_io_destroy,
+    SYS_io_getevents,
+    SYS_io_setup,
+    SYS_io_submit,
+    SYS_ppoll,
+    SYS_pselect6,
 ];
 
 /// What newer architectures left out, because an `…at` form does it.
 #[cfg(target_arch = "x86_64")]
 mod arch {
-    use libc::c_long;
+    use super::{Call, numbers};
 
-    /// Not in our libc's headers.
-    const IO_PGETEVENTS: c_long = 333;
-
-    pub(super) const ALWAYS: &[c_long] = &[
-        IO_PGETEVENTS,
-        libc::SYS_access,
-        libc::SYS_alarm,
-        libc::SYS_arch_prctl,
-        libc::SYS_chmod,
-        libc::SYS_chown,
-        libc::SYS_creat,
-        libc::SYS_dup2,
-        libc::SYS_epoll_create,
-        libc::SYS_epoll_ctl_old,
-        libc::SYS_epoll_wait,
-        libc::SYS_epoll_wait_old,
-        libc::SYS_eventfd,
-        libc::SYS_fork,
-        libc::SYS_futimesat,
-        libc::SYS_get_thread_area,
-        libc::SYS_getdents,
-        libc::SYS_getpgrp,
-        libc::SYS_inotify_init,
-        libc::SYS_lchown,
-        libc::SYS_link,
-        libc::SYS_lstat,
-        libc::SYS_mkdir,
-        libc::SYS_mknod,
-        libc::SYS_modify_ldt,
-        libc::SYS_open,
-        libc::SYS_pause,
-        libc::SYS_pipe,
-        libc::SYS_poll,
-        libc::SYS_readlink,
-        libc::SYS_rename,
-        libc::SYS_rmdir,
-        libc::SYS_select,
-        libc::SYS_set_thread_area,
-        libc::SYS_signalfd,
-        libc::SYS_stat,
-        libc::SYS_symlink,
-        libc::SYS_time,
-        libc::SYS_unlink,
-        libc::SYS_utime,
-        libc::SYS_utimes,
-        libc::SYS_vfork,
+    pub(super) const ALWAYS: &[Call] = calls![
+        SYS_io_pgetevents,
+        SYS_access,
+        SYS_alarm,
+        SYS_arch_prctl,
+        SYS_chmod,
+        SYS_chown,
+        SYS_creat,
+        SYS_dup2,
+        SYS_epoll_create,
+        SYS_epoll_ctl_old,
+        SYS_epoll_wait,
+        SYS_epoll_wait_old,
+        SYS_eventfd,
+        SYS_fork,
+        SYS_futimesat,
+        SYS_get_thread_area,
+        SYS_getdents,
+        SYS_getpgrp,
+        SYS_inotify_init,
+        SYS_lchown,
+        SYS_link,
+        SYS_lstat,
+        SYS_mkdir,
+        SYS_mknod,
+        SYS_modify_ldt,
+        SYS_open,
+        SYS_pause,
+        SYS_pipe,
+        SYS_poll,
+        SYS_readlink,
+        SYS_rename,
+        SYS_rmdir,
+        SYS_select,
+        SYS_set_thread_area,
+        SYS_signalfd,
+        SYS_stat,
+        SYS_symlink,
+        SYS_time,
+        SYS_unlink,
+        SYS_utime,
+        SYS_utimes,
+        SYS_vfork,
     ];
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 mod arch {
-    /// `io_pgetevents`, not in our libc's headers.
-    pub(super) const ALWAYS: &[libc::c_long] = &[292];
+    use super::{Call, numbers};
+
+    pub(super) const ALWAYS: &[Call] = calls![SYS_io_pgetevents];
 }

@@ -8,7 +8,7 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -22,23 +22,31 @@ use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, pipe2};
 
 use crate::caps::CapSet;
-use crate::cgroup::{Cgroup, Cgroups, default_rules};
+use crate::cgroup::{Cgroup, Cgroups, DeviceRule, default_rules};
 use crate::error::{Doing, SandboxError};
 use crate::files::{self, Files};
 use crate::launch::{First, Launch};
 use crate::oci::{self, Found};
 use crate::proto::{Create, Failure, Record, Status};
 use crate::rootfs;
-use crate::seccomp::Sockets;
-use crate::spec::{ContainerSpec, IpcMode, LogSink, NetMode, Phase, PidMode, Seccomp, Started};
+use crate::runtime::{self, NamedRuntime};
+use crate::seccomp::{self, Sockets};
+use crate::spec::{
+    ContainerSpec, FileBind, IpcMode, Limits, LogSink, NetMode, Phase, PidMode, Seccomp, Started,
+};
 use crate::sys;
 use crate::users;
 
 use super::run::Output;
+use super::streams::Streams;
 use super::template::Heirloom;
+
+/// Of a launch that another runtime carries out, which reports in its own way.
+pub(super) const NO_REPORT: RawFd = -1;
 
 #[derive(Debug)]
 pub(super) struct Container {
@@ -50,22 +58,44 @@ pub(super) struct Container {
     pub(super) output: Output,
     /// What every process of the container is launched as.
     pub(super) launch: Launch,
-    oci: OciContainer,
-    pid: Pid,
+    maker: Maker,
+    /// None of a container that never had a process.
+    pid: Option<Pid>,
     phase: Phase,
     is_starting: bool,
     started_at: Option<Timestamp>,
     failed: Option<Failure>,
-    /// Closes when the application runs; says why, if it does not.
-    report: Option<OwnedFd>,
     execs: u32,
     /// Held so that the application's standard input stays open.
     _stdin: Option<OwnedFd>,
 }
 
+/// Who makes the container's processes.
+#[derive(Debug)]
+enum Maker {
+    Native {
+        oci: Box<OciContainer>,
+        /// Closes when the application runs; says why, if it does not.
+        report: Option<OwnedFd>,
+    },
+    Named(NamedRuntime),
+}
+
+/// What a maker made.
+struct Made {
+    maker: Maker,
+    launch: Launch,
+    streams: Streams,
+    /// The first process, or why there is none: the runtime has looked for the command, and it is not there.
+    pid: Result<Pid, SandboxError>,
+}
+
 impl Container {
     pub(super) fn create(create: Create, heirloom: &Heirloom) -> Result<Self, SandboxError> {
-        let Create { spec, state_dir, run_dir, socket, pid_of, ipc_of } = create;
+        let Create { mut spec, state_dir, run_dir, socket, pid_of, ipc_of, runtime } = create;
+        if runtime.is_some() && spec.init {
+            run_by_init(&mut spec)?;
+        }
         let files = Files::of(&state_dir, &run_dir, &spec.id);
         let cgroups = heirloom.cgroups.clone();
         // Its mount is not there where the runtime works: see `forget_namespaces`.
@@ -74,7 +104,17 @@ impl Container {
             NetMode::Private | NetMode::Host => None,
         };
         let devices = oci::find_devices(&spec)?;
-        make_cgroup(&cgroups, &spec, &devices)?;
+        let rules = device_rules(&spec, &devices);
+        let cgroup = cgroups.container(&spec.group, &spec.id);
+        cgroup.make()?;
+        match &runtime {
+            None => cgroup.limit_container(&spec.limits, rules.as_deref())?,
+            // Until it has become the application, a runtime may have more threads than that.
+            Some(_) => {
+                let limits = Limits { pids: None, ..spec.limits };
+                cgroup.limit_container(&limits, rules.as_deref())?;
+            }
+        }
         for dir in [files.rootfs(), files.runtime()] {
             fs::create_dir_all(&dir).doing_at("create", &dir)?;
         }
@@ -82,9 +122,7 @@ impl Container {
             rootfs: files.rootfs(),
             cgroup: cgroups.oci_path(&spec.group, &spec.id),
             cgroup_views: cgroups.container(&spec.group, &spec.id).views(),
-            network_namespace: network
-                .as_ref()
-                .map(|file| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))),
+            network_namespace: network.as_ref().map(descriptor),
             pid_namespace: pid_of.map(|pid| namespace(pid, "pid")),
             ipc_namespace: ipc_of.map(|pid| namespace(pid, "ipc")),
             shm: match spec.ipc {
@@ -97,18 +135,40 @@ impl Container {
         for source in spec.mounts.iter().map(|mount| (&mount.source, &mount.destination)) {
             check_source(source.0, source.1)?;
         }
-        let document = oci::document(&spec, &found)?;
+        let mut document = oci::document(&spec, &found)?;
         files::write(&files.document(), &document)?;
 
         let host = File::open("/proc/self/ns/mnt").doing("open the mount namespace")?;
         let made = in_private_namespace(&spec, &files, ipc_of).and_then(|identity| {
             let streams = Streams::open(&spec, &files)?;
-            let launch = |report: &OwnedFd| launch(&spec, identity, heirloom, report);
-            Self::run_runtime(&spec, &files, launch, streams)
+            let launch = |report: RawFd| launch(&spec, identity, heirloom, report);
+            match runtime {
+                None => run_native(&spec, &files, launch, streams),
+                Some(runtime) => {
+                    let launch = launch(NO_REPORT)?;
+                    let process = oci::whole_process(&spec, &launch)?;
+                    let filter = launch.filter.is_some();
+                    let filter =
+                        filter.then(|| seccomp::document(launch.capabilities, sockets(&spec)));
+                    let mut whole = document.clone();
+                    oci::complete(&mut whole, process, filter, rules.as_deref());
+                    files::write(&files.document(), &whole)?;
+                    let made = run_named(runtime, &spec, &files, launch, streams);
+                    // What the application is told is nobody else's to read from now on.
+                    document["linux"]["resources"] = whole["linux"]["resources"].take();
+                    files::write(&files.document(), &document)?;
+                    made
+                }
+            }
         });
         setns(&host, CloneFlags::CLONE_NEWNS).doing("return to the host's mount namespace")?;
-        let (oci, launch, report, streams) = made?;
-        let pid = oci.pid().ok_or_else(|| runtime_failed("say its pid", "there is none"))?;
+        let Made { maker, launch, streams, pid } = made?;
+        if let (Maker::Named(_), Ok(_)) = (&maker, &pid) {
+            // Whatever the runtime made of them.
+            cgroups
+                .container(&spec.group, &spec.id)
+                .limit_container(&spec.limits, rules.as_deref())?;
+        }
         let listener = UnixListener::bind(&socket).doing_at("listen on", &socket)?;
         let output = Output::new(&spec.log, streams.stdout, streams.stderr)?;
         let container = Self {
@@ -119,13 +179,12 @@ impl Container {
             socket,
             output,
             launch,
-            oci,
-            pid: Pid::from_raw(pid.as_raw()),
+            maker,
+            failed: pid.as_ref().err().map(Failure::of),
+            pid: pid.ok(),
             phase: Phase::Created,
             is_starting: false,
             started_at: None,
-            failed: None,
-            report: Some(report),
             execs: 0,
             _stdin: streams.stdin,
         };
@@ -133,42 +192,22 @@ impl Container {
         Ok(container)
     }
 
-    /// Lets the runtime make the container's first process, which then waits to be started.
-    fn run_runtime(
-        spec: &ContainerSpec,
-        files: &Files,
-        launch: impl FnOnce(&OwnedFd) -> Result<Launch, SandboxError>,
-        streams: Streams,
-    ) -> Result<(OciContainer, Launch, OwnedFd, Streams), SandboxError> {
-        let (report, report_in) = pipe2(OFlag::O_CLOEXEC).doing("make a pipe")?;
-        let launch = launch(&report_in)?;
-        let Streams { child, console, .. } = &streams;
-        let copy = |fd: &OwnedFd| fd.try_clone().doing("copy a descriptor");
-        let mut builder = ContainerBuilder::new(spec.id.to_string(), SyscallType::default())
-            .with_root_path(files.runtime())
-            .map_err(|error| runtime_failed("prepare", &chain(&error)))?
-            .with_executor(launch.clone());
-        match console {
-            Some(_) => builder = builder.with_console_socket(Some(files.console())),
-            None => {
-                builder = builder
-                    .with_stdin(copy(&child[0])?)
-                    .with_stdout(copy(&child[1])?)
-                    .with_stderr(copy(&child[2])?);
-            }
-        }
-        let oci = builder
-            .as_init(files.bundle())
-            .with_systemd(false)
-            .with_detach(true)
-            .build()
-            .map_err(|error| runtime_failed("create the container", &chain(&error)))?;
-        let streams = streams.after_create()?;
-        Ok((oci, launch, report, streams))
+    /// Zero, which no process of ours has, for none.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid.map_or(0, Pid::as_raw)
     }
 
-    pub(super) fn pid(&self) -> i32 {
-        self.pid.as_raw()
+    /// Whether it has ended before it began: there is no process to wait for.
+    pub(super) fn is_stillborn(&self) -> bool {
+        self.pid.is_none()
+    }
+
+    /// What makes processes of it, if not libcontainer.
+    pub(super) fn runtime(&self) -> Option<&NamedRuntime> {
+        match &self.maker {
+            Maker::Native { .. } => None,
+            Maker::Named(runtime) => Some(runtime),
+        }
     }
 
     pub(super) fn cgroup(&self) -> Cgroup<'_> {
@@ -207,19 +246,35 @@ impl Container {
     }
 
     fn let_run(&mut self) -> Result<Started, SandboxError> {
-        let Some(report) = self.report.take() else {
-            let why = "the container was started before".into();
-            return Err(SandboxError::Invalid { what: "start".into(), why });
-        };
-        self.oci.start().map_err(|error| runtime_failed("start the container", &chain(&error)))?;
-        read_report(report)?;
+        match &mut self.maker {
+            Maker::Native { oci, report } => {
+                let Some(report) = report.take() else {
+                    let why = "the container was started before".into();
+                    return Err(SandboxError::Invalid { what: "start".into(), why });
+                };
+                oci.start()
+                    .map_err(|error| runtime_failed("start the container", &chain(&error)))?;
+                read_report(report)?;
+            }
+            Maker::Named(runtime) => runtime.start(&self.spec.id, &self.files)?,
+        }
         Ok(Started { pid: self.pid(), at: SystemClock.now() })
     }
 
     pub(super) fn signal(&self, number: i32) -> Result<(), SandboxError> {
         let signal = Signal::try_from(number).doing("understand a signal")?;
-        // The process is our child and not yet reaped, so that the pid is still its own.
-        kill(self.pid, signal).doing("signal the container")
+        let Some(pid) = self.pid else {
+            return Err(SandboxError::NotRunning { id: self.spec.id.clone() });
+        };
+        match &self.maker {
+            // The process is our child and not yet reaped, so that the pid is still its own.
+            Maker::Native { .. } => kill(pid, signal).doing("signal the container"),
+            Maker::Named(runtime) => {
+                let sent = runtime.signal(&self.spec.id, &self.files, number);
+                // To one that has just ended it is as good as sent.
+                if has_ended(pid) { Ok(()) } else { sent }
+            }
+        }
     }
 
     pub(super) fn write_record(&self) -> Result<(), SandboxError> {
@@ -228,10 +283,11 @@ impl Container {
             scratch: self.spec.rootfs.scratch.clone(),
             spool: spool_dir(&self.spec.log),
             shim_pid: i32::try_from(std::process::id()).ok(),
-            pid: Some(self.pid()),
+            pid: self.pid.map(Pid::as_raw),
             is_starting: self.is_starting,
             started_at: self.started_at,
             failed: self.failed.clone(),
+            runtime: self.runtime().cloned(),
         })
     }
 
@@ -248,6 +304,97 @@ impl Container {
             PidMode::Host | PidMode::Join(_) => true,
         }
     }
+}
+
+/// Lets libcontainer make the container's first process, which then waits to be started.
+fn run_native(
+    spec: &ContainerSpec,
+    files: &Files,
+    launch: impl FnOnce(RawFd) -> Result<Launch, SandboxError>,
+    streams: Streams,
+) -> Result<Made, SandboxError> {
+    let (report, report_in) = pipe2(OFlag::O_CLOEXEC).doing("make a pipe")?;
+    let launch = launch(report_in.as_raw_fd())?;
+    let Streams { child, console, .. } = &streams;
+    let copy = |fd: &OwnedFd| fd.try_clone().doing("copy a descriptor");
+    let mut builder = ContainerBuilder::new(spec.id.to_string(), SyscallType::default())
+        .with_root_path(files.runtime())
+        .map_err(|error| runtime_failed("prepare", &chain(&error)))?
+        .with_executor(launch.clone());
+    match console {
+        Some(_) => builder = builder.with_console_socket(Some(files.console())),
+        None => {
+            builder = builder
+                .with_stdin(copy(&child[0])?)
+                .with_stdout(copy(&child[1])?)
+                .with_stderr(copy(&child[2])?);
+        }
+    }
+    let oci = builder
+        .as_init(files.bundle())
+        .with_systemd(false)
+        .with_detach(true)
+        .build()
+        .map_err(|error| runtime_failed("create the container", &chain(&error)))?;
+    let streams = streams.after_create()?;
+    let pid = oci.pid().ok_or_else(|| runtime_failed("say its pid", "there is none"))?;
+    let maker = Maker::Native { oci: Box::new(oci), report: Some(report) };
+    Ok(Made { maker, launch, streams, pid: Ok(Pid::from_raw(pid.as_raw())) })
+}
+
+/// Lets another runtime do the same, by the whole document.
+fn run_named(
+    runtime: NamedRuntime,
+    spec: &ContainerSpec,
+    files: &Files,
+    launch: Launch,
+    mut streams: Streams,
+) -> Result<Made, SandboxError> {
+    // By a descriptor: the path may be longer than a socket's may be.
+    let run = File::open(files.run()).doing_at("open", files.run())?;
+    let console = streams.console.is_some().then(|| descriptor(&run).join(Files::CONSOLE));
+    let made = runtime.create(&spec.id, files, streams.to_stdio()?, console.as_deref());
+    let made = made.map_err(|error| runtime::understood(error, &spec.args, &launch.search_path()));
+    let pid = match made {
+        Ok(pid) => {
+            streams = streams.after_create()?;
+            Ok(Pid::from_raw(pid))
+        }
+        // Natively a container is made all the same, and its start tells that.
+        Err(error @ (SandboxError::NoSuchCommand { .. } | SandboxError::NotExecutable { .. })) => {
+            // All that they hold is that sentence.
+            streams = Streams::none();
+            Err(error)
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Made { maker: Maker::Named(runtime), launch, streams, pid })
+}
+
+/// A file of ours as other processes find it.
+fn descriptor(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()))
+}
+
+/// Puts the host's init before the command: another runtime makes no process of our program.
+fn run_by_init(spec: &mut ContainerSpec) -> Result<(), SandboxError> {
+    const AT: &str = "/dev/init";
+    let Some(source) = runtime::init_program() else {
+        let why = "a runtime of the host (--runtime) runs a program of the host's as init, and there is none: \
+                   install tini-static or docker-init (Debian: tini)";
+        return Err(SandboxError::Invalid { what: "init process".into(), why: why.into() });
+    };
+    spec.files.push(FileBind { source, destination: AT.into(), readonly: true });
+    // It reaps also where it is not the first process of its namespace.
+    let command = std::mem::take(&mut spec.args);
+    spec.args = [AT, "-s", "--"].map(str::to_owned).into_iter().chain(command).collect();
+    Ok(())
+}
+
+/// Whether a child has ended, reaped or not.
+fn has_ended(pid: Pid) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    !matches!(waitid(Id::Pid(pid), flags), Ok(WaitStatus::StillAlive))
 }
 
 pub(crate) fn spool_dir(log: &LogSink) -> Option<PathBuf> {
@@ -289,19 +436,13 @@ fn check_source(source: &Path, destination: &Path) -> Result<(), SandboxError> {
     fs::metadata(source).map(|_| ()).map_err(|error| failed(error.to_string()))
 }
 
-fn make_cgroup(
-    cgroups: &Cgroups,
-    spec: &ContainerSpec,
-    devices: &[oci::Device],
-) -> Result<(), SandboxError> {
-    let cgroup = cgroups.container(&spec.group, &spec.id);
-    cgroup.make()?;
-    let rules = (!spec.privileged).then(|| {
+/// What a container may open or make; none for whatever there is.
+fn device_rules(spec: &ContainerSpec, devices: &[oci::Device]) -> Option<Vec<DeviceRule>> {
+    (!spec.privileged).then(|| {
         let mut rules = default_rules();
         rules.extend(devices.iter().map(|device| device.rule));
         rules
-    });
-    cgroup.limit_container(&spec.limits, rules.as_deref())
+    })
 }
 
 /// Leaves the calling process in a fresh mount namespace with the root mounted, and finds the user
@@ -365,7 +506,7 @@ fn launch(
     spec: &ContainerSpec,
     identity: users::Identity,
     heirloom: &Heirloom,
-    report: &OwnedFd,
+    report: RawFd,
 ) -> Result<Launch, SandboxError> {
     let capabilities = if spec.privileged {
         CapSet::all()
@@ -388,7 +529,7 @@ fn launch(
             (false, true) => First::Init,
             (false, false) => First::Command,
         },
-        report: report.as_raw_fd(),
+        report,
     })
 }
 
@@ -433,67 +574,4 @@ pub(super) fn strings(
             .map_err(|_| SandboxError::Invalid { what: what.to_owned(), why: why.to_owned() })
     });
     checked.collect()
-}
-
-/// The container's standard streams, from both ends.
-struct Streams {
-    /// Input, output and error as the container gets them.
-    child: Vec<OwnedFd>,
-    console: Option<UnixListener>,
-    stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-}
-
-impl Streams {
-    fn open(spec: &ContainerSpec, files: &Files) -> Result<Self, SandboxError> {
-        let mut streams =
-            Self { child: Vec::new(), console: None, stdin: None, stdout: None, stderr: None };
-        if spec.tty {
-            let path = files.console();
-            streams.console = Some(bind_beside(&path).doing_at("listen on", &path)?);
-            return Ok(streams);
-        }
-        if spec.open_stdin {
-            let (read, write) = pipe2(OFlag::O_CLOEXEC).doing("make a pipe")?;
-            streams.child.push(read);
-            streams.stdin = Some(write);
-        } else {
-            streams.child.push(null()?);
-        }
-        for ours in [&mut streams.stdout, &mut streams.stderr] {
-            // Also where nobody wants the output: libcontainer would reopen `/dev/null` read-only.
-            let (read, write) = pipe2(OFlag::O_CLOEXEC).doing("make a pipe")?;
-            streams.child.push(write);
-            *ours = Some(read);
-        }
-        Ok(streams)
-    }
-
-    /// Lets go of the container's ends and takes the terminal, if there is one.
-    fn after_create(mut self) -> Result<Self, SandboxError> {
-        self.child.clear();
-        if let Some(listener) = self.console.take() {
-            let (connection, _) = listener.accept().doing("receive the terminal")?;
-            self.stdout = Some(sys::receive_fd(&connection).doing("receive the terminal")?);
-        }
-        Ok(self)
-    }
-}
-
-/// Binds by a relative name: the directory's path may be longer than a socket's may be.
-fn bind_beside(path: &Path) -> io::Result<UnixListener> {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    };
-    let before = std::env::current_dir()?;
-    std::env::set_current_dir(dir)?;
-    let listener = UnixListener::bind(name);
-    std::env::set_current_dir(before)?;
-    listener
-}
-
-fn null() -> Result<OwnedFd, SandboxError> {
-    let file = File::options().read(true).write(true).open("/dev/null");
-    file.map(OwnedFd::from).doing("open /dev/null")
 }

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::process::Stdio;
 use std::rc::Rc;
 
 use ::files::Dir;
@@ -13,12 +14,15 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pipe2};
 
-use super::container::{Container, chain, environment, read_report, runtime_failed, strings};
+use super::container::{
+    Container, NO_REPORT, chain, environment, read_report, runtime_failed, strings,
+};
 use crate::error::{Doing, SandboxError};
 use crate::files;
 use crate::launch::{First, Launch};
 use crate::oci;
 use crate::proto::Reply;
+use crate::runtime::{NamedRuntime, understood};
 use crate::spec::{ContainerSpec, ExecResult, ExecSpec};
 use crate::users;
 
@@ -48,32 +52,13 @@ impl Exec {
         agent: usize,
     ) -> Result<Self, SandboxError> {
         let (output, output_in) = pipe2(OFlag::O_CLOEXEC).doing("make a pipe")?;
-        let (report, report_in) = pipe2(OFlag::O_CLOEXEC).doing("make a pipe")?;
         let spec = command_spec(&container.spec, wanted);
-        let launch = launch(container, &spec, wanted, &report_in)?;
-        let number = container.next_exec();
-        let process = container.files.process(number);
-        files::write(&process, &oci::process(&spec)?)?;
-        let copy = |fd: &OwnedFd| fd.try_clone().doing("copy a descriptor");
-        let null = File::open("/dev/null").doing("open /dev/null")?;
-        let built = ContainerBuilder::new(spec.id.to_string(), SyscallType::default())
-            .with_root_path(container.files.runtime())
-            .map_err(|error| runtime_failed("prepare", &chain(&error)))?
-            .with_executor(launch)
-            .with_stdin(null)
-            .with_stdout(copy(&output_in)?)
-            .with_stderr(copy(&output_in)?)
-            .as_tenant()
-            .with_process(Some(&process))
-            .with_detach(true)
-            .build();
-        // Read once, by the call above.
-        let _ = std::fs::remove_file(&process);
-        let pid = built.map_err(|error| runtime_failed("run the command", &chain(&error)))?;
-        drop((output_in, report_in));
-        read_report(report)?;
+        let pid = match container.runtime().cloned() {
+            None => start_native(container, &spec, wanted, output_in)?,
+            Some(runtime) => start_named(container, &runtime, &spec, wanted, output_in)?,
+        };
         Ok(Self {
-            pid: Pid::from_raw(pid.as_raw()),
+            pid,
             agent: Some(agent),
             output: Some(File::from(output)),
             kept: Vec::new(),
@@ -148,6 +133,57 @@ impl Exec {
     }
 }
 
+fn start_native(
+    container: &mut Container,
+    spec: &ContainerSpec,
+    wanted: &ExecSpec,
+    output: OwnedFd,
+) -> Result<Pid, SandboxError> {
+    let (report, report_in) = pipe2(OFlag::O_CLOEXEC).doing("make a pipe")?;
+    let launch = launch(container, spec, wanted, report_in.as_raw_fd())?;
+    let number = container.next_exec();
+    let process = container.files.process(number);
+    files::write(&process, &oci::process(spec)?)?;
+    let copy = |fd: &OwnedFd| fd.try_clone().doing("copy a descriptor");
+    let null = File::open("/dev/null").doing("open /dev/null")?;
+    let built = ContainerBuilder::new(spec.id.to_string(), SyscallType::default())
+        .with_root_path(container.files.runtime())
+        .map_err(|error| runtime_failed("prepare", &chain(&error)))?
+        .with_executor(launch)
+        .with_stdin(null)
+        .with_stdout(copy(&output)?)
+        .with_stderr(copy(&output)?)
+        .as_tenant()
+        .with_process(Some(&process))
+        .with_detach(true)
+        .build();
+    // Read once, by the call above.
+    let _ = std::fs::remove_file(&process);
+    let pid = built.map_err(|error| runtime_failed("run the command", &chain(&error)))?;
+    drop((output, report_in));
+    read_report(report)?;
+    Ok(Pid::from_raw(pid.as_raw()))
+}
+
+fn start_named(
+    container: &mut Container,
+    runtime: &NamedRuntime,
+    spec: &ContainerSpec,
+    wanted: &ExecSpec,
+    output: OwnedFd,
+) -> Result<Pid, SandboxError> {
+    let launch = launch(container, spec, wanted, NO_REPORT)?;
+    let number = container.next_exec();
+    let process = container.files.process(number);
+    files::write(&process, &oci::whole_process(spec, &launch)?)?;
+    let other = output.try_clone().doing("copy a descriptor")?;
+    let streams = [Stdio::null(), output.into(), other.into()];
+    let pid = runtime.exec(&spec.id, &container.files, &process, streams);
+    let _ = std::fs::remove_file(&process);
+    let pid = pid.map_err(|error| understood(error, &spec.args, &launch.search_path()))?;
+    Ok(Pid::from_raw(pid))
+}
+
 /// The container's specification with the command's differences.
 fn command_spec(of: &ContainerSpec, wanted: &ExecSpec) -> ContainerSpec {
     let mut spec = of.clone();
@@ -167,7 +203,7 @@ fn launch(
     container: &Container,
     spec: &ContainerSpec,
     wanted: &ExecSpec,
-    report: &OwnedFd,
+    report: RawFd,
 ) -> Result<Launch, SandboxError> {
     let identity = match &wanted.user {
         Some(user) => {
@@ -185,7 +221,7 @@ fn launch(
         filter: container.launch.filter.as_ref().map(Rc::clone),
         no_new_privileges: container.launch.no_new_privileges,
         first: First::Command,
-        report: report.as_raw_fd(),
+        report,
     })
 }
 

@@ -15,6 +15,7 @@ mod connection;
 mod container;
 mod exec;
 mod run;
+mod streams;
 mod template;
 
 use std::ffi::OsString;

@@ -16,6 +16,7 @@ use super::connection::Connection;
 use super::container::Container;
 use super::exec::Exec;
 use crate::error::{Doing, SandboxError};
+use crate::launch::EXIT_NOT_STARTED;
 use crate::lease::FENCED_OFF;
 use crate::proto::{Reply, Request};
 use crate::spec::{Exit, LogSink, Phase};
@@ -48,6 +49,9 @@ pub(super) fn run(
         is_fenced_off: false,
         buffer: vec![0; READ_BYTES],
     };
+    if shim.container.is_stillborn() {
+        shim.ended(EXIT_NOT_STARTED)?;
+    }
     while !shim.is_done() {
         shim.turn(signals)?;
     }

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use sandbox::{ContainerId, ExecSpec, GroupLimits, Phase, SandboxError, Sandboxes, Signal};
 use tokio::time::Instant;
 
-use crate::world::{SOON, World, config};
+use crate::world::{SOON, World, config, runtime};
 
 /// Announces itself and then sits there.
 const SIT: &str = "echo ready; while :; do sleep 1; done";
@@ -55,6 +55,11 @@ async fn signals_arrive_and_show_in_the_exit_code() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_init_forwards_signals_and_leaves_no_zombies() {
+    let has_init = ["/usr/bin/docker-init", "/usr/bin/tini-static"].map(std::path::Path::new);
+    if runtime().is_some() && !has_init.iter().any(|path| path.exists()) {
+        eprintln!("skipped: there is no init for containers of other runtimes (Debian: tini)");
+        return;
+    }
     let Some(world) = World::open() else { return };
     world.limit(GroupLimits::default()).await;
     let mut spec = world.shell(
@@ -85,7 +90,13 @@ async fn an_init_forwards_signals_and_leaves_no_zombies() {
     let id = spec.id.clone();
     world.sandboxes.create(spec).await.unwrap();
     let refused = world.sandboxes.start(&id).await;
-    assert!(matches!(refused, Err(SandboxError::NoSuchCommand { .. })), "{refused:?}");
+    match runtime() {
+        None => {
+            assert!(matches!(refused, Err(SandboxError::NoSuchCommand { .. })), "{refused:?}");
+        }
+        // The host's init looks for the command, and says in a code what became of it.
+        Some(_) => assert_eq!(world.wait(&id).await.code, 127),
+    }
     world.sandboxes.delete(&id).await.unwrap();
     world.close().await;
 }

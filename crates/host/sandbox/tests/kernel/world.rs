@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sandbox::{
-    ContainerId, ContainerSpec, ExecSpec, Exit, GroupId, GroupLimits, LogItem, LogSink, Position,
-    Rootfs, SandboxConfig, Sandboxes, Stream,
+    ContainerId, ContainerSpec, ExecSpec, Exit, GroupId, GroupLimits, LogItem, LogSink,
+    NamedRuntime, Position, Rootfs, SandboxConfig, Sandboxes, Stream,
 };
 use tokio::time::Instant;
 
@@ -230,8 +230,17 @@ pub(crate) fn config(dir: &Path, tag: &str) -> SandboxConfig {
         shim_command: vec![env!("CARGO_BIN_EXE_longshore-shim").into()],
         pool_size: 1,
         boot_id: "this one".into(),
+        runtime: runtime(),
         steps: longshore_types::Steps::default(),
     }
+}
+
+/// What makes the containers of these tests: `LONGSHORE_TEST_RUNTIME=/usr/sbin/runc`, or nothing for libcontainer.
+#[expect(clippy::disallowed_methods, reason = "told by whoever runs the tests")]
+pub(crate) fn runtime() -> Option<NamedRuntime> {
+    let path = PathBuf::from(std::env::var_os("LONGSHORE_TEST_RUNTIME")?);
+    let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+    Some(NamedRuntime { name, path })
 }
 
 /// The directories of `tag` in every hierarchy.

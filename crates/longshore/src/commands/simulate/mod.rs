@@ -481,6 +481,7 @@ mod tests {
             aws_credentials_file: None,
             aws_credentials: None,
             aws_region: None,
+            search_path: None,
             program: "longshore".into(),
         };
         let named = args("--endpoint http://127.0.0.1:1");
