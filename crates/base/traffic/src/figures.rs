@@ -43,7 +43,14 @@ pub struct Counted {
     pub times: Vec<u64>,
     /// All of these times together, in microseconds.
     pub times_us: u64,
+    /// Answers that are no target's, by [`OWN_ANSWERS`].
+    pub own_answers: [u64; OWN_ANSWERS.len()],
+    /// Connections to targets that were not come by.
+    pub target_connect_errors: u64,
 }
+
+/// What is told apart of answers that are no target's: classes of statuses, and some statuses by themselves.
+pub const OWN_ANSWERS: [&str; 7] = ["3XX", "4XX", "5XX", "500", "502", "503", "504"];
 
 impl Counted {
     /// Takes in what others counted.
@@ -58,10 +65,12 @@ impl Counted {
             (&mut self.client_tls_errors, other.client_tls_errors),
             (&mut self.target_tls_errors, other.target_tls_errors),
             (&mut self.times_us, other.times_us),
+            (&mut self.target_connect_errors, other.target_connect_errors),
         ] {
             *own = own.saturating_add(others);
         }
-        for (own, others) in self.answers.iter_mut().zip(other.answers) {
+        let own = self.answers.iter_mut().chain(&mut self.own_answers);
+        for (own, others) in own.zip(other.answers.into_iter().chain(other.own_answers)) {
             *own = own.saturating_add(others);
         }
         let buckets = other.times.len().min(TIME_BUCKETS).max(self.times.len());
@@ -69,6 +78,36 @@ impl Counted {
         for (own, others) in self.times.iter_mut().zip(&other.times) {
             *own = own.saturating_add(*others);
         }
+    }
+
+    /// What was counted since the same process had counted `before`; all of it where anything is less than that had: then it is
+    /// another that counts. What is open is what is open.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        self.grown(before).unwrap_or_else(|| self.clone())
+    }
+
+    fn grown(&self, before: &Self) -> Option<Self> {
+        let less = u64::checked_sub;
+        let mut grown = Self {
+            requests: less(self.requests, before.requests)?,
+            grpc_requests: less(self.grpc_requests, before.grpc_requests)?,
+            connections: less(self.connections, before.connections)?,
+            open: self.open,
+            bytes_in: less(self.bytes_in, before.bytes_in)?,
+            bytes_out: less(self.bytes_out, before.bytes_out)?,
+            client_tls_errors: less(self.client_tls_errors, before.client_tls_errors)?,
+            target_tls_errors: less(self.target_tls_errors, before.target_tls_errors)?,
+            times_us: less(self.times_us, before.times_us)?,
+            target_connect_errors: less(self.target_connect_errors, before.target_connect_errors)?,
+            ..self.clone()
+        };
+        let own = grown.answers.iter_mut().chain(&mut grown.own_answers).chain(&mut grown.times);
+        let others = before.answers.iter().chain(&before.own_answers).chain(&before.times);
+        for (own, others) in own.zip(others) {
+            *own = own.checked_sub(*others)?;
+        }
+        Some(grown)
     }
 
     pub fn answered(&self) -> u64 {
@@ -101,6 +140,24 @@ mod tests {
         }
         assert_eq!((bucket_of(0), bucket_of(u64::MAX)), (0, TIME_BUCKETS - 1));
         assert_eq!((end_of(0), end_of(2), end_of(20)), (100, 200, 102_400));
+    }
+
+    #[test]
+    fn what_has_grown_is_told_and_all_of_who_begins_anew() {
+        let of = |requests, open| Counted {
+            requests,
+            open,
+            answers: [requests, 0, 0, 0],
+            own_answers: [0, 0, 1, 0, 0, 1, 0],
+            times: vec![requests],
+            times_us: requests * 7,
+            ..Counted::default()
+        };
+        let grown = of(5, 1).since(&of(3, 2));
+        assert_eq!((grown.requests, grown.open, grown.answers), (2, 1, [2, 0, 0, 0]));
+        assert_eq!((grown.times, grown.times_us, grown.own_answers), (vec![2], 14, [0; 7]));
+        assert_eq!(of(2, 0).since(&of(3, 2)), of(2, 0));
+        assert_eq!(of(2, 0).since(&Counted::default()), of(2, 0));
     }
 
     #[test]

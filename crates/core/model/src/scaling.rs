@@ -55,6 +55,13 @@ pub struct Suspended {
 pub enum TrackedMetric {
     CpuUtilization,
     MemoryUtilization,
+    /// The requests of a minute that each target of a group gets from an application balancer.
+    RequestsPerTarget {
+        /// `app/web/50dc6c495c0c9188`
+        balancer: crate::elb::ElbPath,
+        /// `web/73e2d6bc24d8a067`
+        group: crate::elb::ElbPath,
+    },
     Custom {
         namespace: String,
         name: String,

@@ -194,6 +194,8 @@ pub struct BalancerAttributes {
     /// The name under which its requests and connections are counted; none: they are not. Several may have the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub figures: Option<String>,
+    /// Whether what comes to it is counted by zone and target group, under names of its own: see [`crate::CountedFor`].
+    pub is_metered: bool,
 }
 
 impl Default for BalancerAttributes {
@@ -216,6 +218,7 @@ impl Default for BalancerAttributes {
             patience_ms: 0,
             request_timeout_s: 0,
             figures: None,
+            is_metered: false,
         }
     }
 }

@@ -17,6 +17,7 @@
 mod balancer;
 pub mod choose;
 mod compiled;
+mod counted;
 pub mod forwarded;
 mod glob;
 mod group;
@@ -41,6 +42,7 @@ pub use balancer::{
     Scheme, SecretKey, TlsSettings, egress_listener,
 };
 pub use compiled::{CompiledRule, NotARegex, RewriteFailed, Rules, check_regex};
+pub use counted::CountedFor;
 pub use group::{
     Algorithm, CheckPort, CheckProtocol, HealthCheck, Matcher, NotAMatcher, ProtocolVersion,
     Stickiness, Target, TargetGroup, TargetIdentity, TargetProtocol, TargetState,

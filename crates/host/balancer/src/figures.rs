@@ -3,7 +3,7 @@
 //! Figures only grow while the process lives, but for what is open at the moment. They outlive the balancers that they are
 //! counted for: what a client that is gone had asked was asked all the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use routing::{Action, Balancer, CountedFor, GroupId, InterfaceRef, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use traffic::figures::{Counted, TIME_BUCKETS, bucket_of};
+use traffic::figures::{Counted, OWN_ANSWERS, TIME_BUCKETS, bucket_of};
 
 use crate::limits::FIGURES_MAX;
 
@@ -31,6 +32,8 @@ pub(crate) struct Figures {
     answers: [AtomicU64; 4],
     times: [AtomicU64; TIME_BUCKETS],
     times_us: AtomicU64,
+    own_answers: [AtomicU64; OWN_ANSWERS.len()],
+    target_connect_errors: AtomicU64,
 }
 
 impl Default for Figures {
@@ -48,6 +51,8 @@ impl Default for Figures {
             answers: std::array::from_fn(|_| none()),
             times: std::array::from_fn(|_| none()),
             times_us: none(),
+            own_answers: std::array::from_fn(|_| none()),
+            target_connect_errors: none(),
         }
     }
 }
@@ -72,6 +77,21 @@ impl Figures {
         self.times_us.fetch_add(us, Relaxed);
     }
 
+    /// The balancer itself answered.
+    pub(crate) fn answered_itself(&self, status: u16) {
+        let class = format!("{}XX", status / 100);
+        let status = status.to_string();
+        for (name, count) in OWN_ANSWERS.iter().zip(&self.own_answers) {
+            if *name == class || *name == status {
+                count.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn target_connect_failed(&self) {
+        self.target_connect_errors.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn client_tls_failed(&self) {
         self.client_tls_errors.fetch_add(1, Relaxed);
     }
@@ -94,6 +114,8 @@ impl Figures {
             answers: std::array::from_fn(|at| read(&self.answers[at])),
             times: self.times.iter().map(read).collect(),
             times_us: read(&self.times_us),
+            own_answers: std::array::from_fn(|at| read(&self.own_answers[at])),
+            target_connect_errors: read(&self.target_connect_errors),
         }
     }
 }
@@ -108,6 +130,10 @@ impl FiguresBook {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = book.get(name) {
             return Some(Arc::clone(known));
+        }
+        if FIGURES_MAX <= book.len() {
+            // Those of balancers that are no more, and by which nothing is open. Whoever asks has been told of them.
+            book.retain(|_, figures| Arc::strong_count(figures) > 1);
         }
         if FIGURES_MAX <= book.len() {
             return None;
@@ -141,6 +167,85 @@ impl Tally {
     }
 }
 
+/// Where a listener's requests and connections are counted.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies {
+    /// All of them, under the name that its balancer has for that.
+    named: Option<Tally>,
+    /// By zone, where they are counted apart.
+    apart: Vec<OfZone>,
+}
+
+#[derive(Debug)]
+struct OfZone {
+    zone: Option<String>,
+    all: Tally,
+    groups: BTreeMap<GroupId, Tally>,
+}
+
+impl Tallies {
+    pub(crate) fn new(book: &Arc<FiguresBook>, balancer: &Balancer, listener: &Listener) -> Self {
+        let named = balancer.attributes.figures.as_deref().map(|name| Tally::new(book, name));
+        if !balancer.attributes.is_metered {
+            return Self { named, apart: Vec::new() };
+        }
+        let groups = listener.rules.iter().flat_map(|rule| match &rule.action {
+            Action::Forward { groups, .. } => groups.as_slice(),
+            Action::Redirect { .. } | Action::FixedResponse { .. } => &[],
+        });
+        let groups: BTreeSet<&GroupId> = groups.map(|it| &it.group).collect();
+        let zones = balancer.interfaces.iter().map(|it| Some(it.zone.as_str())).chain([None]);
+        let zones: BTreeSet<Option<&str>> = zones.collect();
+        let tally = |zone: Option<&str>, group: Option<&GroupId>| {
+            let (zone, group) = (zone.map(str::to_owned), group.cloned());
+            let counted = CountedFor { balancer: balancer.id.clone(), zone, group };
+            Tally::new(book, &counted.name())
+        };
+        let apart = zones.into_iter().map(|zone| OfZone {
+            zone: zone.map(str::to_owned),
+            all: tally(zone, None),
+            groups: groups.iter().map(|id| (GroupId::clone(id), tally(zone, Some(id)))).collect(),
+        });
+        Self { named, apart: apart.collect() }
+    }
+
+    /// Where it is counted that somebody asks, whatever comes of it.
+    pub(crate) fn named(&self) -> Option<&Arc<Figures>> {
+        self.named.as_ref()?.figures()
+    }
+
+    /// Where is counted what comes to an interface; with a group, what of it goes there.
+    pub(crate) fn of(
+        &self,
+        balancer: &Balancer,
+        came_to: Option<&InterfaceRef>,
+        group: Option<&GroupId>,
+    ) -> Option<&Arc<Figures>> {
+        if self.named.is_some() {
+            return self.named();
+        }
+        self.apart(balancer, came_to, group)
+    }
+
+    /// The same of what is counted apart alone.
+    pub(crate) fn apart(
+        &self,
+        balancer: &Balancer,
+        came_to: Option<&InterfaceRef>,
+        group: Option<&GroupId>,
+    ) -> Option<&Arc<Figures>> {
+        let its = |came_to: &InterfaceRef| {
+            balancer.interfaces.iter().find(|it| it.eni == came_to.eni).map(|it| it.zone.as_str())
+        };
+        let zone = came_to.and_then(its);
+        let of_zone = self.apart.iter().find(|it| it.zone.as_deref() == zone)?;
+        match group {
+            Some(group) => of_zone.groups.get(group)?.figures(),
+            None => of_zone.all.figures(),
+        }
+    }
+}
+
 /// A client's connection that is counted, while it is open.
 #[derive(Debug)]
 pub(crate) struct Metered<S> {
@@ -155,6 +260,16 @@ impl<S> Metered<S> {
             figures.open.fetch_add(1, Relaxed);
         }
         Self { inner, figures }
+    }
+}
+
+impl Metered<()> {
+    /// A datagram came from the client, or went to it.
+    pub(crate) fn passed(&self, bytes: usize, is_from_client: bool) {
+        if let Some(figures) = &self.figures {
+            let count = if is_from_client { &figures.bytes_in } else { &figures.bytes_out };
+            count.fetch_add(bytes as u64, Relaxed);
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use routing::{
 use tokio::sync::Notify;
 use tracing::warn;
 
-use crate::figures::{Figures, Tally};
+use crate::figures::{Figures, Tallies};
 use crate::http::CookieKey;
 use crate::log::{CheckLogs, FileKey, check_logs};
 use crate::shared::{Counts, Shared};
@@ -50,7 +50,7 @@ pub(crate) struct LiveListener {
     /// None: the process's own.
     pub(crate) cookie_key: Option<CookieKey>,
     /// Where its requests are counted, if they are.
-    tally: Option<Tally>,
+    pub(crate) tallies: Tallies,
     /// What `tls` was made of.
     pub(crate) certificates: BTreeMap<CertificateId, Certificate>,
 }
@@ -119,8 +119,7 @@ impl Snapshot {
             for listener in &balancer.listeners {
                 let old = before.listeners.get(&listener.id);
                 let mut live = LiveListener::new(balancer, listener, table, old.map(Arc::as_ref));
-                let counted_as = balancer.attributes.figures.as_deref();
-                live.tally = counted_as.map(|name| Tally::new(&shared.figures, name));
+                live.tallies = Tallies::new(&shared.figures, balancer, listener);
                 listeners.insert(listener.id.clone(), Arc::new(live));
             }
         }
@@ -261,13 +260,22 @@ impl LiveListener {
         let certificates = tls::certificates(listener, table);
         let cookie_key = CookieKey::of(balancer);
         let balancer = Balancer { listeners: Vec::new(), ..balancer.clone() };
-        let (listener, tally) = (listener.clone(), None);
-        Self { balancer, listener, rules, tls, shown, cookie_key, certificates, tally }
+        let (listener, tallies) = (listener.clone(), Tallies::default());
+        Self { balancer, listener, rules, tls, shown, cookie_key, certificates, tallies }
     }
 
-    /// Where what comes to it is counted.
-    pub(crate) fn figures(&self) -> Option<&Arc<Figures>> {
-        self.tally.as_ref()?.figures()
+    /// Where what comes to an interface of it is counted.
+    pub(crate) fn figures(&self, came_to: Option<&InterfaceRef>) -> Option<&Arc<Figures>> {
+        self.tallies.of(&self.balancer, came_to, None)
+    }
+
+    /// Where is counted what of that goes to a group.
+    pub(crate) fn figures_of(
+        &self,
+        came_to: Option<&InterfaceRef>,
+        group: &GroupId,
+    ) -> Option<&Arc<Figures>> {
+        self.tallies.of(&self.balancer, came_to, Some(group))
     }
 
     /// As logs name the certificate that a client was shown.

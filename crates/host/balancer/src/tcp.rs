@@ -162,7 +162,7 @@ async fn connect(
             Ok(stream) => return Some((lease, stream)),
             Err(error) => {
                 debug!(target = %lease.target.address, %error, "target was left for another");
-                if let (true, Some(figures)) = (error.is_of_tls(), live.figures()) {
+                if let (true, Some(figures)) = (error.is_of_tls(), live.tallies.named()) {
                     figures.target_tls_failed();
                 }
                 lease.target.suspect(now);

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::figures::Metered;
 use crate::limits::{DATAGRAM_BYTES_MAX, FLOW_DATAGRAMS_MAX, FLOW_IDLE, FLOWS_MAX};
 use crate::listen::{Door, Stop};
 use crate::shared::{Counted, Phase, Shared};
@@ -62,7 +63,7 @@ pub(crate) async fn serve(
             debug!(listener = %door.listener, "flow refused: there are too many");
             continue;
         }
-        let Some((lease, counted)) = lease(&shared, &door, &socket, peer) else { continue };
+        let Some((lease, counted, meter)) = lease(&shared, &door, &socket, peer) else { continue };
         let (send, datagrams) = mpsc::channel(FLOW_DATAGRAMS_MAX);
         // The channel is new, so there is room.
         let _ = send.try_send(rest);
@@ -72,7 +73,7 @@ pub(crate) async fn serve(
         let users = door.users.clone();
         tasks.spawn(async move {
             let _held = (counted, open, users);
-            if let Err(error) = flow(&socket, peer, lease, datagrams).await {
+            if let Err(error) = flow(&socket, peer, lease, (datagrams, meter)).await {
                 debug!(%peer, %error, "flow ended");
             }
             peer
@@ -89,7 +90,7 @@ fn lease(
     door: &Door,
     socket: &UdpSocket,
     peer: SocketAddr,
-) -> Option<(Lease, Counted)> {
+) -> Option<(Lease, Counted, Metered<()>)> {
     let snapshot = Arc::clone(&shared.snapshot.borrow());
     let live = snapshot.listeners.get(&door.listener)?;
     let local = socket.local_addr().ok()?;
@@ -100,14 +101,16 @@ fn lease(
     let flow = tcp::flow_hash(group, peer, local);
     let zones = group.zones(&live.balancer, door.interface.as_ref());
     let lease = group.choose_by_hash(zones, part, &[], flow, shared.clock.now())?;
-    Some((lease, shared.flows.take(&live.balancer.account)?))
+    let counted = shared.flows.take(&live.balancer.account)?;
+    let figures = live.figures(door.interface.as_ref()).cloned();
+    Some((lease, counted, Metered::new((), figures)))
 }
 
 async fn flow(
     socket: &UdpSocket,
     peer: SocketAddr,
     lease: Lease,
-    mut datagrams: mpsc::Receiver<Bytes>,
+    (mut datagrams, meter): (mpsc::Receiver<Bytes>, Metered<()>),
 ) -> io::Result<()> {
     let address = lease.target.address;
     let to_target = lease.target.connect_datagrams(address).await?;
@@ -118,11 +121,17 @@ async fn flow(
             let next = async {
                 tokio::select! {
                     datagram = datagrams.recv() => match datagram {
-                        Some(datagram) => to_target.send(&datagram).await.map(|_| ()),
+                        Some(datagram) => {
+                            meter.passed(datagram.len(), true);
+                            to_target.send(&datagram).await.map(|_| ())
+                        }
                         None => Err(io::ErrorKind::ConnectionAborted.into()),
                     },
                     received = to_target.recv(&mut buffer) => match received {
-                        Ok(size) => socket.send_to(&buffer[..size], peer).await.map(|_| ()),
+                        Ok(size) => {
+                            meter.passed(size, false);
+                            socket.send_to(&buffer[..size], peer).await.map(|_| ())
+                        }
                         Err(error) => Err(error),
                     },
                 }

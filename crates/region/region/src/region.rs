@@ -138,7 +138,6 @@ impl Region {
             image::Egress::of(&control.config.allowed_registries, &control.config.denied_egress)
                 .map_err(|source| StartError::Egress { source })?;
         let ecr = Arc::new(Ecr::new(core(), Arc::new(registry), egress));
-        let elb = Arc::new(Elb::new(core()));
         let logs = Arc::new(CloudWatchLogs::new(core(), Arc::new(logs)));
         let secrets = Arc::new(SecretsManager::new(core(), ecs.clone()));
         let ssm = Arc::new(Ssm::new(core()));
@@ -147,6 +146,7 @@ impl Region {
         let map = Arc::new(CloudMap::new(core()));
         let ec2 = Arc::new(Ec2::new(core()));
         let metrics = Arc::new(metrics);
+        let elb = Arc::new(Elb::new(core(), Arc::clone(&metrics)));
         let cloudwatch = Arc::new(CloudWatch::new(core(), Arc::clone(&metrics)));
         let events = Arc::new(EventBridge::new(core(), metrics, ecs.clone(), logs.clone()));
         sessions.report_usage_to(cloudwatch.clone());

@@ -139,6 +139,12 @@ fn read_attributes(
         (needs(MapRecord::Srv), "AWS_INSTANCE_PORT"),
         (needs(MapRecord::Cname), "AWS_INSTANCE_CNAME"),
     ];
+    let addresses = ["AWS_INSTANCE_IPV4", "AWS_INSTANCE_IPV6"];
+    if needs(MapRecord::Srv) && !addresses.iter().any(|key| given.contains_key(*key)) {
+        return Err(invalid(
+            "The service's SRV record leads to the instance's address: it needs the attribute AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, or both.",
+        ));
+    }
     match missing.iter().find(|(is_needed, key)| *is_needed && !given.contains_key(*key)) {
         Some((_, key)) => {
             Err(invalid(format!("The service's DNS records need the attribute {key}.")))

@@ -296,6 +296,22 @@ async fn a_service_has_the_records_that_its_namespace_can_answer() {
 }
 
 #[tokio::test]
+async fn an_srv_record_leads_to_an_address_which_each_instance_needs() {
+    let world = World::new().await;
+    let dns = world.dns("names.local").await;
+    let srv = |it: &mut api::CreateServiceRequest| it.dns_config = records(&[api::RecordType::Srv]);
+    let id = world.service(&dns, "web", srv).await.unwrap().id.unwrap();
+    let port = ("AWS_INSTANCE_PORT", "80");
+    let v4 = ("AWS_INSTANCE_IPV4", "172.31.0.9");
+    for lacking in [&[port][..], &[v4], &[port, ("AWS_INSTANCE_CNAME", "a.b")]] {
+        let refusal = world.register(&id, "one", lacking).await;
+        assert_eq!(code(refusal).0, "InvalidInput", "{lacking:?}");
+    }
+    world.register(&id, "one", &[port, v4]).await.unwrap();
+    world.register(&id, "two", &[port, ("AWS_INSTANCE_IPV6", "fd00::1")]).await.unwrap();
+}
+
+#[tokio::test]
 async fn instances_are_found_by_attributes_and_health_and_only_coming_and_going_is_a_revision() {
     let world = World::new().await;
     let namespace = world.http("prod").await.unwrap();

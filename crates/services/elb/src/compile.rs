@@ -244,7 +244,8 @@ fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
     };
     if row.kind == BalancerKind::Network {
         let access_logs = logs("access_logs");
-        return BalancerAttributes { cross_zone, access_logs, ..BalancerAttributes::default() };
+        let usual = BalancerAttributes::default();
+        return BalancerAttributes { cross_zone, access_logs, is_metered: true, ..usual };
     }
     BalancerAttributes {
         idle_timeout_s: number(of("idle_timeout.timeout_seconds")),
@@ -268,6 +269,7 @@ fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
         access_logs: logs("access_logs"),
         connection_logs: logs("connection_logs"),
         health_check_logs: logs("health_check_logs"),
+        is_metered: true,
         ..BalancerAttributes::default()
     }
 }

@@ -133,9 +133,8 @@ fn read_one(condition: &api::RuleCondition) -> Result<ElbCondition, ApiError> {
             let config = condition.host_header_config.as_ref();
             let config = config.map(|it| (&it.values, &it.regex_values));
             let (values, is_regex) = values(field, condition, config)?;
-            let is_host = |value: &String| value.contains('.');
-            if let Some(value) = values.iter().find(|value| !is_regex && !is_host(value)) {
-                return invalid(format!("The 'host-header' value '{value}' must contain a '.'"));
+            if let Some(why) = values.iter().filter(|_| !is_regex).find_map(|it| unlike_host(it)) {
+                return invalid(why);
             }
             Ok(ElbCondition::Host { values, is_regex })
         }
@@ -162,6 +161,24 @@ fn read_one(condition: &api::RuleCondition) -> Result<ElbCondition, ApiError> {
     }
 }
 
+/// Why a pattern is none of hosts.
+fn unlike_host(value: &str) -> Option<String> {
+    let is_any = |byte: u8| byte == b'*' || byte == b'?';
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte) || is_any(byte);
+    if !value.bytes().all(is_fit) {
+        return Some(format!(
+            "The 'host-header' value '{value}' contains a character that is not valid: it can have letters and digits of ASCII and -.*?"
+        ));
+    }
+    let Some((_, last)) = value.rsplit_once('.') else {
+        return Some(format!("The 'host-header' value '{value}' must contain a '.'"));
+    };
+    let is_name = last.bytes().all(|byte| byte.is_ascii_alphabetic() || is_any(byte));
+    (!is_name).then(|| {
+        format!("The 'host-header' value '{value}' can have only letters after its last '.'")
+    })
+}
+
 /// Whether a pattern has those characters alone that Amazon's may.
 fn is_path(value: &str) -> bool {
     value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.$/~\"'@:+&*?".contains(&byte))
@@ -178,6 +195,13 @@ fn read_header(condition: &api::RuleCondition) -> Result<ElbCondition, ApiError>
     if NAME_MAX < name.len() {
         return invalid(format!(
             "The 'HttpHeaderName' value is too long; the limit is '{NAME_MAX}'"
+        ));
+    }
+    // Those of a header's name as HTTP has them, but for the asterisk: no name is matched by a pattern.
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte);
+    if !name.bytes().all(is_fit) {
+        return invalid(format!(
+            "The 'HttpHeaderName' value '{name}' contains a character that is not valid: wildcards are for values alone"
         ));
     }
     if name.eq_ignore_ascii_case("host") {
@@ -374,4 +398,54 @@ pub(crate) fn render_transforms(
         url_rewrite_config: Some(api::UrlRewriteConfig { rewrites: list(rewrite) }),
     });
     host.into_iter().chain(url).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(condition: api::RuleCondition, why: &str) {
+        let error = read(&[condition]).unwrap_err();
+        assert_eq!(error.code, "ValidationError");
+        assert!(error.message.contains(why), "{}", error.message);
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_a_pattern_of_names() {
+        let host = |value: &str| api::RuleCondition {
+            field: Some("host-header".to_owned()),
+            values: Some(vec![value.to_owned()]),
+            ..api::RuleCondition::default()
+        };
+        for good in ["a.example.com", "*.Example.com", "a-1.example.c?m", "*.*", "www.example.*"] {
+            read(&[host(good)]).unwrap();
+        }
+        refused(host("localhost"), "must contain a '.'");
+        for bad in ["a.example.com:80", "a b.com", "ä.example.com", "a_b.example.com", "a/b.com"] {
+            refused(host(bad), "contains a character that is not valid");
+        }
+        for bad in ["10.0.0.1", "example.c-m", "example.com1"] {
+            refused(host(bad), "can have only letters after its last '.'");
+        }
+    }
+
+    #[test]
+    fn a_headers_name_is_one_and_no_pattern() {
+        let header = |name: &str| api::RuleCondition {
+            field: Some("http-header".to_owned()),
+            http_header_config: Some(api::HttpHeaderConditionConfig {
+                http_header_name: Some(name.to_owned()),
+                values: Some(vec!["*Chrome*".to_owned()]),
+                ..api::HttpHeaderConditionConfig::default()
+            }),
+            ..api::RuleCondition::default()
+        };
+        read(&[header("User-Agent")]).unwrap();
+        for bad in ["X-*", "X-?", "X Y", "X:Y", "Ü"] {
+            refused(header(bad), "wildcards are for values alone");
+        }
+        refused(header(&"x".repeat(41)), "the limit is '40'");
+        refused(header("Host"), "Use the 'host-header' condition");
+    }
 }

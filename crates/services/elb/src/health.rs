@@ -13,15 +13,16 @@ use control::reconcile::{NowAndThen, Pass, PassFuture, Queue, Reconciler};
 use control::targets::remove_targets;
 use longshore_types::{AccountId, Timestamp};
 use model::elb::{
-    BalancerKind, BalancerZone, CheckFailure, ElbPath, StandState, TargetHealth, TargetId,
+    BalancerKind, BalancerZone, CheckFailure, ElbPath, StandState, TargetHealth, TargetId, path_of,
 };
 use model::{ElbBalancer, ElbTarget, Index, Key, View};
-use routing::{Finding, REPORT_INTERVAL_MS, Report, Table};
+use routing::{CountedFor, Finding, GroupId, REPORT_INTERVAL_MS, Report, Table};
 use store::{Batch, Change};
 
 use crate::Elb;
 use crate::failover::unwell_subnets;
 use crate::feed::{Feed, Host, Known, Node, TargetName, key_of};
+use crate::figures::balancer_of;
 use crate::limits::HEALTH_ROWS_MAX;
 use crate::zonal;
 
@@ -30,10 +31,29 @@ pub(crate) const FRESH_MS: u64 = 3 * REPORT_INTERVAL_MS;
 
 impl Elb {
     /// Takes in what the process on a host sees, and makes durable what follows.
-    pub async fn take_in(&self, host: Host, report: Report) -> Result<(), ApiError> {
-        self.feed.note(host, report, self.control.clock.now());
+    pub async fn take_in(&self, host: Host, mut report: Report) -> Result<(), ApiError> {
+        let now = self.control.clock.now();
+        let figures = std::mem::take(&mut report.figures);
+        let view = self.control.store.latest();
+        let is_its = |name: &CountedFor| is_its(&view, host, name);
+        self.counting.heard(host, (report.counting_since, now), figures, is_its);
+        drop(view);
+        self.feed.note(host, report, now);
         write(&self.control, &self.feed).await
     }
+}
+
+/// Whether the process on a host may speak of what was counted so: of a balancer that has an interface there.
+fn is_its(view: &View, host: Host, name: &CountedFor) -> bool {
+    let Some(row) = balancer_of(view, name) else { return false };
+    let is_zone = |zone: &str| row.interfaces().any(|it| it.zone == zone);
+    let is_group = |group: &GroupId| {
+        let path = path_of(&row.scope, &group.0).filter(|(kind, _)| *kind == "targetgroup");
+        path.is_some_and(|(_, path)| view.elb_groups.get(row.scope.account, &path.into()).is_some())
+    };
+    row.zones_on(host).next().is_some()
+        && name.zone.as_deref().is_none_or(is_zone)
+        && name.group.as_ref().is_none_or(is_group)
 }
 
 async fn write(control: &Control, feed: &Feed) -> Result<(), ApiError> {

@@ -16,9 +16,11 @@ mod certificates;
 mod check;
 pub mod compile;
 mod conditions;
+mod counting;
 mod errors;
 mod failover;
 pub mod feed;
+mod figures;
 mod groups;
 mod health;
 mod limits;
@@ -43,9 +45,11 @@ use control::ports::{BoxFuture, RegionService};
 use control::reconcile::Driver;
 use control::{Control, Permission};
 use elb_api as api;
+use metrics::Metrics;
 use model::elb::{ElbPath, path_of};
 use model::{ElbBalancer, ElbGroup, ElbListener, ElbRule, View};
 
+use crate::counting::Counting;
 use crate::errors::Refusal;
 use crate::feed::Feed;
 
@@ -55,12 +59,15 @@ pub struct Elb {
     pub control: Arc<Control>,
     /// What balancers read, and what they said.
     pub feed: Arc<Feed>,
+    /// What balancers counted, until it is put to the metrics.
+    pub(crate) counting: Counting,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Elb {
-    pub fn new(control: Arc<Control>) -> Self {
+    pub fn new(control: Arc<Control>, metrics: Arc<Metrics>) -> Self {
         let feed = Arc::new(Feed::new(control.clock.now()));
-        Self { control, feed }
+        Self { control, feed, counting: Counting::default(), metrics }
     }
 
     /// What an answer about anything of the account is made from.
@@ -168,6 +175,7 @@ impl RegionService for Elb {
         let (control, feed) = (Arc::clone(&self.control), Arc::clone(&self.feed));
         let heard_since = self.feed.since;
         driver.register(standing::Standing { control, feed, heard_since });
+        driver.register(figures::Telling::new(self));
     }
 }
 

@@ -32,6 +32,9 @@ pub(crate) const PLACED_ROWS_MAX: usize = 200;
 /// Rows of one batch that reports make.
 pub(crate) const HEALTH_ROWS_MAX: usize = 400;
 
+/// What is counted apart of one host: as many names as a process has.
+pub(crate) const COUNTED_MAX: usize = 1_000;
+
 /// Name and number of each quota.
 pub(crate) const QUOTAS: &[(&str, usize)] = &[
     ("application-load-balancers", APPLICATION_BALANCERS_MAX),

@@ -3,7 +3,10 @@
 use aws_wire::{ApiError, Caller};
 use control::testing::TestControl;
 use elb_api::{self as api, Elb as _};
+use std::sync::Arc;
+
 use longshore_types::{Clock as _, Timestamp};
+use metrics::Metrics;
 use model::elb::TargetHealth;
 use model::vpc::{AddressPlan, Vpc};
 use routing::{Finding, GroupId, Report, Table, TargetKey, TargetReport, TargetState, Update};
@@ -14,6 +17,7 @@ use crate::feed::Host;
 
 mod albs;
 mod certificates;
+mod figures;
 mod flows;
 mod hosts;
 mod outside;
@@ -25,6 +29,7 @@ mod zones;
 struct World {
     test: TestControl,
     elb: Elb,
+    _dir: tempfile::TempDir,
 }
 
 fn text(text: &str) -> Option<String> {
@@ -48,8 +53,19 @@ impl World {
             Ok((batch, ()))
         };
         test.control.decide(put).await.unwrap();
-        let elb = Elb::new(test.control.clone());
-        Self { test, elb }
+        Self::of(test)
+    }
+
+    fn of(test: TestControl) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = Metrics::open(dir.path(), test.env.clone()).unwrap();
+        let elb = Elb::new(test.control.clone(), Arc::new(metrics));
+        Self { test, elb, _dir: dir }
+    }
+
+    /// The same rows, once the region was restarted.
+    fn again(self) -> Self {
+        Self::of(self.test)
     }
 
     fn root(&self) -> Caller {

@@ -47,10 +47,24 @@ pub(crate) fn may_have_some(view: &View, account: AccountId, kind: BalancerKind)
 
 /// The groups that a balancer forwards to and whose targets are used so.
 pub(crate) fn groups_of<'v>(view: &'v View, row: &ElbBalancer) -> Vec<&'v Arc<ElbGroup>> {
+    let groups = named_by(view, row, |weight| weight > 0).into_iter();
+    groups.filter(|group| may_be_zonal(group) && is_zonal(row, group)).collect()
+}
+
+/// The groups that a balancer may forward to, those that get nothing just now too.
+pub(crate) fn led_to<'v>(view: &'v View, row: &ElbBalancer) -> Vec<&'v Arc<ElbGroup>> {
+    named_by(view, row, |_| true)
+}
+
+fn named_by<'v>(
+    view: &'v View,
+    row: &ElbBalancer,
+    is_meant: impl Fn(u32) -> bool,
+) -> Vec<&'v Arc<ElbGroup>> {
     let account = row.scope.account;
     let mut paths: BTreeSet<&ElbPath> = BTreeSet::new();
     let mut add = |action: &'v ElbAction| {
-        let groups = action.groups().iter().filter(|each| each.weight > 0);
+        let groups = action.groups().iter().filter(|each| is_meant(each.weight));
         paths.extend(groups.map(|each| &each.group));
     };
     for listener in of_balancer(view, account, &row.path()) {
@@ -63,8 +77,7 @@ pub(crate) fn groups_of<'v>(view: &'v View, row: &ElbBalancer) -> Vec<&'v Arc<El
             }
         }
     }
-    let groups = paths.into_iter().filter_map(|path| view.elb_groups.get(account, path));
-    groups.filter(|group| may_be_zonal(group) && is_zonal(row, group)).collect()
+    paths.into_iter().filter_map(|path| view.elb_groups.get(account, path)).collect()
 }
 
 /// Why nobody asks a target of a group.

@@ -16,6 +16,7 @@ mod policies;
 mod tagged;
 mod tags;
 mod targets;
+mod tracked;
 
 use std::sync::Arc;
 

@@ -7,31 +7,26 @@ use aws_wire::{ApiError, Caller};
 use control::Permission;
 use control::alarms::{self, Configured};
 use longshore_types::{Timestamp, Uuid};
-use model::alarm::{
-    AlarmSource, AlarmState, Comparison, Dimensions, Statistic, UNCHECKED, Watched, WatchedMetric,
-    WatchedQuery, arn as alarm_arn, dimensions_of,
-};
+use model::alarm::{AlarmState, Comparison, UNCHECKED, arn as alarm_arn};
 use model::scaling::{
-    AdjustmentKind, DIMENSION, NAMESPACE, PolicyKind, ScalingPolicy, Step, Stepping, TrackedMetric,
-    Tracking, resource_id,
+    AdjustmentKind, DIMENSION, NAMESPACE, PolicyKind, ScalingPolicy, Step, Stepping, Tracking,
+    resource_id,
 };
 use model::{Key, MetricAlarm, ScalableTarget, View};
-use plan::alarms::RANGE_BEYOND;
-use plan::metric_math::check_watched;
 use plan::service_scaling::LOW_SHARE;
 use scaling_api as api;
 use store::Batch;
 
 use crate::errors::{invalid, limit, no_policy, not_registered, unavailable};
-use crate::limits::{POLICIES_MAX, QUERIES_MAX, STEPS_MAX};
+use crate::limits::{POLICIES_MAX, STEPS_MAX};
 use crate::pages::page;
 use crate::targets::{forget_alarm, forget_alarms};
+use crate::tracked::{check_forwards, read_tracking, render_tracking, source};
 use crate::{Scaling, is_asked, is_ecs, read_service, target};
 
 /// Minutes above the target, and below it, until its alarms say so.
 const HIGH_PERIODS: u32 = 3;
-const LOW_PERIODS: u32 = 15;
-const PERIOD_S: u32 = 60;
+pub(crate) const LOW_PERIODS: u32 = 15;
 
 pub(crate) async fn put_scaling_policy(
     it: &Scaling,
@@ -103,6 +98,7 @@ fn put(
         kind,
     };
     if let PolicyKind::Tracking(tracking) = &mut policy.kind {
+        check_forwards(view, row.scope.account, &tracking.metric)?;
         let is_other_of_metric = |(other, it): (&String, &ScalingPolicy)| match &it.kind {
             PolicyKind::Tracking(its) => other != name && its.metric == tracking.metric,
             PolicyKind::Stepping(_) => false,
@@ -225,161 +221,9 @@ fn alarms_of(
     all
 }
 
-fn source(row: &ScalableTarget, metric: &TrackedMetric) -> AlarmSource {
-    let of_service = |name: &str| {
-        let service = &row.service;
-        let dimensions: Dimensions = [
-            ("ClusterName".to_owned(), service.cluster.to_string()),
-            ("ServiceName".to_owned(), service.name.to_string()),
-        ]
-        .into();
-        AlarmSource::Metric(WatchedMetric {
-            namespace: "AWS/ECS".to_owned(),
-            name: name.to_owned(),
-            dimensions,
-            statistic: Statistic::Average,
-            period_s: PERIOD_S,
-            unit: Some("Percent".to_owned()),
-        })
-    };
-    match metric {
-        TrackedMetric::CpuUtilization => of_service("CPUUtilization"),
-        TrackedMetric::MemoryUtilization => of_service("MemoryUtilization"),
-        TrackedMetric::Custom { namespace, name, dimensions, statistic, unit } => {
-            AlarmSource::Metric(WatchedMetric {
-                namespace: namespace.clone(),
-                name: name.clone(),
-                dimensions: dimensions.clone(),
-                statistic: *statistic,
-                period_s: PERIOD_S,
-                unit: unit.clone(),
-            })
-        }
-        TrackedMetric::Computed(queries) => AlarmSource::Queries(queries.clone()),
-    }
-}
-
-fn cooldown(given: Option<i32>, name: &str) -> Result<Option<u32>, ApiError> {
+pub(crate) fn cooldown(given: Option<i32>, name: &str) -> Result<Option<u32>, ApiError> {
     let bad = || invalid(format!("{name} must be at least 0 seconds."));
     given.map(|seconds| u32::try_from(seconds).map_err(|_| bad())).transpose()
-}
-
-fn read_tracking(
-    given: api::TargetTrackingScalingPolicyConfiguration,
-) -> Result<Tracking, ApiError> {
-    let target = given.target_value.unwrap_or_default();
-    if !target.is_finite() || target <= 0.0 {
-        return Err(invalid("TargetValue must be greater than 0."));
-    }
-    let metric = match (
-        given.predefined_metric_specification,
-        given.customized_metric_specification,
-    ) {
-        (Some(predefined), None) => read_predefined(&predefined)?,
-        (None, Some(custom)) => read_custom(custom)?,
-        (Some(_), Some(_)) | (None, None) => {
-            return Err(invalid(
-                "Exactly one of PredefinedMetricSpecification and CustomizedMetricSpecification must be specified.",
-            ));
-        }
-    };
-    Ok(Tracking {
-        target,
-        metric,
-        out_cooldown_s: cooldown(given.scale_out_cooldown, "ScaleOutCooldown")?,
-        in_cooldown_s: cooldown(given.scale_in_cooldown, "ScaleInCooldown")?,
-        disable_scale_in: given.disable_scale_in,
-        high: "".into(),
-        low: None,
-    })
-}
-
-fn read_predefined(given: &api::PredefinedMetricSpecification) -> Result<TrackedMetric, ApiError> {
-    let kind = given.predefined_metric_type.as_ref().map(api::MetricType::as_str);
-    let metric = match kind.unwrap_or_default() {
-        "ECSServiceAverageCPUUtilization" => TrackedMetric::CpuUtilization,
-        "ECSServiceAverageMemoryUtilization" => TrackedMetric::MemoryUtilization,
-        other => return Err(unavailable(&format!("The predefined metric {other}"))),
-    };
-    if given.resource_label.is_some() {
-        return Err(invalid(
-            "ResourceLabel is of the predefined metric ALBRequestCountPerTarget alone.",
-        ));
-    }
-    Ok(metric)
-}
-
-fn read_custom(given: api::CustomizedMetricSpecification) -> Result<TrackedMetric, ApiError> {
-    if let Some(queries) = given.metrics.filter(|queries| !queries.is_empty()) {
-        return read_computed(queries).map(TrackedMetric::Computed);
-    }
-    let required = |given: Option<String>, name: &str| {
-        given.ok_or_else(|| invalid(format!("CustomizedMetricSpecification.{name} is required.")))
-    };
-    let statistic = given.statistic.as_ref().map(api::MetricStatistic::as_str).unwrap_or_default();
-    let statistic = Statistic::parse(statistic)
-        .ok_or_else(|| invalid("CustomizedMetricSpecification.Statistic is required."))?;
-    let pairs = given.dimensions.unwrap_or_default().into_iter();
-    let pairs = pairs.map(|it| (it.name.unwrap_or_default(), it.value.unwrap_or_default()));
-    let dimensions = dimensions_of(pairs);
-    Ok(TrackedMetric::Custom {
-        namespace: required(given.namespace, "Namespace")?,
-        name: required(given.metric_name, "MetricName")?,
-        dimensions: dimensions
-            .map_err(|why| invalid(format!("CustomizedMetricSpecification is invalid: {why}.")))?,
-        statistic,
-        unit: given.unit,
-    })
-}
-
-fn read_computed(
-    given: Vec<api::TargetTrackingMetricDataQuery>,
-) -> Result<Vec<WatchedQuery>, ApiError> {
-    if QUERIES_MAX < given.len() {
-        return Err(invalid(format!("Metrics may have up to {QUERIES_MAX} queries.")));
-    }
-    let queries = given.into_iter().map(read_query).collect::<Result<Vec<_>, _>>()?;
-    check_watched(&queries, LOW_PERIODS + RANGE_BEYOND)
-        .map_err(|why| invalid(format!("{why}.")))?;
-    Ok(queries)
-}
-
-fn read_query(given: api::TargetTrackingMetricDataQuery) -> Result<WatchedQuery, ApiError> {
-    let what = match (given.metric_stat, given.expression) {
-        (Some(stat), None) => {
-            let metric = stat.metric.unwrap_or_default();
-            let name = stat.stat.unwrap_or_default();
-            let statistic = Statistic::parse(&name)
-                .ok_or_else(|| unavailable(&format!("The statistic {name}")))?;
-            let pairs = metric.dimensions.unwrap_or_default().into_iter();
-            let pairs = pairs.map(|it| (it.name.unwrap_or_default(), it.value.unwrap_or_default()));
-            let required = |given: Option<String>, name: &str| {
-                given.ok_or_else(|| {
-                    invalid(format!("Each MetricStat has a Metric with its {name}."))
-                })
-            };
-            let dimensions = dimensions_of(pairs);
-            Watched::Metric(WatchedMetric {
-                namespace: required(metric.namespace, "Namespace")?,
-                name: required(metric.metric_name, "MetricName")?,
-                dimensions: dimensions
-                    .map_err(|why| invalid(format!("A Metric is invalid: {why}.")))?,
-                statistic,
-                period_s: PERIOD_S,
-                unit: stat.unit,
-            })
-        }
-        (None, Some(text)) => Watched::Expression(text),
-        (Some(_), Some(_)) | (None, None) => {
-            return Err(invalid("Each of the Metrics has either an Expression or a MetricStat."));
-        }
-    };
-    Ok(WatchedQuery {
-        id: given.id.unwrap_or_default(),
-        label: given.label,
-        is_returned: given.return_data.unwrap_or(true),
-        what,
-    })
 }
 
 fn read_stepping(given: api::StepScalingPolicyConfiguration) -> Result<Stepping, ApiError> {
@@ -521,7 +365,7 @@ fn render(
     shown
 }
 
-fn seconds(given: Option<u32>) -> Option<i32> {
+pub(crate) fn seconds(given: Option<u32>) -> Option<i32> {
     given.and_then(|seconds| i32::try_from(seconds).ok())
 }
 
@@ -537,80 +381,6 @@ fn render_stepping(stepping: &Stepping) -> api::StepScalingPolicyConfiguration {
         min_adjustment_magnitude: seconds(stepping.least),
         cooldown: seconds(stepping.cooldown_s),
         metric_aggregation_type: stepping.aggregation.as_deref().map(Into::into),
-    }
-}
-
-fn render_tracking(tracking: &Tracking) -> api::TargetTrackingScalingPolicyConfiguration {
-    let mut shown = api::TargetTrackingScalingPolicyConfiguration {
-        target_value: Some(tracking.target),
-        scale_out_cooldown: seconds(tracking.out_cooldown_s),
-        scale_in_cooldown: seconds(tracking.in_cooldown_s),
-        disable_scale_in: tracking.disable_scale_in,
-        ..api::TargetTrackingScalingPolicyConfiguration::default()
-    };
-    let predefined = |kind: &str| {
-        Some(api::PredefinedMetricSpecification {
-            predefined_metric_type: Some(kind.into()),
-            resource_label: None,
-        })
-    };
-    match &tracking.metric {
-        TrackedMetric::CpuUtilization => {
-            shown.predefined_metric_specification = predefined("ECSServiceAverageCPUUtilization");
-        }
-        TrackedMetric::MemoryUtilization => {
-            shown.predefined_metric_specification =
-                predefined("ECSServiceAverageMemoryUtilization");
-        }
-        TrackedMetric::Custom { namespace, name, dimensions, statistic, unit } => {
-            let dimension = |(name, value): (&String, &String)| api::MetricDimension {
-                name: Some(name.clone()),
-                value: Some(value.clone()),
-            };
-            shown.customized_metric_specification = Some(api::CustomizedMetricSpecification {
-                namespace: Some(namespace.clone()),
-                metric_name: Some(name.clone()),
-                dimensions: (!dimensions.is_empty())
-                    .then(|| dimensions.iter().map(dimension).collect()),
-                statistic: Some(statistic.as_str().into()),
-                unit: unit.clone(),
-                metrics: None,
-            });
-        }
-        TrackedMetric::Computed(queries) => {
-            shown.customized_metric_specification = Some(api::CustomizedMetricSpecification {
-                metrics: Some(queries.iter().map(render_query).collect()),
-                ..api::CustomizedMetricSpecification::default()
-            });
-        }
-    }
-    shown
-}
-
-fn render_query(query: &WatchedQuery) -> api::TargetTrackingMetricDataQuery {
-    let dimension = |(name, value): (&String, &String)| api::TargetTrackingMetricDimension {
-        name: Some(name.clone()),
-        value: Some(value.clone()),
-    };
-    let stat = |metric: &WatchedMetric| api::TargetTrackingMetricStat {
-        metric: Some(api::TargetTrackingMetric {
-            namespace: Some(metric.namespace.clone()),
-            metric_name: Some(metric.name.clone()),
-            dimensions: Some(metric.dimensions.iter().map(dimension).collect()),
-        }),
-        stat: Some(metric.statistic.as_str().to_owned()),
-        unit: metric.unit.clone(),
-    };
-    let (metric_stat, expression) = match &query.what {
-        Watched::Metric(metric) => (Some(stat(metric)), None),
-        Watched::Expression(text) => (None, Some(text.clone())),
-    };
-    api::TargetTrackingMetricDataQuery {
-        id: Some(query.id.clone()),
-        label: query.label.clone(),
-        return_data: Some(query.is_returned),
-        metric_stat,
-        expression,
     }
 }
 

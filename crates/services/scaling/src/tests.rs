@@ -15,6 +15,8 @@ use store::Batch;
 
 use super::*;
 
+mod requests;
+
 /// Alarms' values, by how their names begin.
 #[derive(Debug, Default)]
 struct Values(Mutex<BTreeMap<String, f64>>);
@@ -132,11 +134,21 @@ impl World {
         target: f64,
         disable_scale_in: Option<bool>,
     ) -> Result<api::PutScalingPolicyResponse, ApiError> {
+        self.track_of(name, (metric, None), target, disable_scale_in).await
+    }
+
+    async fn track_of(
+        &self,
+        name: &str,
+        (metric, label): (&str, Option<&str>),
+        target: f64,
+        disable_scale_in: Option<bool>,
+    ) -> Result<api::PutScalingPolicyResponse, ApiError> {
         let configuration = api::TargetTrackingScalingPolicyConfiguration {
             target_value: Some(target),
             predefined_metric_specification: Some(api::PredefinedMetricSpecification {
                 predefined_metric_type: Some(metric.into()),
-                resource_label: None,
+                resource_label: label.map(str::to_owned),
             }),
             disable_scale_in,
             ..Default::default()

@@ -72,6 +72,14 @@ pub(super) async fn forward(
     let Some(held) = held.or_else(|| group.choose(zones, part, &[], shared.seed(), now)) else {
         return Err(Unanswered::Unheld(Box::new(request)));
     };
+    let apart = turn.live.tallies.apart(
+        &turn.live.balancer,
+        turn.client.came_to.as_ref(),
+        Some(&group.group.id),
+    );
+    if let Some(figures) = apart {
+        figures.requested(group.group.version == ProtocolVersion::Grpc);
+    }
     let upgrade = headers::is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let request = outgoing(
@@ -86,6 +94,7 @@ pub(super) async fn forward(
     let mut set = group_cookies(turn, rule_id, group, sticky_s, now);
     set.extend(target_cookies(turn, group, &answered, now));
     let mut answer = finish(turn, answered, upgrade).await?;
+    turn.by_target = true;
     for cookie in set {
         if let Ok(cookie) = HeaderValue::from_str(&cookie) {
             answer.headers_mut().append(SET_COOKIE, cookie);
@@ -270,7 +279,8 @@ async fn ask(
             Ok((response, sender)) => {
                 let code = response.status();
                 target.note(code.is_server_error());
-                if let Some(figures) = turn.live.figures() {
+                let came_to = turn.client.came_to.as_ref();
+                if let Some(figures) = turn.live.figures_of(came_to, &group.group.id) {
                     figures.answered(code.as_u16(), turn.begun.elapsed());
                 }
                 if let Some(entry) = &mut turn.entry {
@@ -345,7 +355,7 @@ async fn attempt(
         return Err(Missed::Unsent(Box::new(request), Failure::BadGateway));
     };
     if is_h2 {
-        return attempt_h2(turn, lease, tls, request).await.map(|response| (response, None));
+        return attempt_h2(turn, group, lease, tls, request).await.map(|response| (response, None));
     }
     let mut request = request;
     loop {
@@ -355,7 +365,7 @@ async fn attempt(
             Some(sender) => sender,
             None => match pool::http1(lease, tls).await {
                 Ok(sender) => sender,
-                Err(error) => return Err(unconnected(turn, request, &error)),
+                Err(error) => return Err(unconnected(turn, group, request, &error)),
             },
         };
         let spare = if is_kept { repeatable(&request) } else { None };
@@ -410,6 +420,7 @@ async fn kept(target: &Arc<LiveTarget>) -> Option<Http1> {
 
 async fn attempt_h2(
     turn: &Turn<'_>,
+    group: &LiveGroup,
     lease: &Lease,
     tls: Option<Meeting<'_>>,
     request: Request<RequestBody>,
@@ -425,7 +436,7 @@ async fn attempt_h2(
                     lease.target.pool.share(sender.clone());
                     sender
                 }
-                Err(error) => return Err(unconnected(turn, request, &error)),
+                Err(error) => return Err(unconnected(turn, group, request, &error)),
             },
         };
         match turn.exchange.within(idle(turn), sender.try_send_request(request)).await {
@@ -440,9 +451,18 @@ async fn attempt_h2(
     }
 }
 
-fn unconnected(turn: &Turn<'_>, request: Request<RequestBody>, error: &ConnectError) -> Missed {
-    if let (true, Some(figures)) = (error.is_of_tls(), turn.live.figures()) {
-        figures.target_tls_failed();
+fn unconnected(
+    turn: &Turn<'_>,
+    group: &LiveGroup,
+    request: Request<RequestBody>,
+    error: &ConnectError,
+) -> Missed {
+    let came_to = turn.client.came_to.as_ref();
+    if let Some(figures) = turn.live.figures_of(came_to, &group.group.id) {
+        match error.is_of_tls() {
+            true => figures.target_tls_failed(),
+            false => figures.target_connect_failed(),
+        }
     }
     let why = match error {
         ConnectError::Refused(_) | ConnectError::Tls(_) | ConnectError::Http(_) => {

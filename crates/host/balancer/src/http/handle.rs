@@ -35,6 +35,8 @@ pub(super) struct Turn<'a> {
     pub(super) exchange: Arc<Exchange>,
     /// What the log will say; `None` where nothing is logged.
     pub(super) entry: Option<Box<Entry>>,
+    /// Whether a target answered.
+    pub(super) by_target: bool,
 }
 
 /// Answers a request. Never fails: what goes wrong is an answer.
@@ -42,7 +44,9 @@ pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Respo
     let mut snapshot = Arc::clone(&client.shared.snapshot.borrow());
     let mut request = request;
     let begun = Instant::now();
-    if let Some(figures) = snapshot.listeners.get(&client.listener).and_then(|it| it.figures()) {
+    if let Some(figures) =
+        snapshot.listeners.get(&client.listener).and_then(|it| it.tallies.named())
+    {
         let kind = request.headers().get(CONTENT_TYPE);
         figures.requested(kind.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc")));
     }
@@ -56,7 +60,8 @@ pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Respo
         let exchange = Exchange::new(live.balancer.attributes.request_timeout_s);
         let logs = live.balancer.attributes.access_logs.as_ref();
         let entry = logs.map(|logs| Entry::begin(client, live, logs, &request, &exchange));
-        let mut turn = Turn { client, snapshot: &snapshot, live, begun, exchange, entry };
+        let mut turn =
+            Turn { client, snapshot: &snapshot, live, begun, exchange, entry, by_target: false };
         let mut answer = match turn.answer(request).await {
             Ok(answer) => answer,
             Err(Unanswered::Failed(why)) => answers::failure(why, client.is_h2),
@@ -78,6 +83,10 @@ pub(super) async fn handle(client: &Client, request: Request<Incoming>) -> Respo
                 answers::failure(Failure::Unavailable, client.is_h2)
             }
         };
+        let apart = || live.tallies.apart(&live.balancer, client.came_to.as_ref(), None);
+        if let Some(figures) = (!turn.by_target).then(apart).flatten() {
+            figures.answered_itself(answer.status().as_u16());
+        }
         headers::finish_answer(answer.headers_mut(), &live.listener.attributes);
         if client.is_last() || live.balancer.is_leaving(client.came_to.as_ref()) {
             set_last(&mut answer, client);

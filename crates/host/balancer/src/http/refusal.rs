@@ -165,6 +165,9 @@ where
         answer.headers_mut().insert(DATE, date);
     }
     headers::finish_answer(answer.headers_mut(), &live.listener.attributes);
+    if let Some(figures) = live.tallies.apart(&live.balancer, client.came_to.as_ref(), None) {
+        figures.answered_itself(why.code());
+    }
     let (parts, body) = answer.into_parts();
     let page = body.collect().await.map(|page| page.to_bytes()).unwrap_or_default();
     let bytes = if is_next { written(parts.status, &parts.headers, &page) } else { Vec::new() };

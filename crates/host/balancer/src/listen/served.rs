@@ -16,7 +16,7 @@ use tracing::debug;
 
 use super::open::{Bound, Stop, Users};
 use super::places::Place;
-use crate::figures::Metered;
+use crate::figures::{Figures, Metered};
 use crate::front;
 use crate::http::answers::Failure;
 use crate::http::connection::{Client, Times, serve};
@@ -229,7 +229,7 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
         }
     }
     let times = times(&live);
-    let figures = live.figures().cloned();
+    let figures = live.figures(door.interface.as_ref()).cloned();
     // What serves is large, and made once the client says something; a table that is replaced is not kept for it.
     match live.listener.protocol {
         ListenerProtocol::Http => {
@@ -278,7 +278,7 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
                 return Box::pin(refuse(&client, stream, Failure::Plain)).await;
             }
             let shaken = match first {
-                Ok(_) => Box::pin(shaken(&live, stream)).await,
+                Ok(_) => Box::pin(shaken(&live, stream, figures.as_ref())).await,
                 Err(_) => {
                     if let Some(figures) = &figures {
                         figures.client_tls_failed();
@@ -310,12 +310,16 @@ async fn connected(shared: Arc<Shared>, door: Door, mut stream: TcpStream, peer:
         // Whoever is refused by the one behind it is refused before anything was agreed.
         ListenerProtocol::Tls if live.listener.attributes.front.is_some() => {
             let by = Arc::clone(&live);
-            let opened = async move { Some(Metered::new(shaken(&by, stream).await?, figures)) };
+            let opened = async move {
+                let stream = shaken(&by, stream, figures.as_ref()).await?;
+                Some(Metered::new(stream, figures))
+            };
             Box::pin(tcp::pass(&shared, (snapshot, live), &door, opened, ends, None)).await;
         }
         ListenerProtocol::Tls => {
             let begun = Instant::now();
-            let Some(stream) = Box::pin(shaken(&live, stream)).await else { return };
+            let shaken = Box::pin(shaken(&live, stream, figures.as_ref())).await;
+            let Some(stream) = shaken else { return };
             let facts = TlsFacts::of(stream.get_ref().1);
             let by = (&shared.logs, &shared.clock);
             let entry = FlowEntry::new(by, &live, ends, facts, begun.elapsed());
@@ -348,11 +352,12 @@ async fn first_byte(stream: &TcpStream) -> Option<u8> {
 async fn shaken(
     live: &LiveListener,
     stream: TcpStream,
+    figures: Option<&Arc<Figures>>,
 ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
     let config = live.tls.clone()?;
     let shaken = TlsAcceptor::from(config).accept(stream);
     let shaken = timeout(HANDSHAKE_WAIT_MAX, shaken).await.ok().and_then(Result::ok);
-    if let (None, Some(figures)) = (&shaken, live.figures()) {
+    if let (None, Some(figures)) = (&shaken, figures) {
         figures.client_tls_failed();
     }
     shaken

@@ -1,6 +1,8 @@
 //! What is counted of requests and connections, and that it outlives the balancers that it is counted for.
 
-use routing::{CheckProtocol, Kind, ListenerProtocol, TargetProtocol, TargetState};
+use routing::{
+    Action, CheckProtocol, CountedFor, Kind, ListenerProtocol, TargetProtocol, TargetState,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use traffic::figures::Counted;
@@ -71,4 +73,40 @@ async fn bytes_of_flows_are_counted_in_both_directions() {
     world.change(|table| group_of(table).targets[0].registered_at.0 += 1).await;
     let seen = counted(&world, |it| it.open == 0 && it.connections == 1).await;
     assert_eq!((seen.bytes_in, seen.bytes_out, seen.requests), (4, 5, 0));
+}
+
+#[tokio::test]
+async fn a_metered_balancer_counts_by_group_what_targets_did_and_by_itself_what_it_said() {
+    let good = backend(Does::Answers("hello")).await;
+    let mut table = table(&[good.address]);
+    balancer(&mut table).attributes.is_metered = true;
+    let id = balancer(&mut table).id.clone();
+    let group = group_of(&mut table).id.clone();
+    let name = |group| CountedFor { balancer: id.clone(), zone: None, group }.name();
+    let (all, of_group) = (name(None), name(Some(group)));
+    let world = World::new(table).await;
+    let mut caller = Caller::new(world.address().await).await;
+    for _ in 0..2 {
+        assert_eq!(caller.ask(GET).await.unwrap().status, 200);
+    }
+    world
+        .change(|table| {
+            let rule = balancer(table).listeners[0].rules.last_mut().unwrap();
+            let body = String::new();
+            rule.action = Action::FixedResponse { status: 503, content_type: None, body };
+        })
+        .await;
+    assert_eq!(caller.ask(GET).await.unwrap().status, 503);
+    world.change(|table| group_of(table).targets[0].registered_at.0 += 1).await;
+    let told = |report: &routing::Report| {
+        report.figures.get(&all).is_some_and(|it| it.own_answers == [0, 0, 1, 0, 0, 1, 0])
+    };
+    let report = world.reported("what it said itself", told).await;
+    let (all, of_group) = (&report.figures[&all], &report.figures[&of_group]);
+    assert_eq!((all.requests, all.connections, all.open), (0, 1, 1));
+    assert_eq!(
+        (of_group.requests, of_group.answers, of_group.own_answers),
+        (2, [2, 0, 0, 0], [0; 7])
+    );
+    assert_eq!(of_group.answered(), 2);
 }

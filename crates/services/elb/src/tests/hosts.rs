@@ -295,7 +295,7 @@ async fn a_region_that_has_just_started_waits_to_be_told_who_serves() {
     let (world, _) = on_two_hosts().await;
     world.say_on(host(1), Finding::Healthy, 0).await;
     world.test.env.advance_ms(300_000);
-    let again = World { elb: Elb::new(world.test.control.clone()), test: world.test };
+    let again = world.again();
     let keeper = || crate::health::HealthKeeper {
         control: Arc::clone(&again.elb.control),
         feed: Arc::clone(&again.elb.feed),
@@ -392,7 +392,7 @@ async fn nothing_is_cut_because_a_region_that_has_just_started_has_heard_of_nobo
     world.place().await;
     assert!(matches!(world.stands()[1].1, StandState::Leaving { .. }));
     world.test.env.advance_ms(60_000);
-    let again = World { elb: Elb::new(world.test.control.clone()), test: world.test };
+    let again = world.again();
     again.place().await;
     assert_eq!(again.stands()[1].0, host(2), "what is open there is not known yet");
     // Who is there says so, and is not heard for a while then.
