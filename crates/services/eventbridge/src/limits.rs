@@ -4,6 +4,8 @@
 pub(crate) const RULES_MAX: usize = 300;
 /// Targets of a rule.
 pub(crate) const TARGETS_MAX: usize = 5;
+/// Of a target, all that it says.
+pub(crate) const TARGET_BYTES_MAX: usize = 128 << 10;
 pub(crate) const TAGS_MAX: usize = 50;
 /// Tasks that a target may run at once: as many as RunTask does.
 pub(crate) const TASKS_MAX: i32 = 10;
@@ -25,7 +27,7 @@ pub(crate) const AGE_MS: u64 = 86_400_000;
 pub(crate) const RETRY_MS: u64 = 1_000;
 pub(crate) const RETRY_MS_MAX: u64 = 480_000;
 
-/// Events that are brought to their targets at the same time.
+/// Events that are brought to their targets at the same time, and schedules that are looked at.
 pub(crate) const DELIVERIES_AT_ONCE: usize = 64;
 /// And of one account: those of one with many wait for each other.
 pub(crate) const DELIVERIES_OF_ONE: usize = 4;

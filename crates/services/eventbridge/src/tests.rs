@@ -749,3 +749,15 @@ async fn however_many_rules_want_an_event_no_more_is_kept_than_may_wait() {
     let taken = world.test.control.view().tally(&Tally::PendingEvents(account));
     assert!(0 < taken && taken <= BLOCKS_MAX, "{taken}");
 }
+
+#[tokio::test]
+async fn a_target_without_end_is_refused() {
+    let world = World::new().await;
+    world.of_pattern(r#"{"source":["app"]}"#).await;
+    let mut target = cluster_target();
+    let tag = |at: usize| api::Tag { key: Some(format!("k{at}")), value: Some("v".repeat(200)) };
+    target.ecs_parameters.as_mut().unwrap().tags = Some((0..1_000).map(tag).collect());
+    let (code, message) = error(world.target(target).await);
+    assert_eq!(code, "ValidationException");
+    assert!(message.contains("more than 131072 bytes"), "{message}");
+}
