@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use events::{Event, Json};
+use events::{Effort, Event, Exhausted, Facts};
 use longshore_types::{AccountId, Timestamp};
 use model::event::BLOCK_BYTES;
 use model::{Document, EventRule, Index, Key, PendingEvent, Row, Tally, View};
@@ -20,6 +20,9 @@ pub const BLOCKS_MAX: usize = (32 << 20) / BLOCK_BYTES;
 
 /// How many events one batch may tell, and let go for them, together.
 const EVENTS_MAX: usize = 10 * BATCH_ROWS_MAX;
+
+/// What may be spent on the rules' patterns for an event that the region tells of, while whoever else commits waits.
+const EFFORT: usize = 100_000;
 
 /// What is known of waiting events that is no row.
 #[derive(Debug, Default)]
@@ -40,7 +43,12 @@ impl Outbox {
 
     /// Has an event told to the targets of every rule that wants it. Whether there is one.
     pub fn tell(&self, view: &View, batch: &mut Batch, event: &Event, now: Timestamp) -> bool {
-        let wanting = wanting(view, event);
+        let (wanting, is_all) = wanting(view, event, &Effort::of(EFFORT));
+        if is_all.is_err() {
+            let (account, source) = (event.account, &event.source);
+            tracing::warn!(%account, source, "rules' patterns take too long: not all of them were asked about an event");
+            self.note_dropped(account, 1);
+        }
         let rules = wanting.iter().map(|rule| &rule.name);
         self.tell_rules(view, batch, event, rules, now)
     }
@@ -56,18 +64,24 @@ impl Outbox {
     ) -> bool {
         let Ok(document) = Document::from_text(event.to_json()) else { return false };
         let (mut is_told, mut dropped) = (false, 0);
+        let account = event.account;
+        let mut added = added(batch, account);
         for rule in rules {
-            let place = batch.events();
-            if EVENTS_MAX <= place {
+            let (seq, place) = (view.seq.next(), batch.events());
+            let row =
+                PendingEvent::new(account, now, (seq, place), event.id, rule, document.clone());
+            // However many rules want it, a batch adds no more than may wait.
+            if EVENTS_MAX <= place || BLOCKS_MAX < added + row.blocks() {
                 dropped += 1;
                 continue;
             }
-            let (account, place) = (event.account, (view.seq.next(), place));
-            batch.put(PendingEvent::new(account, now, place, event.id, rule, document.clone()));
+            added += row.blocks();
+            batch.put(row);
             is_told = true;
         }
         if 0 < dropped {
-            self.note_dropped(event.account, dropped);
+            tracing::warn!(%account, dropped, "an event was not told to all rules that want it: there are too many");
+            self.note_dropped(account, dropped);
         }
         if is_told {
             self.make_room(view, batch, event.account);
@@ -77,11 +91,7 @@ impl Outbox {
 
     /// Deletes those that waited longest, until there is room for what the batch adds.
     fn make_room(&self, view: &View, batch: &mut Batch, account: AccountId) {
-        let added = batch.writes.iter().filter_map(|row| match row {
-            Row::PendingEvent(row) if row.account == account => Some(row.blocks()),
-            _ => None,
-        });
-        let taken = view.tally(&Tally::PendingEvents(account)) + added.sum::<usize>();
+        let taken = view.tally(&Tally::PendingEvents(account)) + added(batch, account);
         let mut over = taken.saturating_sub(BLOCKS_MAX);
         if over == 0 {
             return;
@@ -112,14 +122,35 @@ pub fn may_be_wanted(view: &View, account: AccountId, source: &str) -> bool {
         .any(|rule| rule.wants().is_some_and(|pattern| pattern.may_want(source)))
 }
 
-/// The rules that want an event.
-pub fn wanting<'v>(view: &'v View, event: &Event) -> Vec<&'v Arc<EventRule>> {
+/// The rules that want an event, as far as there is effort to find out which do, and whether there was.
+pub fn wanting<'v>(
+    view: &'v View,
+    event: &Event,
+    effort: &Effort,
+) -> (Vec<&'v Arc<EventRule>>, Result<(), Exhausted>) {
+    let mut found = Vec::new();
     if !may_be_wanted(view, event.account, &event.source) {
-        return Vec::new();
+        return (found, Ok(()));
     }
-    let value: Json = event.to_value();
-    let rules = pattern_rules(view, event.account);
-    rules.filter(|rule| rule.wants().is_some_and(|pattern| pattern.matches(&value))).collect()
+    let facts = Facts::of(event.to_value());
+    for rule in pattern_rules(view, event.account) {
+        let Some(pattern) = rule.wants().filter(|it| it.may_want(&event.source)) else { continue };
+        match pattern.matches(&facts, effort) {
+            Ok(true) => found.push(rule),
+            Ok(false) => {}
+            Err(why) => return (found, Err(why)),
+        }
+    }
+    (found, Ok(()))
+}
+
+/// The blocks that a batch adds to what waits of an account.
+fn added(batch: &Batch, account: AccountId) -> usize {
+    let blocks = batch.writes.iter().map(|row| match row {
+        Row::PendingEvent(row) if row.account == account => row.blocks(),
+        _ => 0,
+    });
+    blocks.sum()
 }
 
 fn pattern_rules(view: &View, account: AccountId) -> impl Iterator<Item = &Arc<EventRule>> {

@@ -17,13 +17,14 @@ mod queue;
 mod status;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use longshore_types::Timestamp;
+use longshore_types::{AccountId, Timestamp};
 use model::{Seq, View};
 use store::Change;
 
@@ -59,6 +60,17 @@ pub trait Reconciler: Send + 'static {
     /// Passes of different keys that may be under way at once.
     fn passes_max(&self) -> usize {
         1
+    }
+
+    /// Whose a key is, where that counts: accounts with keys that are due take turns, so that one with many of them, or with
+    /// slow ones, keeps no other waiting.
+    fn owner(&self, _key: &Self::Key) -> Option<AccountId> {
+        None
+    }
+
+    /// Passes of one account's keys that may be under way at once.
+    fn passes_each_max(&self) -> usize {
+        usize::MAX
     }
 
     /// Queues the keys that a durable change concerns, as of `view`, which has it. In doubt a key is

@@ -3,13 +3,15 @@
 //! A template is JSON in which `<name>` stands for a value, by itself or within a string; or several such strings, a line
 //! each. It is read once into a tree, so what comes out is JSON whatever an event holds.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::rc::Rc;
 
 use longshore_types::Timestamp;
 
 use crate::json::{self, Json};
-use crate::limits::VARIABLES_MAX;
+use crate::limits::{INPUT_BYTES_MAX, VARIABLES_MAX};
 use crate::{InputPath, NotAPath, NotJson};
 
 /// Why paths and a template make no transformer.
@@ -30,6 +32,11 @@ pub enum NotATransformer {
     #[error("its template is neither JSON nor text in quotes: {0}")]
     Template(NotJson),
 }
+
+/// What came of a template is longer than any target takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what the template makes of the event has more than {INPUT_BYTES_MAX} bytes")]
+pub struct TooLong;
 
 /// What a template may say of the rule that matched.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +111,7 @@ impl InputTransformer {
     /// The target's input. A variable of which the event has nothing is left out: with its member or element where it is by
     /// itself, as nothing within a string.
     /// `whole` is the event's envelope.
-    pub fn apply(&self, whole: &Json, rule: RuleInfo<'_>) -> String {
+    pub fn apply(&self, whole: &Json, rule: RuleInfo<'_>) -> Result<String, TooLong> {
         let look_up = |name: &str| match name {
             "aws.events.rule-arn" => Some(Json::from(rule.arn)),
             "aws.events.rule-name" => Some(Json::from(rule.name)),
@@ -115,11 +122,49 @@ impl InputTransformer {
             "aws.events.event" => Some(without_detail(whole)),
             name => self.paths.get(name)?.of(whole),
         };
-        let lines = self
-            .lines
-            .iter()
-            .map(|line| line.filled(&look_up).unwrap_or(Json::Text(String::new())));
-        lines.map(|line| line.to_string()).collect::<Vec<_>>().join("\n")
+        let values = Values {
+            look_up: &look_up,
+            known: RefCell::default(),
+            left: Cell::new(INPUT_BYTES_MAX),
+        };
+        let mut text = String::new();
+        for (index, line) in self.lines.iter().enumerate() {
+            let filled = line.filled(&values)?.unwrap_or(Json::Text(String::new()));
+            // Writing to a string does not fail.
+            let _ = write!(text, "{}{filled}", if index == 0 { "" } else { "\n" });
+        }
+        Ok(text)
+    }
+}
+
+/// A variable's value, if it has one, and how long that is as text.
+type Known = Option<Rc<(Json, usize)>>;
+
+/// The values of variables, each looked up once, as far as there is room for them.
+struct Values<'a> {
+    look_up: &'a dyn Fn(&str) -> Option<Json>,
+    known: RefCell<BTreeMap<String, Known>>,
+    /// How much longer what is made may become.
+    left: Cell<usize>,
+}
+
+impl Values<'_> {
+    /// The value for one more place.
+    fn get(&self, name: &str) -> Result<Known, TooLong> {
+        let known = self.known.borrow().get(name).cloned();
+        let value = known.unwrap_or_else(|| {
+            let value = (self.look_up)(name).map(|value| {
+                let length = value.to_string().len();
+                Rc::new((value, length))
+            });
+            self.known.borrow_mut().insert(name.to_owned(), value.clone());
+            value
+        });
+        if let Some(value) = &value {
+            let left = self.left.get().checked_sub(value.1).ok_or(TooLong)?;
+            self.left.set(left);
+        }
+        Ok(value)
     }
 }
 
@@ -226,32 +271,39 @@ fn pieces(
 
 impl Part {
     /// With the variables' values; `None` if it is one that has none.
-    fn filled(&self, look_up: &dyn Fn(&str) -> Option<Json>) -> Option<Json> {
-        match self {
-            Self::Fixed(value) => Some(value.clone()),
-            Self::Hole(name) => look_up(name),
+    fn filled(&self, values: &Values<'_>) -> Result<Option<Json>, TooLong> {
+        let filled = match self {
+            Self::Fixed(value) => value.clone(),
+            Self::Hole(name) => return Ok(values.get(name)?.map(|value| value.0.clone())),
             Self::Text(pieces) => {
                 let mut text = String::new();
                 for piece in pieces {
                     match piece {
                         Piece::Text(piece) => text.push_str(piece),
-                        Piece::Hole(name) => match look_up(name) {
-                            Some(Json::Text(value)) => text.push_str(&value),
-                            Some(value) => text.push_str(&value.to_string()),
+                        Piece::Hole(name) => match values.get(name)?.as_deref() {
+                            Some((Json::Text(value), _)) => text.push_str(value),
+                            Some((value, _)) => {
+                                // Writing to a string does not fail.
+                                let _ = write!(text, "{value}");
+                            }
                             None => {}
                         },
                     }
                 }
-                Some(Json::Text(text))
+                Json::Text(text)
             }
             Self::List(items) => {
-                Some(Json::List(items.iter().filter_map(|item| item.filled(look_up)).collect()))
+                let filled = items.iter().filter_map(|item| item.filled(values).transpose());
+                Json::List(filled.collect::<Result<_, _>>()?)
             }
             Self::Object(members) => {
-                let filled =
-                    |(name, part): &(String, Self)| Some((name.clone(), part.filled(look_up)?));
-                Some(Json::Object(members.iter().filter_map(filled).collect()))
+                let filled = members.iter().filter_map(|(name, part)| {
+                    let value = part.filled(values).transpose()?;
+                    Some(value.map(|value| (name.clone(), value)))
+                });
+                Json::Object(filled.collect::<Result<_, _>>()?)
             }
-        }
+        };
+        Ok(Some(filled))
     }
 }

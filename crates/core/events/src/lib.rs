@@ -4,9 +4,10 @@
 //! target's input of one. All of it works on [`Json`], which keeps numbers as they are written and members in their
 //! order, since patterns compare numbers by their text and a target is to get what the sender wrote.
 //!
-//! **Invariant:** no text from outside makes anything here take more than time in proportion to pattern times event,
-//! nor go deeper than [`limits::DEPTH_MAX`].
+//! **Invariant:** no text from outside makes a pattern take more than the [`Effort`] that it is given, a target's input larger
+//! than [`limits::INPUT_BYTES_MAX`], nor anything go deeper than [`limits::DEPTH_MAX`].
 
+mod effort;
 mod event;
 mod input;
 mod json;
@@ -17,8 +18,9 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 
+pub use effort::{Effort, Exhausted};
 pub use event::Event;
-pub use input::{InputTransformer, NotATransformer, RuleInfo};
+pub use input::{InputTransformer, NotATransformer, RuleInfo, TooLong};
 pub use json::{Json, NotJson};
 pub use path::{InputPath, NotAPath};
-pub use pattern::{Pattern, PatternError};
+pub use pattern::{Facts, Pattern, PatternError};

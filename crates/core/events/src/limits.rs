@@ -8,3 +8,6 @@ pub const COMBINATIONS_MAX: usize = 1_000;
 
 /// How many variables a transformer may have.
 pub const VARIABLES_MAX: usize = 100;
+
+/// How long the input may be that a transformer makes: as long as an event.
+pub const INPUT_BYTES_MAX: usize = 1 << 20;

@@ -194,6 +194,21 @@ impl Matcher {
         }
     }
 
+    /// What it takes to ask it about a value.
+    pub(crate) fn effort(&self, value: &Json) -> usize {
+        let length = match value {
+            Json::Text(text) | Json::Number(text) => text.len(),
+            Json::Null | Json::Bool(_) | Json::List(_) | Json::Object(_) => 0,
+        };
+        match self {
+            Self::AnythingBut(those) => 1 + those.iter().map(|it| it.effort(value)).sum::<usize>(),
+            Self::EqualsIgnoreCase(_)
+            | Self::Prefix { ignores_case: true, .. }
+            | Self::Suffix { ignores_case: true, .. } => 1 + length / 4,
+            _ => 1 + length / 16,
+        }
+    }
+
     /// Whether it is that there is nothing.
     pub(crate) fn is_of_absence(&self) -> bool {
         *self == Self::Exists(false)

@@ -4,11 +4,11 @@
 //! is said of the fields of objects in one array is true of a single one of them. So a subtree is asked of one object after
 //! the other, and what `$or` offers is chosen per object that it is said of.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::Json;
-use crate::limits::COMBINATIONS_MAX;
+use crate::effort::{Effort, Exhausted};
+use crate::limits::{COMBINATIONS_MAX, DEPTH_MAX};
 use crate::matcher::{self, Matcher};
 
 /// Why a text is no pattern, in EventBridge's words: `Event pattern is not valid. Reason: …`.
@@ -45,7 +45,7 @@ impl Pattern {
         let Json::Object(members) = json else {
             return Err(wrong("Filter is not an object"));
         };
-        let root = object(members)?;
+        let root = object(members, 0)?;
         match root.combinations() {
             Some(combinations) if combinations <= COMBINATIONS_MAX => Ok(Self { root }),
             Some(_) | None => Err(wrong(format!(
@@ -54,12 +54,13 @@ impl Pattern {
         }
     }
 
-    /// Whether an event, of which `event` is the whole envelope, is one that the rule wants.
-    pub fn matches(&self, event: &Json) -> bool {
-        let event = undotted(event);
-        match &*event {
-            Json::Object(members) => object_matches(&[&self.root], Some(members)),
-            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) | Json::List(_) => false,
+    /// Whether an event is one that the rule wants, as far as that can be found out with what is left of `effort`.
+    pub fn matches(&self, facts: &Facts, effort: &Effort) -> Result<bool, Exhausted> {
+        match &facts.0 {
+            Json::Object(members) => object_matches(&[&self.root], Some(members), effort),
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) | Json::List(_) => {
+                Ok(false)
+            }
         }
     }
 
@@ -113,17 +114,22 @@ impl Node {
     }
 }
 
-fn object(members: Vec<(String, Json)>) -> Result<Node, PatternError> {
+/// `depth`: of the object that it is, with the dots of names as nesting.
+fn object(members: Vec<(String, Json)>, depth: usize) -> Result<Node, PatternError> {
     if members.is_empty() {
         return Err(wrong("Empty objects are not allowed"));
     }
     let mut node = Node::default();
     for (name, value) in members {
+        let inside = depth + name.split('.').count();
+        if DEPTH_MAX < inside {
+            return Err(wrong(format!("Fields are nested in more than {DEPTH_MAX} others")));
+        }
         match value {
             Json::List(items) if name == "$or" && is_or(&items) => {
                 for item in items {
                     if let Json::Object(members) = item {
-                        node.or.push(object(members)?);
+                        node.or.push(object(members, inside)?);
                     }
                 }
             }
@@ -133,7 +139,7 @@ fn object(members: Vec<(String, Json)>) -> Result<Node, PatternError> {
                 node.fields.extend(fields);
             }
             Json::Object(members) => {
-                let Node { fields, .. } = Node::of(&name, object(members)?);
+                let Node { fields, .. } = Node::of(&name, object(members, inside)?);
                 node.fields.extend(fields);
             }
             Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) => {
@@ -156,92 +162,161 @@ fn is_or(items: &[Json]) -> bool {
 type Members = [(String, Json)];
 
 /// Whether all of `nodes` are true of one field's value.
-fn value_matches(nodes: &[&Node], value: Option<&Json>) -> bool {
-    let mut leaves = nodes.iter().filter_map(|node| node.leaf.as_ref());
-    if !leaves.all(|leaf| leaf_matches(leaf, value)) {
-        return false;
+fn value_matches(
+    nodes: &[&Node],
+    value: Option<&Json>,
+    effort: &Effort,
+) -> Result<bool, Exhausted> {
+    for leaf in nodes.iter().filter_map(|node| node.leaf.as_ref()) {
+        if !leaf_matches(leaf, value, effort)? {
+            return Ok(false);
+        }
     }
     let inner: Vec<&Node> = nodes.iter().copied().filter(|node| node.leaf.is_none()).collect();
     if inner.is_empty() {
-        return true;
+        return Ok(true);
     }
     let mut objects = Vec::new();
     if let Some(value) = value {
-        objects_of(value, &mut objects);
+        objects_of(value, &mut objects, effort)?;
     }
     if objects.is_empty() {
-        return object_matches(&inner, None);
+        return object_matches(&inner, None, effort);
     }
     // What is nowhere is in none of them; the rest is found in one.
-    if inner.iter().all(|node| node.is_of_absence()) {
-        return objects.iter().all(|object| object_matches(&inner, Some(object)));
+    let is_of_absence = inner.iter().all(|node| node.is_of_absence());
+    for object in objects {
+        if object_matches(&inner, Some(object), effort)? != is_of_absence {
+            return Ok(!is_of_absence);
+        }
     }
-    objects.iter().any(|object| object_matches(&inner, Some(object)))
+    Ok(is_of_absence)
 }
 
 /// Whether all of `nodes` are true of one object, or of one that is not there.
-fn object_matches(nodes: &[&Node], object: Option<&Members>) -> bool {
-    choose(0, &mut nodes.to_vec(), object)
+fn object_matches(
+    nodes: &[&Node],
+    object: Option<&Members>,
+    effort: &Effort,
+) -> Result<bool, Exhausted> {
+    choose(0, &mut nodes.to_vec(), object, effort)
 }
 
 /// Chooses among the alternatives of the nodes from `at` on; what is chosen is one more node to be true.
-fn choose(at: usize, nodes: &mut Vec<&Node>, object: Option<&Members>) -> bool {
-    let Some(node) = nodes.get(at).copied() else { return fields_match(nodes, object) };
+fn choose(
+    at: usize,
+    nodes: &mut Vec<&Node>,
+    object: Option<&Members>,
+    effort: &Effort,
+) -> Result<bool, Exhausted> {
+    effort.spend(1)?;
+    let Some(node) = nodes.get(at).copied() else { return fields_match(nodes, object, effort) };
     if node.or.is_empty() {
-        return choose(at + 1, nodes, object);
+        return choose(at + 1, nodes, object, effort);
     }
     let before = nodes.len();
-    node.or.iter().any(|alternative| {
+    for alternative in &node.or {
         nodes.push(alternative);
-        let is_match = choose(at + 1, nodes, object);
+        let is_match = choose(at + 1, nodes, object, effort)?;
         nodes.truncate(before);
-        is_match
-    })
+        if is_match {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-fn fields_match(nodes: &[&Node], object: Option<&Members>) -> bool {
+fn fields_match(
+    nodes: &[&Node],
+    object: Option<&Members>,
+    effort: &Effort,
+) -> Result<bool, Exhausted> {
     let mut fields: BTreeMap<&str, Vec<&Node>> = BTreeMap::new();
     for (name, inner) in nodes.iter().flat_map(|node| &node.fields) {
         fields.entry(name).or_default().push(inner);
     }
-    fields.iter().all(|(name, inner)| {
+    // Each is looked for among all members.
+    let among = 4 + object.map_or(0, |members| members.len() / 8);
+    for (name, inner) in fields {
+        effort.spend(among)?;
         let member = object.and_then(|members| members.iter().find(|(key, _)| key == name));
-        value_matches(inner, member.map(|(_, value)| value))
-    })
+        if !value_matches(&inner, member.map(|(_, value)| value), effort)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-fn leaf_matches(leaf: &[Matcher], value: Option<&Json>) -> bool {
+fn leaf_matches(
+    leaf: &[Matcher],
+    value: Option<&Json>,
+    effort: &Effort,
+) -> Result<bool, Exhausted> {
     let mut scalars = Vec::new();
     if let Some(value) = value {
-        scalars_of(value, &mut scalars);
+        scalars_of(value, &mut scalars, effort)?;
     }
-    leaf.iter().any(|matcher| match matcher {
-        Matcher::Exists(exists) => *exists != scalars.is_empty(),
-        matcher => scalars.iter().any(|scalar| matcher.matches(scalar)),
-    })
+    for matcher in leaf {
+        if let Matcher::Exists(exists) = matcher {
+            if *exists != scalars.is_empty() {
+                return Ok(true);
+            }
+            continue;
+        }
+        for scalar in &scalars {
+            effort.spend(matcher.effort(scalar))?;
+            if matcher.matches(scalar) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
-fn objects_of<'a>(value: &'a Json, found: &mut Vec<&'a Members>) {
+fn objects_of<'a>(
+    value: &'a Json,
+    found: &mut Vec<&'a Members>,
+    effort: &Effort,
+) -> Result<(), Exhausted> {
     match value {
         Json::Object(members) => found.push(members),
-        Json::List(items) => items.iter().for_each(|item| objects_of(item, found)),
+        Json::List(items) => {
+            effort.spend(items.len())?;
+            items.iter().try_for_each(|item| objects_of(item, found, effort))?;
+        }
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) => {}
     }
+    Ok(())
 }
 
-fn scalars_of<'a>(value: &'a Json, found: &mut Vec<&'a Json>) {
+fn scalars_of<'a>(
+    value: &'a Json,
+    found: &mut Vec<&'a Json>,
+    effort: &Effort,
+) -> Result<(), Exhausted> {
     match value {
-        Json::List(items) => items.iter().for_each(|item| scalars_of(item, found)),
+        Json::List(items) => {
+            effort.spend(items.len())?;
+            items.iter().try_for_each(|item| scalars_of(item, found, effort))?;
+        }
         Json::Object(_) => {}
         scalar @ (Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_)) => {
             found.push(scalar);
         }
     }
+    Ok(())
 }
 
-/// A member `a.b` is the member `b` of `a`.
-fn undotted(value: &Json) -> Cow<'_, Json> {
-    if has_dots(value) { Cow::Owned(without_dots(value.clone())) } else { Cow::Borrowed(value) }
+/// An event as patterns are asked about it: made once for all of them.
+#[derive(Clone, Debug)]
+pub struct Facts(Json);
+
+impl Facts {
+    /// `event` is the whole envelope.
+    pub fn of(event: Json) -> Self {
+        // A member `a.b` is the member `b` of `a`.
+        Self(if has_dots(&event) { without_dots(event, 0) } else { event })
+    }
 }
 
 fn has_dots(value: &Json) -> bool {
@@ -254,31 +329,57 @@ fn has_dots(value: &Json) -> bool {
     }
 }
 
-fn without_dots(value: Json) -> Json {
+fn without_dots(value: Json, depth: usize) -> Json {
     match value {
         Json::Object(members) => {
-            let mut found: BTreeMap<String, Json> = BTreeMap::new();
+            let mut root = Tree::default();
             for (name, value) in members {
-                let names: Vec<&str> = name.split('.').collect();
-                put(&mut found, &names, without_dots(value));
+                let inside = depth + name.split('.').count();
+                // One that would nest too deep stays as it is: no pattern has it.
+                if DEPTH_MAX < inside {
+                    root.open().insert(name, Tree::of(value));
+                    continue;
+                }
+                let (before, last) = name.rsplit_once('.').unwrap_or(("", &name));
+                let mut into = root.open();
+                for name in before.split('.').filter(|_| last.len() < name.len()) {
+                    into = into.entry(name.to_owned()).or_default().open();
+                }
+                into.insert(last.to_owned(), Tree::of(without_dots(value, inside)));
             }
-            Json::Object(found.into_iter().collect())
+            root.into_json()
         }
-        Json::List(items) => Json::List(items.into_iter().map(without_dots).collect()),
+        Json::List(items) => {
+            Json::List(items.into_iter().map(|item| without_dots(item, depth + 1)).collect())
+        }
         scalar @ (Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_)) => scalar,
     }
 }
 
-fn put(into: &mut BTreeMap<String, Json>, names: &[&str], value: Json) {
-    let Some((first, rest)) = names.split_first() else { return };
-    if rest.is_empty() {
-        into.insert((*first).to_owned(), value);
-        return;
+/// A value, or an object that members are put into.
+#[derive(Default)]
+struct Tree {
+    whole: Option<Json>,
+    members: BTreeMap<String, Tree>,
+}
+
+impl Tree {
+    fn of(value: Json) -> Self {
+        Self { whole: Some(value), members: BTreeMap::new() }
     }
-    let mut inner = match into.remove(*first) {
-        Some(Json::Object(members)) => members.into_iter().collect(),
-        Some(_) | None => BTreeMap::new(),
-    };
-    put(&mut inner, rest, value);
-    into.insert((*first).to_owned(), Json::Object(inner.into_iter().collect()));
+
+    /// Its members; what is no object becomes one.
+    fn open(&mut self) -> &mut BTreeMap<String, Self> {
+        if let Some(Json::Object(members)) = self.whole.take() {
+            let members = members.into_iter();
+            self.members = members.map(|(name, value)| (name, Self::of(value))).collect();
+        }
+        &mut self.members
+    }
+
+    fn into_json(self) -> Json {
+        let members = self.members.into_iter();
+        let object = || members.map(|(name, value)| (name, value.into_json())).collect();
+        self.whole.unwrap_or_else(|| Json::Object(object()))
+    }
 }

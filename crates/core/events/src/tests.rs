@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use crate::{Event, InputPath, InputTransformer, Json, NotATransformer, Pattern, RuleInfo};
+use crate::limits::{DEPTH_MAX, INPUT_BYTES_MAX};
+use crate::{
+    Effort, Event, Exhausted, Facts, InputPath, InputTransformer, Json, NotATransformer, Pattern,
+    RuleInfo, TooLong,
+};
 
 fn json(text: &str) -> Json {
     Json::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"))
@@ -14,9 +18,17 @@ fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"))
 }
 
+impl Pattern {
+    /// With as much effort as is given to what comes from outside.
+    #[track_caller]
+    fn takes(&self, event: &Json) -> bool {
+        self.matches(&Facts::of(event.clone()), &Effort::of(1_000_000)).unwrap()
+    }
+}
+
 #[track_caller]
 fn check(pattern_text: &str, event: &str, expected: bool) {
-    assert_eq!(pattern(pattern_text).matches(&json(event)), expected, "{pattern_text} of {event}");
+    assert_eq!(pattern(pattern_text).takes(&json(event)), expected, "{pattern_text} of {event}");
 }
 
 #[test]
@@ -49,6 +61,63 @@ fn a_field_matches_whole_values_and_case_counts() {
     ] {
         check(pattern, event, expected);
     }
+}
+
+#[test]
+fn names_of_any_number_of_dots_are_read() {
+    let dots = format!(r#"{{"a":{{"{}":1}},"b":1}}"#, "x.".repeat(500_000));
+    check(r#"{"b":[1]}"#, &dots, true);
+    check(r#"{"a":{"x":{"x":[1]}}}"#, &dots, false);
+    // As deep as may be, and then one more.
+    let path = |count: usize| vec!["x"; count].join(".");
+    let at = |count: usize| format!(r#"{{"{}":[1]}}"#, path(count));
+    check(&at(DEPTH_MAX), &format!(r#"{{"{}":1}}"#, path(DEPTH_MAX)), true);
+    let why = Pattern::parse(&at(DEPTH_MAX + 1)).unwrap_err().to_string();
+    assert!(why.contains("nested in more than 128"), "{why}");
+}
+
+#[test]
+fn many_names_of_one_beginning_are_read_once() {
+    let members: Vec<String> = (0..100_000).map(|each| format!(r#""a.{each}":1"#)).collect();
+    let event = format!("{{{}}}", members.join(","));
+    check(r#"{"a":{"99999":[1]}}"#, &event, true);
+    check(r#"{"a.0":[1],"a.100000":[{"exists":false}]}"#, &event, true);
+}
+
+/// What may be chosen in ten times ten times ten ways of one object.
+fn ways() -> String {
+    let or = |inside: &str| {
+        let each = |at: usize| format!(r#"{{"n{at}":[1]{inside}}}"#);
+        format!(r#""$or":[{}]"#, (0..10).map(each).collect::<Vec<_>>().join(","))
+    };
+    let more = format!(r#","x":{{{}}}"#, or(""));
+    format!(r#"{{"x":{{{}}},{}}}"#, or(""), or(&more))
+}
+
+#[test]
+fn what_takes_too_long_is_not_found_out() {
+    let objects = vec!["{}"; 300_000].join(",");
+    let event =
+        Facts::of(json(&format!(r#"{{"x":[{objects}],"n0":1,"t":"{}"}}"#, "a".repeat(1 << 20))));
+    let texts: Vec<_> = (0..200).map(|at| format!(r#"{{"wildcard":"*b{at}"}}"#)).collect();
+    for text in [ways(), format!(r#"{{"t":[{}]}}"#, texts.join(","))] {
+        let pattern = pattern(&text);
+        assert_eq!(pattern.matches(&event, &Effort::of(1_000_000)), Err(Exhausted), "{text}");
+        let small = Facts::of(json(r#"{"x":[{"n9":1}],"n1":1,"t":"xb7"}"#));
+        assert_eq!(pattern.matches(&small, &Effort::of(10_000)), Ok(true), "{text}");
+    }
+}
+
+#[test]
+fn what_a_template_makes_is_bounded() {
+    let template = |count: usize| format!("[{}]", vec!["<a>"; count].join(","));
+    let paths = BTreeMap::from([("a".to_owned(), "$.detail.t".to_owned())]);
+    let event = json(&format!(r#"{{"detail":{{"t":"{}"}}}}"#, "x".repeat(INPUT_BYTES_MAX / 4)));
+    let rule = RuleInfo { arn: "arn:rule", name: "rule", ingested: longshore_types::Timestamp(0) };
+    let apply =
+        |count| InputTransformer::parse(&paths, &template(count)).unwrap().apply(&event, rule);
+    assert!(apply(3).is_ok());
+    assert_eq!(apply(2_000), Err(TooLong));
 }
 
 #[test]
@@ -354,15 +423,18 @@ fn a_template_is_filled_with_what_the_event_has() {
         ("<version>", "3"),
     ] {
         assert_eq!(
-            transformer(template).unwrap().apply(&event().to_value(), rule),
+            transformer(template).unwrap().apply(&event().to_value(), rule).unwrap(),
             expected,
             "{template}"
         );
     }
-    let whole = transformer("<aws.events.event.json>").unwrap().apply(&event().to_value(), rule);
+    let whole =
+        transformer("<aws.events.event.json>").unwrap().apply(&event().to_value(), rule).unwrap();
     assert_eq!(whole, event().to_json());
-    let envelope =
-        transformer(r#"{"e":<aws.events.event>}"#).unwrap().apply(&event().to_value(), rule);
+    let envelope = transformer(r#"{"e":<aws.events.event>}"#)
+        .unwrap()
+        .apply(&event().to_value(), rule)
+        .unwrap();
     assert!(envelope.contains("detail-type") && !envelope.contains("lastStatus"), "{envelope}");
 }
 
@@ -447,18 +519,18 @@ proptest! {
     fn a_pattern_made_from_an_event_matches_it(event in any_event()) {
         if let Some(said) = pattern_of(&event) {
             let text = said.to_string();
-            prop_assert!(pattern(&text).matches(&event), "{} of {}", text, event);
+            prop_assert!(pattern(&text).takes(&event), "{} of {}", text, event);
         }
     }
 
     #[test]
     fn one_more_alternative_never_unmatches(event in any_event(), other in any_event(), more in "[abc*]{0,3}") {
         if let (Some(said), Some(others)) = (pattern_of(&other), pattern_of(&event)) {
-            let before = pattern(&said.to_string()).matches(&event);
+            let before = pattern(&said.to_string()).takes(&event);
             let either = format!(r#"{{"$or":[{said},{others}]}}"#);
-            prop_assert!(pattern(&either).matches(&event), "{} of {}", either, event);
+            prop_assert!(pattern(&either).takes(&event), "{} of {}", either, event);
             let neither = format!(r#"{{"$or":[{said},{{"z":["{more}"]}}]}}"#);
-            prop_assert_eq!(pattern(&neither).matches(&event), before, "{} of {}", neither, event);
+            prop_assert_eq!(pattern(&neither).takes(&event), before, "{} of {}", neither, event);
         }
     }
 
@@ -476,6 +548,6 @@ proptest! {
     ) {
         let text = format!(r#"{{"a":[{{"wildcard":"{}"}}]}}"#, parts.join("*"));
         let event = format!(r#"{{"a":"{}"}}"#, parts.join(&fill));
-        prop_assert!(pattern(&text).matches(&json(&event)), "{} of {}", text, event);
+        prop_assert!(pattern(&text).takes(&json(&event)), "{} of {}", text, event);
     }
 }

@@ -22,7 +22,7 @@ const CALL_PREFIX: &str = "ecs-lambda-";
 const ID_CHARS: usize = 43;
 
 /// What a hook is called: the same whenever it is asked for, and no other's.
-fn hook_id(row: &Deployment, pause: &Pause) -> String {
+pub(crate) fn hook_id(row: &Deployment, pause: &Pause) -> String {
     let name = format!("{} {} {} {}", row.id(), pause.stage, pause.step, pause.hook);
     let prefix = if pause.run.is_some() { CALL_PREFIX } else { PREFIX };
     format!("{prefix}{}", URL_SAFE_NO_PAD.encode(Sha256::digest(name)))

@@ -12,12 +12,14 @@ use control::told::{Changes, Told};
 use ecs_api as api;
 use events::Json;
 use longshore_types::{ClusterArn, InstanceId, Scope, Timestamp};
-use model::service::{ServiceEvent, ServiceEventKind, ServiceStatus};
+use model::service::{Pause, PauseState, ServiceEvent, ServiceEventKind, ServiceStatus};
 use model::{Deployment, Instance, Key, Kind, ServiceEvents, Task};
 use plan::service::rollout_reason;
 
+use crate::continue_service_deployment::hook_id;
 use crate::render_instance::{self, Include};
 use crate::render_task::{Seen, render_seen};
+use crate::service_spec::target_type;
 
 /// Tells of ECS's rows.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,12 @@ impl EventSource for EcsEvents {
                     let state = |row: &Deployment| row.stage.rollout_state();
                     if is_there && was.map(|was| state(was)) != Some(state(is)) {
                         told.push(of_deployment(is, changes.now));
+                    }
+                    if is_there {
+                        let was = was.map(AsRef::as_ref);
+                        told.extend(
+                            hooks_changed(was, is).filter_map(|it| of_hook(is, it, changes.now)),
+                        );
                     }
                 }
                 Key::ServiceEvents(account, id) => {
@@ -182,6 +190,43 @@ fn of_deployment(row: &Deployment, now: Timestamp) -> Told {
     }
 }
 
+/// The hooks that a deployment came to or whose state is another.
+fn hooks_changed<'a>(
+    was: Option<&'a Deployment>,
+    is: &'a Deployment,
+) -> impl Iterator<Item = &'a Pause> {
+    let pauses = |row: &'a Deployment| row.shift.iter().flat_map(|shift| &shift.pauses);
+    let before: Vec<_> = was.into_iter().flat_map(pauses).map(|pause| pause.state).collect();
+    let is_new = move |(at, pause): &(usize, &Pause)| before.get(*at) != Some(&pause.state);
+    pauses(is).enumerate().filter(is_new).map(|(_, pause)| pause)
+}
+
+fn of_hook(row: &Deployment, pause: &Pause, now: Timestamp) -> Option<Told> {
+    let arn = row.arn()?.to_string();
+    let event_type = match pause.state {
+        PauseState::Failed | PauseState::TimedOut => "ERROR",
+        PauseState::InProgress | PauseState::AwaitingAction | PauseState::Succeeded => "INFO",
+    };
+    let cluster = ClusterArn { scope: row.scope.clone(), name: row.cluster.clone() };
+    let detail = vec![
+        member("eventType", event_type),
+        member("eventName", format!("HOOK_{}", pause.state.as_str())),
+        member("hookId", hook_id(row, pause)),
+        member("hookType", target_type(pause.run.is_some()).as_str()),
+        member("expiresAt", pause.expires_at.iso8601()),
+        member("lifecycleStage", pause.stage.to_string()),
+        member("clusterArn", cluster.to_string()),
+        member("serviceArn", row.service_arn().to_string()),
+        member("serviceDeploymentArn", arn.clone()),
+        member("updatedAt", now.iso8601()),
+    ];
+    Some(Told {
+        detail_type: "ECS Hook State Change",
+        resources: vec![arn],
+        detail: Json::Object(detail),
+    })
+}
+
 /// What of a service's own events EventBridge has a name for.
 fn of_service(row: &ServiceEvents, event: &ServiceEvent) -> Option<Told> {
     let (event_type, name, more) = match &event.what {
@@ -242,7 +287,8 @@ fn lacking(why: &str) -> String {
 #[cfg(test)]
 mod tests {
     use control::testing::rows;
-    use longshore_types::SeededEnv;
+    use longshore_types::{SeededEnv, ServiceDeploymentId};
+    use model::service::{HookAction, Lifecycle, Share, Shift};
     use model::task::{Desired, Input, Phase, Report, step};
     use model::{Row, View};
 
@@ -386,6 +432,63 @@ mod tests {
         let of = |what: &str| told.iter().filter(|event| event.detail_type == what).count();
         assert_eq!(of("ECS Container Instance State Change"), 1);
         assert_eq!(of("ECS Task State Change"), 2);
+    }
+
+    #[test]
+    fn each_state_of_a_deployments_hook_is_told_once() {
+        let env = SeededEnv::from_seed(1);
+        let [Row::Deployment(row), _] =
+            rows::connected_service(&rows::task_of_service(1), "ns-1".into(), vec![])
+        else {
+            panic!("the first is a deployment");
+        };
+        let mut was = Deployment::clone(&row);
+        was.record = Some(ServiceDeploymentId::mint(&env));
+        let pause = |state| Pause {
+            hook: 0,
+            stage: Lifecycle::PostTestTrafficShift,
+            step: 0,
+            state,
+            expires_at: Timestamp(1_700_000_600_000),
+            on_timeout: HookAction::Rollback,
+            run: None,
+        };
+        let with = |pauses| Deployment {
+            shift: Some(Shift {
+                stage: Lifecycle::PostTestTrafficShift,
+                since: Timestamp(1),
+                step: 0,
+                from: None,
+                production: Share(0),
+                test: Share(0),
+                pauses,
+                is_paused: true,
+            }),
+            ..was.clone()
+        };
+        let waiting = with(vec![pause(PauseState::AwaitingAction)]);
+        let names = |was: &Deployment, is: &Deployment| -> Vec<String> {
+            let told = hooks_changed(Some(was), is).filter_map(|it| of_hook(is, it, Timestamp(2)));
+            told.map(|told| text(&told, "eventName").unwrap().to_owned()).collect()
+        };
+        assert_eq!(names(&was, &waiting), ["HOOK_AWAITING_ACTION"]);
+        assert_eq!(names(&waiting, &waiting), [""; 0]);
+        let next = with(vec![pause(PauseState::TimedOut), pause(PauseState::InProgress)]);
+        assert_eq!(names(&waiting, &next), ["HOOK_TIMED_OUT", "HOOK_IN_PROGRESS"]);
+        let hook = hooks_changed(None, &waiting).next().unwrap();
+        let told = of_hook(&waiting, hook, Timestamp(1_700_000_000_123)).unwrap();
+        let arn = waiting.arn().unwrap().to_string();
+        assert_eq!(told.resources, [arn.clone()]);
+        for (name, value) in [
+            ("eventType", "INFO"),
+            ("hookType", "PAUSE"),
+            ("lifecycleStage", "POST_TEST_TRAFFIC_SHIFT"),
+            ("expiresAt", "2023-11-14T22:23:20.000Z"),
+            ("serviceDeploymentArn", &arn),
+        ] {
+            assert_eq!(text(&told, name), Some(value), "{name}");
+        }
+        assert!(text(&told, "hookId").unwrap().starts_with("ecs-pause-"));
     }
 
     fn service_events(whats: &[ServiceEventKind]) -> ServiceEvents {

@@ -5,6 +5,7 @@
 //! again for as long and as often as the target says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_wire::ApiError;
 use control::iam::Assumption;
@@ -21,7 +22,9 @@ use tracing::warn;
 use crate::errors::cannot_assume;
 use crate::figures::Figure;
 use crate::input::{Kind, kind_of, line, run_task, token};
-use crate::limits::{AGE_MS, DELIVERIES_AT_ONCE, RETRIES, RETRY_MS, RETRY_MS_MAX, ROLE_MS};
+use crate::limits::{
+    AGE_MS, DELIVERIES_AT_ONCE, DELIVERIES_OF_ONE, RETRIES, RETRY_MS, RETRY_MS_MAX, ROLE_MS,
+};
 use crate::targets::read;
 use crate::{EventBridge, PRINCIPAL};
 
@@ -119,6 +122,12 @@ impl EventBridge {
             Ok(request) => request,
             Err(why) => return Came::Refused(why),
         };
+        let tasks = target.ecs_parameters.as_ref().and_then(|it| it.task_count).unwrap_or(1);
+        let tasks = u64::try_from(tasks).unwrap_or(1);
+        let wait_ms = self.pace.take(pending.account, tasks, self.control.clock.now());
+        if 0 < wait_ms {
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
         let session: String = format!("AWSEvents_{}_{id}", rule.name).chars().take(64).collect();
         let role = target.role_arn.as_deref().unwrap_or_default();
         let asked = Assumption {
@@ -276,6 +285,14 @@ impl Reconciler for Deliveries {
 
     fn passes_max(&self) -> usize {
         DELIVERIES_AT_ONCE
+    }
+
+    fn owner(&self, key: &Which) -> Option<AccountId> {
+        Some(key.0)
+    }
+
+    fn passes_each_max(&self) -> usize {
+        DELIVERIES_OF_ONE
     }
 
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<Which>) {

@@ -16,6 +16,9 @@ const OTHERS: &str = "This region's rules have ECS clusters (with EcsParameters)
 /// As many characters as RunTask takes.
 const STARTED_BY_MAX: usize = 36;
 
+/// Of an input that makes no sense so much is shown.
+const SHOWN_MAX: usize = 200;
+
 /// What a target is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -147,7 +150,10 @@ fn said(
         return Ok(Some(path.of(event).unwrap_or(Json::Null).to_string()));
     }
     match &target.input_transformer {
-        Some(given) => Ok(Some(transformer(given)?.apply(event, rule))),
+        Some(given) => {
+            let made = transformer(given)?.apply(event, rule);
+            made.map(Some).map_err(|why| parameter("InputTransformer", format!("{why}.")))
+        }
         None => Ok(None),
     }
 }
@@ -173,6 +179,7 @@ pub(crate) fn run_task(
         Some(text) => match serde_json::from_str::<Value>(&text) {
             Ok(Value::Object(object)) => Some(Value::Object(object)),
             Ok(_) | Err(_) => {
+                let text: String = text.chars().take(SHOWN_MAX).collect();
                 return Err(parameter("Input", format!("{text} are no overrides of a task.")));
             }
         },

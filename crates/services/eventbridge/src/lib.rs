@@ -12,6 +12,7 @@ mod errors;
 mod figures;
 mod input;
 mod limits;
+mod pace;
 mod pages;
 mod put_events;
 mod rules;
@@ -42,6 +43,7 @@ pub struct EventBridge {
     metrics: Arc<Metrics>,
     tasks: Arc<dyn TaskStarter>,
     logs: Arc<dyn LogWriter>,
+    pace: pace::Pace,
 }
 
 impl EventBridge {
@@ -51,7 +53,7 @@ impl EventBridge {
         tasks: Arc<dyn TaskStarter>,
         logs: Arc<dyn LogWriter>,
     ) -> Self {
-        Self { control, metrics, tasks, logs }
+        Self { control, metrics, tasks, logs, pace: pace::Pace::default() }
     }
 
     /// To do something with a rule of the default bus.

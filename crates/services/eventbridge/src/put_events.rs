@@ -1,16 +1,19 @@
 //! PutEvents and TestEventPattern.
 
+use std::sync::Arc;
+
 use aws_wire::{ApiError, Caller};
 use control::Permission;
-use control::outbox::wanting;
-use events::{Event, Json, Pattern};
+use control::outbox::{may_be_wanted, wanting};
+use events::{Effort, Event, Exhausted, Facts, Json, Pattern};
 use events_api as api;
 use longshore_types::Uuid;
+use model::{EventRule, View};
 use store::Batch;
 
 use crate::errors::{invalid, parameter, pattern, unavailable};
 use crate::figures::Figure;
-use crate::limits::PUT_BYTES_MAX;
+use crate::limits::{EFFORT, PUT_BYTES_MAX, SOURCE_CHARS_MAX};
 use crate::{EventBridge, bus};
 
 /// Why an entry is not taken: a code and a sentence.
@@ -36,6 +39,12 @@ fn read(
             "NotAuthorizedForSourceException",
             "Not authorized for the source.".to_owned(),
         ));
+    }
+    if SOURCE_CHARS_MAX < source.chars().count() {
+        let why = format!(
+            "Parameter Source is not valid. Reason: it is longer than {SOURCE_CHARS_MAX} characters."
+        );
+        return Err(("InvalidArgument", why));
     }
     if 128 < detail_type.chars().count() {
         let why = "Parameter DetailType is not valid. Reason: it is longer than 128 characters.";
@@ -99,13 +108,19 @@ pub(crate) async fn put_events(
         return Err(invalid("Total size of the entries in the request is over the limit."));
     }
     let read: Vec<_> = entries.iter().map(|entry| read(it, caller, entry)).collect();
+    let read = wanted(it.control.view(), read).await?;
     let decided = it.control.change(caller, &permission, |view, now| {
         let mut batch = Batch::on(view);
         let mut matched = 0_u32;
-        for event in read.iter().flatten() {
-            let rules: Vec<_> = wanting(view, event).into_iter().map(|row| &row.name).collect();
-            matched += u32::from(!rules.is_empty());
-            it.control.outbox.tell_rules(view, &mut batch, event, rules.into_iter(), now);
+        for (event, rules) in read.iter().flatten() {
+            // One that is gone or disabled by now wants nothing any more.
+            let known = |rule: &&Arc<EventRule>| {
+                let row = view.event_rules.get(caller.account, &rule.name);
+                row.is_some_and(|row| row.is_enabled)
+            };
+            let mut rules = rules.iter().filter(known).map(|rule| &rule.name).peekable();
+            matched += u32::from(rules.peek().is_some());
+            it.control.outbox.tell_rules(view, &mut batch, event, rules, now);
         }
         Ok((batch, matched))
     });
@@ -119,9 +134,31 @@ pub(crate) async fn put_events(
     })
 }
 
-fn shown(read: Result<Event, Refused>) -> api::PutEventsResultEntry {
+type Wanted = (Event, Vec<Arc<EventRule>>);
+
+/// The rules that want each event. It is found out beside everything else, and not for longer than it may take.
+async fn wanted(
+    view: Arc<View>,
+    read: Vec<Result<Event, Refused>>,
+) -> Result<Vec<Result<Wanted, Refused>>, ApiError> {
+    let is_asked = |event: &Event| may_be_wanted(&view, event.account, &event.source);
+    if !read.iter().flatten().any(is_asked) {
+        return Ok(read.into_iter().map(|read| Ok((read?, Vec::new()))).collect());
+    }
+    let one = move |event: Event| {
+        let (rules, is_all) = wanting(&view, &event, &Effort::of(EFFORT));
+        is_all.map_err(|why: Exhausted| ("InvalidArgument", format!("{why}.")))?;
+        let rules = rules.into_iter().map(Arc::clone).collect();
+        Ok((event, rules))
+    };
+    let all = move || read.into_iter().map(|read| one(read?)).collect();
+    let found = tokio::task::spawn_blocking(all).await;
+    found.map_err(|why| ApiError::fault("failed to ask the rules' patterns", why))
+}
+
+fn shown(read: Result<Wanted, Refused>) -> api::PutEventsResultEntry {
     match read {
-        Ok(event) => {
+        Ok((event, _)) => {
             api::PutEventsResultEntry { event_id: Some(event.id.to_string()), ..Default::default() }
         }
         Err((code, message)) => api::PutEventsResultEntry {
@@ -147,5 +184,9 @@ pub(crate) async fn test_event_pattern(
     if let Some(field) = FIELDS.into_iter().find(|field| event.get(field).is_none()) {
         return Err(parameter("Event", format!("it has no {field}.")));
     }
-    Ok(api::TestEventPatternResponse { result: Some(wanted.matches(&event)) })
+    let asked = move || wanted.matches(&Facts::of(event), &Effort::of(EFFORT));
+    let found = tokio::task::spawn_blocking(asked).await;
+    let found = found.map_err(|why| ApiError::fault("failed to ask a pattern", why))?;
+    let result = Some(found.map_err(|why: Exhausted| parameter("Event", format!("{why}.")))?);
+    Ok(api::TestEventPatternResponse { result })
 }

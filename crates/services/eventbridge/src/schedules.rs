@@ -14,7 +14,7 @@ use plan::schedule::{Schedule, Zone};
 use store::{Batch, Change};
 
 use crate::EventBridge;
-use crate::limits::{CLOCK_MS, MISSED_MAX};
+use crate::limits::{CLOCK_MS, DELIVERIES_AT_ONCE, DELIVERIES_OF_ONE, MISSED_MAX};
 
 #[derive(Debug)]
 pub(crate) struct Schedules(pub(crate) Arc<EventBridge>);
@@ -123,6 +123,18 @@ impl Reconciler for Schedules {
 
     fn name(&self) -> &'static str {
         "event-schedules"
+    }
+
+    fn passes_max(&self) -> usize {
+        DELIVERIES_AT_ONCE
+    }
+
+    fn owner(&self, key: &Which) -> Option<AccountId> {
+        Some(key.0)
+    }
+
+    fn passes_each_max(&self) -> usize {
+        DELIVERIES_OF_ONE
     }
 
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<Which>) {

@@ -12,7 +12,7 @@ use store::Batch;
 
 use crate::errors::{invalid, limit};
 use crate::input::check;
-use crate::limits::TARGETS_MAX;
+use crate::limits::{TARGET_BYTES_MAX, TARGETS_MAX};
 use crate::pages::cut;
 use crate::rules::check_role;
 use crate::{EventBridge, PRINCIPAL, bus, known};
@@ -20,6 +20,10 @@ use crate::{EventBridge, PRINCIPAL, bus, known};
 fn stored(target: &api::Target) -> Result<RuleTarget, ApiError> {
     let text = String::from_utf8(aws_wire::json::to_vec(target));
     let text = text.map_err(|why| ApiError::fault("failed to keep a target", why))?;
+    if TARGET_BYTES_MAX < text.len() {
+        let id = target.id.as_deref().unwrap_or_default();
+        return Err(invalid(format!("The target {id} has more than {TARGET_BYTES_MAX} bytes.")));
+    }
     let document = Document::from_text(text);
     Ok(RuleTarget {
         id: target.id.clone().unwrap_or_default(),

@@ -703,3 +703,61 @@ async fn a_user_passes_the_roles_of_targets_and_puts_events_of_its_sources() {
     world.it.put_events(&user, event("app")).await.unwrap();
     assert_eq!(error(world.it.put_events(&user, event("other")).await).0, "AccessDeniedException");
 }
+
+#[tokio::test]
+async fn an_event_that_takes_too_long_is_refused_and_the_others_are_not() {
+    let mut world = World::new().await;
+    let texts: Vec<_> = (0..200).map(|at| format!(r#"{{"wildcard":"*b{at}"}}"#)).collect();
+    let pattern = format!(r#"{{"source":["app"],"detail":{{"t":[{}]}}}}"#, texts.join(","));
+    world.of_pattern(&pattern).await;
+    world.target(group_target()).await.unwrap();
+    let entry = |detail: String| api::PutEventsRequestEntry {
+        source: text("app"),
+        detail_type: text("done"),
+        detail: Some(detail),
+        ..Default::default()
+    };
+    let long = "a".repeat(900_000);
+    let dots = "x.".repeat(50_000);
+    let entries = vec![
+        entry(format!(r#"{{"t":"{long}"}}"#)),
+        entry(r#"{"t":"xb7"}"#.to_owned()),
+        entry(format!(r#"{{"{dots}":1}}"#)),
+        api::PutEventsRequestEntry { source: Some("s".repeat(257)), ..entry("{}".to_owned()) },
+    ];
+    let input = api::PutEventsRequest { entries: Some(entries), endpoint_id: None };
+    let put = world.it.put_events(&world.test.root(), input).await.unwrap();
+    let codes: Vec<_> = put.entries.unwrap().into_iter().map(|entry| entry.error_code).collect();
+    assert_eq!(codes, [text("InvalidArgument"), None, None, text("InvalidArgument")]);
+    world.settle().await;
+    assert_eq!(world.lines.written.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn however_many_rules_want_an_event_no_more_is_kept_than_may_wait() {
+    let world = World::new().await;
+    for at in 0..60 {
+        let rule = api::PutRuleRequest {
+            name: Some(format!("r{at}")),
+            event_pattern: text(r#"{"source":["app"]}"#),
+            ..Default::default()
+        };
+        world.rule(rule).await.unwrap();
+    }
+    world.event(&format!(r#"{{"a":"{}"}}"#, "x".repeat(900_000))).await;
+    let account = world.test.root().account;
+    let taken = world.test.control.view().tally(&Tally::PendingEvents(account));
+    assert!(0 < taken && taken <= BLOCKS_MAX, "{taken}");
+}
+
+#[tokio::test]
+async fn a_target_without_end_is_refused() {
+    let world = World::new().await;
+    world.of_pattern(r#"{"source":["app"]}"#).await;
+    let mut target = cluster_target();
+    let tag = |at: usize| api::Tag { key: Some(format!("k{at}")), value: Some("v".repeat(200)) };
+    target.ecs_parameters.as_mut().unwrap().tags = Some((0..1_000).map(tag).collect());
+    let (code, message) = error(world.target(target).await);
+    assert_eq!(code, "ValidationException");
+    assert!(message.contains("more than 131072 bytes"), "{message}");
+}

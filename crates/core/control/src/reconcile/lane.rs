@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::status::{FailedPass, Status};
+use super::turns::Turns;
 use super::{FULL_PASS_GAP_MS_MAX, Pass, PassFuture, Queue, RETRY_MS, Reconciler};
 
 /// A pass that has ended, whosever it was.
@@ -44,6 +45,7 @@ pub(super) trait Lane: Send {
 pub(super) struct LaneOf<R: Reconciler> {
     reconciler: R,
     queue: Queue<R::Key>,
+    turns: Turns<R::Key>,
     number: usize,
     status: Status,
     under_way: usize,
@@ -73,6 +75,7 @@ impl<R: Reconciler> LaneOf<R> {
         let mut lane = Self {
             reconciler,
             queue: Queue::default(),
+            turns: Turns::default(),
             number,
             status: status.clone(),
             under_way: 0,
@@ -100,7 +103,7 @@ impl<R: Reconciler> LaneOf<R> {
     }
 
     fn tell(&self) {
-        let (keys, ready) = (self.queue.len(), self.queue.ready());
+        let (keys, ready) = (self.queue.len(), self.queue.ready() + self.turns.waiting());
         let (under_way, next_alarm) = (self.under_way, self.queue.next_alarm());
         self.status.update(self.number, |status| {
             status.keys = keys;
@@ -108,6 +111,17 @@ impl<R: Reconciler> LaneOf<R> {
             status.under_way = under_way;
             status.next_alarm = next_alarm;
         });
+    }
+
+    /// The key whose pass begins now. To the queue one that waits for its owner's turn is in its pass already.
+    fn take(&mut self, now: Timestamp) -> Option<R::Key> {
+        while let Some(key) = self.queue.next(now) {
+            match self.reconciler.owner(&key) {
+                None => return Some(key),
+                Some(owner) => self.turns.wait(owner, key),
+            }
+        }
+        self.turns.next(self.reconciler.passes_each_max())
     }
 
     fn fail(&mut self, key: &R::Key, why: String, now: Timestamp) {
@@ -161,7 +175,7 @@ impl<R: Reconciler> Lane for LaneOf<R> {
         if self.is_busy() {
             return None;
         }
-        let key = self.queue.next(now)?;
+        let key = self.take(now)?;
         self.under_way += 1;
         let (lane, pass) = (self.number, self.reconciler.pass(&key));
         Some(Box::pin(async move {
@@ -176,6 +190,9 @@ impl<R: Reconciler> Lane for LaneOf<R> {
         let outcome = ended.outcome.downcast::<Outcome<R>>().expect("a lane's passes are its own");
         let Outcome { key, result, took } = *outcome;
         self.under_way -= 1;
+        if let Some(owner) = self.reconciler.owner(&key) {
+            self.turns.ended(owner);
+        }
         match result {
             Some(Ok(pass)) => {
                 let Pass { looked_at, again_at, rests_until, is_cut, is_over, note } = pass;

@@ -194,3 +194,71 @@ async fn a_running_driver_follows_the_store() {
     }
     running.abort();
 }
+
+/// Keys of owners; notes whose pass begins.
+struct Owned {
+    keys: Vec<(AccountId, u32)>,
+    begun: Arc<Mutex<Vec<AccountId>>>,
+}
+
+impl Reconciler for Owned {
+    type Key = (AccountId, u32);
+    type Note = ();
+    type Error = NotThisTime;
+
+    fn name(&self) -> &'static str {
+        "owned"
+    }
+
+    fn passes_max(&self) -> usize {
+        8
+    }
+
+    fn owner(&self, key: &Self::Key) -> Option<AccountId> {
+        Some(key.0)
+    }
+
+    fn passes_each_max(&self) -> usize {
+        3
+    }
+
+    fn wake(&mut self, _: &View, _: &Change, _: &mut Queue<Self::Key>) {}
+
+    fn keys(&mut self, _: &View) -> Vec<Self::Key> {
+        self.keys.clone()
+    }
+
+    fn pass(&self, key: &Self::Key) -> PassFuture<Result<Pass<()>, NotThisTime>> {
+        self.begun.lock().unwrap().push(key.0);
+        Box::pin(async { Ok(Pass { is_over: true, ..Pass::default() }) })
+    }
+}
+
+#[tokio::test]
+async fn one_owner_s_passes_keep_no_other_s_waiting() {
+    let [a, b, c] = ["000000000001", "000000000002", "000000000003"].map(|id| id.parse().unwrap());
+    let keys = [(a, 1_000), (b, 2), (c, 1)];
+    let keys = keys.into_iter().flat_map(|(owner, count)| (0..count).map(move |at| (owner, at)));
+    let begun = Arc::default();
+    let owned = Owned { keys: keys.collect(), begun: Arc::clone(&begun) };
+    let mut view = View::clone(&MemoryStore::new().latest());
+    view.seq = Seq(1);
+    let (status, now) = (Status::default(), Timestamp(0));
+    let mut lane = lane::LaneOf::new(owned, &status, FULL_PASS, &view, now);
+    let next = |lane: &mut lane::LaneOf<Owned>| lane::Lane::next(lane, now);
+    let mut under_way: Vec<_> = std::iter::from_fn(|| next(&mut lane)).collect();
+    let mut first = std::mem::take(&mut *begun.lock().unwrap());
+    first.sort();
+    assert_eq!(first, [a, a, a, b, b, c], "though there is room for two more");
+    let ended = under_way.swap_remove(0).await;
+    lane::Lane::finish(&mut lane, ended, now);
+    under_way.extend(std::iter::from_fn(|| next(&mut lane)));
+    assert_eq!(*begun.lock().unwrap(), [a], "in the place of the one that ended");
+    while let Some(pass) = under_way.pop() {
+        let ended = pass.await;
+        lane::Lane::finish(&mut lane, ended, now);
+        under_way.extend(std::iter::from_fn(|| next(&mut lane)));
+    }
+    let seen = status.read().remove(0);
+    assert_eq!((seen.passes, seen.keys, seen.ready, seen.under_way), (1_003, 0, 0, 0));
+}

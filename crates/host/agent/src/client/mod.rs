@@ -534,6 +534,39 @@ mod tests {
         assert!(signed[1..].iter().all(|date| date.starts_with("19941106T08")), "{signed:?}");
     }
 
+    /// Refuses a socket for the time of its signature.
+    async fn strict_socket(listener: tokio::net::TcpListener) {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut read = Vec::new();
+        while !read.ends_with(b"\r\n\r\n") {
+            let mut some = [0; 4096];
+            let count = socket.read(&mut some).await.unwrap();
+            assert!(0 < count);
+            read.extend_from_slice(&some[..count]);
+        }
+        let body = r#"{"InvalidSignatureException":"Signature expired"}"#;
+        let (length, date) = (body.len(), "Sun, 06 Nov 1994 08:49:37 GMT");
+        let answer = format!(
+            "HTTP/1.1 400 Bad Request\r\nDate: {date}\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        socket.write_all(answer.as_bytes()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_the_region_says_at_a_socket_what_time_it_is() {
+        for is_ours in [true, false] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let socket = tokio::spawn(strict_socket(listener));
+            let own = if is_ours { address.to_string() } else { "127.0.0.1:1".to_owned() };
+            let api = api(&format!("http://{own}"));
+            let uri = crate::socket::socket_uri(&format!("http://{address}"), &[]).unwrap();
+            assert!(crate::socket::connect(&api, &uri).await.is_err());
+            socket.await.unwrap();
+            assert_eq!(api.offset_ms() != 0, is_ours);
+        }
+    }
+
     #[tokio::test]
     async fn who_is_refused_by_the_right_time_as_well_does_not_go_on() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
