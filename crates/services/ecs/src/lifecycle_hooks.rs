@@ -10,7 +10,7 @@ mod plan;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_wire::ApiError;
@@ -32,8 +32,6 @@ use crate::service_spec::Target;
 const ASKED_AT_ONCE: usize = 64;
 /// Of those, as many of one account: whoever is asked may take a minute to answer.
 const ASKED_OF_ACCOUNT: usize = 4;
-/// How soon an account that has as many is looked at again.
-const TURN_MS: u64 = 250;
 /// How long a role is acted as: for one question.
 const ROLE_MS: u64 = 60_000;
 const STARTED_BY: &str = "ecs-lifecycle-hook";
@@ -52,51 +50,11 @@ pub(crate) struct LifecycleHooks {
     ecs: Arc<Ecs>,
     /// What a task was run for: known from the rows.
     tasks: BTreeMap<(AccountId, TaskId), HookAt>,
-    turns: Turns,
-}
-
-/// How many of an account's hooks are being looked after.
-#[derive(Clone, Debug, Default)]
-struct Turns(Arc<Mutex<BTreeMap<AccountId, usize>>>);
-
-/// One of them, until it is dropped.
-#[derive(Debug)]
-struct Turn {
-    turns: Turns,
-    account: AccountId,
-}
-
-impl Turns {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<AccountId, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A turn of an account that has not as many already.
-    fn take(&self, account: AccountId) -> Option<Turn> {
-        let mut turns = self.lock();
-        let of_account = turns.entry(account).or_default();
-        if ASKED_OF_ACCOUNT <= *of_account {
-            return None;
-        }
-        *of_account += 1;
-        Some(Turn { turns: self.clone(), account })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut turns = self.turns.lock();
-        let left = turns.get(&self.account).map_or(0, |count| count.saturating_sub(1));
-        match left {
-            0 => drop(turns.remove(&self.account)),
-            left => drop(turns.insert(self.account, left)),
-        }
-    }
 }
 
 impl LifecycleHooks {
     pub(crate) fn new(ecs: &Arc<Ecs>) -> Self {
-        Self { ecs: Arc::clone(ecs), tasks: BTreeMap::new(), turns: Turns::default() }
+        Self { ecs: Arc::clone(ecs), tasks: BTreeMap::new() }
     }
 
     /// The hooks of a deployment that there is something to do about.
@@ -129,6 +87,14 @@ impl Reconciler for LifecycleHooks {
 
     fn passes_max(&self) -> usize {
         ASKED_AT_ONCE
+    }
+
+    fn owner(&self, key: &HookAt) -> Option<AccountId> {
+        Some(key.account)
+    }
+
+    fn passes_each_max(&self) -> usize {
+        ASKED_OF_ACCOUNT
     }
 
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<HookAt>) {
@@ -168,14 +134,7 @@ impl Reconciler for LifecycleHooks {
 
     fn pass(&self, key: &HookAt) -> PassFuture<Result<Pass<()>, ApiError>> {
         let (ecs, at) = (Arc::clone(&self.ecs), key.clone());
-        let turn = self.turns.take(key.account);
-        Box::pin(async move {
-            if turn.is_none() {
-                let again_at = Some(ecs.control.clock.now().plus_ms(TURN_MS));
-                return Ok(Pass { looked_at: ecs.control.view().seq, again_at, ..Pass::default() });
-            }
-            ecs.follow_hook(&at).await
-        })
+        Box::pin(async move { ecs.follow_hook(&at).await })
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) const STEP_TASK_MS_MAX: u64 = 15 * 60_000;
 /// How long the attempts of a rotation wait for each other; after the last the schedule says when there is another.
 pub(crate) const ATTEMPT_PAUSES_MS: &[u64] = &[60_000, 5 * 60_000, 15 * 60_000, 3_600_000];
 /// Rotations whose next step is looked at at once.
-pub(crate) const ROTATIONS_AT_ONCE: usize = 16;
+pub(crate) const ROTATIONS_AT_ONCE: usize = 64;
+/// And of one account: a hook that does not answer holds up its own account's alone.
+pub(crate) const ROTATIONS_OF_ACCOUNT: usize = 4;
 pub(crate) const ROTATION_DAYS_MAX: u32 = 1_000;
 pub(crate) const ROTATION_HOURS_MIN: u32 = 4;

@@ -3,7 +3,6 @@ use longshore_types::{SeededEnv, TaskId, Timestamp};
 use model::service::{HookAction, HookRun, Lifecycle, Pause, PauseState};
 use model::task::{Phase, Task};
 
-use super::Turns;
 use super::plan::{Next, Said, apply, merge, next, read_answer};
 
 const TARGET: &str = "https://checks.lan/";
@@ -127,19 +126,6 @@ fn a_task_that_finds_no_room_is_asked_for_until_there_is_some() {
         assert_eq!((pause.state, run(&pause).calls), (PauseState::InProgress, 0));
     }
     assert_eq!(next(&pause, true, None, pause.expires_at), Next::Nothing);
-}
-
-#[test]
-fn one_account_has_so_many_hooks_asked_at_once_whatever_others_have() {
-    let turns = Turns::default();
-    let [greedy, other] = ["111111111111", "222222222222"].map(|it| it.parse().unwrap());
-    let mut held: Vec<_> = (0..super::ASKED_OF_ACCOUNT).map(|_| turns.take(greedy)).collect();
-    assert!(held.iter().all(Option::is_some) && turns.take(greedy).is_none());
-    assert!(turns.take(other).is_some());
-    held.pop();
-    assert!(turns.take(greedy).is_some(), "one has ended");
-    drop(held);
-    assert!(turns.lock().is_empty());
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::plan::{Came, Next, apply, begin, cancel, next, under_way};
 use super::target::{Target, event};
 use crate::SecretsManager;
-use crate::limits::{ROTATIONS_AT_ONCE, STEP_TASK_MS_MAX};
+use crate::limits::{ROTATIONS_AT_ONCE, ROTATIONS_OF_ACCOUNT, STEP_TASK_MS_MAX};
 use crate::values::make_room;
 
 /// A secret that is rotated.
@@ -56,6 +56,14 @@ impl Reconciler for Rotations {
 
     fn passes_max(&self) -> usize {
         ROTATIONS_AT_ONCE
+    }
+
+    fn owner(&self, key: &Which) -> Option<AccountId> {
+        Some(key.0)
+    }
+
+    fn passes_each_max(&self) -> usize {
+        ROTATIONS_OF_ACCOUNT
     }
 
     fn wake(&mut self, view: &View, change: &Change, queue: &mut Queue<Which>) {
