@@ -478,7 +478,7 @@ mod tests {
         let hook = hooks_changed(None, &waiting).next().unwrap();
         let told = of_hook(&waiting, hook, Timestamp(1_700_000_000_123)).unwrap();
         let arn = waiting.arn().unwrap().to_string();
-        assert_eq!(told.resources, [arn.clone()]);
+        assert_eq!(told.resources, std::slice::from_ref(&arn));
         for (name, value) in [
             ("eventType", "INFO"),
             ("hookType", "PAUSE"),
