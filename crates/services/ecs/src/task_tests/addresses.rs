@@ -128,7 +128,7 @@ async fn a_host_at_its_address_gets_it_back_from_one_that_only_says_it() {
     let error = connect(&world, &one, &away).await.unwrap_err();
     assert_eq!(error.code, "ConflictException");
     connect(&world, &one, &first).await.unwrap();
-    assert_eq!(agent.close_frame().await, (1000, "another session took over".to_owned()));
+    assert_eq!(agent.close_frame().await, (1008, "another session took over".to_owned()));
     assert!(row(&world, &one).agent.connected && !row(&world, &two).agent.connected);
     for _ in 0..2 {
         let error = connect(&world, &two, &other).await.unwrap_err();
