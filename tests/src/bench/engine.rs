@@ -17,7 +17,8 @@ use crate::peers::{output, run};
 #[derive(Debug)]
 pub(crate) struct Engine {
     folder: PathBuf,
-    namespace: String,
+    /// The machine's own without one.
+    namespace: Option<String>,
     daemon: Child,
 }
 
@@ -28,26 +29,38 @@ impl Engine {
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
         let namespace = format!("lsbench{}{}", std::process::id(), name.unwrap_or_default());
         run(Command::new("ip").args(["netns", "add", &namespace]))?;
-        let daemon = match dockerd(&folder, &namespace) {
+        let daemon = match dockerd(&folder, Some(&namespace)) {
             Ok(daemon) => daemon,
             Err(why) => {
                 let _ = Command::new("ip").args(["netns", "delete", &namespace]).status();
                 return Err(why);
             }
         };
-        let mut engine = Self { folder, namespace, daemon };
-        match engine.wait_ready().await {
-            Ok(()) => Ok(engine),
-            Err(why) => {
-                engine.stop().await;
-                Err(why)
-            }
+        let inside = format!("--net=/var/run/netns/{namespace}");
+        let engine = Self { folder, namespace: Some(namespace), daemon };
+        let up = run(Command::new("nsenter").args([&inside, "ip", "link", "set", "lo", "up"]));
+        engine.once_ready(up).await
+    }
+
+    /// One in the machine's network, of which it changes nothing.
+    pub(crate) async fn start_here(folder: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&folder)?;
+        let daemon = dockerd(&folder, None)?;
+        Self { folder, namespace: None, daemon }.once_ready(Ok(())).await
+    }
+
+    async fn once_ready(mut self, begun: io::Result<()>) -> io::Result<Self> {
+        let outcome = match begun {
+            Ok(()) => self.wait_ready().await,
+            Err(why) => Err(why),
+        };
+        if outcome.is_err() {
+            self.stop().await;
         }
+        outcome.map(|()| self)
     }
 
     async fn wait_ready(&self) -> io::Result<()> {
-        let inside = format!("--net=/var/run/netns/{}", self.namespace);
-        run(Command::new("nsenter").args([&inside, "ip", "link", "set", "lo", "up"]))?;
         let end = Instant::now() + Duration::from_secs(30);
         while self.docker(&["version"]).is_err() {
             if end < Instant::now() {
@@ -58,7 +71,7 @@ impl Engine {
         Ok(())
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("sock")
     }
 
@@ -101,16 +114,38 @@ impl Engine {
         }
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
-        let _ = Command::new("ip").args(["netns", "delete", &self.namespace]).status();
+        if let Some(namespace) = &self.namespace {
+            let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
+        }
     }
 }
 
-fn dockerd(folder: &Path, namespace: &str) -> io::Result<Child> {
+/// What keeps an engine from the machine's rules.
+const APART: [&str; 5] = [
+    "--bridge=none",
+    "--iptables=false",
+    "--ip6tables=false",
+    "--ip-forward=false",
+    "--ip-masq=false",
+];
+
+fn dockerd(folder: &Path, namespace: Option<&str>) -> io::Result<Child> {
     let log = fs::File::create(folder.join("log"))?;
-    // Not `ip netns exec`, which hides the control groups.
-    Command::new("nsenter")
-        .arg(format!("--net=/var/run/netns/{namespace}"))
-        .args(["dockerd", "--data-root"])
+    let mut command = match namespace {
+        Some(namespace) => {
+            // Not `ip netns exec`, which hides the control groups.
+            let mut command = Command::new("nsenter");
+            command.arg(format!("--net=/var/run/netns/{namespace}")).arg("dockerd");
+            command
+        }
+        None => {
+            let mut command = Command::new("dockerd");
+            command.args(APART);
+            command
+        }
+    };
+    command
+        .arg("--data-root")
         .arg(folder.join("data"))
         .arg("--exec-root")
         .arg(folder.join("exec"))

@@ -29,10 +29,10 @@ use report::Report;
 use world::World;
 
 /// The figures in the order they are measured: quiet ones first.
-const FIGURES: [&str; 19] = [
+const FIGURES: [&str; 20] = [
     "ready", "idle", "simulate", "growth", "agents", "describe", "register", "values", "run",
-    "secrets", "burst", "scale", "replace", "registry", "hosts", "death", "hold", "balance",
-    "deploy",
+    "drivers", "secrets", "burst", "scale", "replace", "registry", "hosts", "death", "hold",
+    "balance", "deploy",
 ];
 
 /// Measured by name only: it takes too long for every day.
@@ -90,6 +90,7 @@ async fn figures(world: &mut World, wanted: &[String], report: &mut Report) -> s
             "register" => wire::register_task_definition(world, report).await?,
             "values" => secrets::reads(world, report).await?,
             "run" => tasks::run_to_running(world, report).await?,
+            "drivers" => tasks::by_drivers(world, report).await?,
             "secrets" => secrets::to_running(world, report).await?,
             "burst" => tasks::burst(world, report).await?,
             "scale" => services::scale_and_roll(world, report).await?,

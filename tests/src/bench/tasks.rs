@@ -3,10 +3,11 @@
 use std::io;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::client::Connection;
+use crate::engine::Engine;
 use crate::peers;
 use crate::report::{Report, spread};
 use crate::wire::started;
@@ -20,22 +21,7 @@ const BURST: usize = 200;
 /// RunTask accepted → RUNNING reported, beside `docker run -d` and `runc run -d`.
 pub(crate) async fn run_to_running(world: &World, report: &mut Report) -> io::Result<()> {
     let definition = world.define("bench-single", &["/bin/sleep", "300"]).await?;
-    let mut connection = Connection::open(&world.target).await?;
-    let mut seconds = Vec::new();
-    let mut all = Vec::new();
-    for serial in 0..=SINGLE_RUNS {
-        let answer = connection.ecs("RunTask", &world.run_request(&definition, 1)).await?;
-        let accepted = Instant::now();
-        let arns = started(&answer)?;
-        wait_all(world, &arns, "RUNNING", Duration::from_secs(30)).await?;
-        if serial > 0 {
-            // The first one pulls the image.
-            seconds.push(accepted.elapsed().as_secs_f64());
-        }
-        all.extend(arns);
-        sleep(Duration::from_millis(100)).await;
-    }
-    stop_all(world, &all).await?;
+    let mut seconds = singles(world, &world.run_request(&definition, 1)).await?;
     let peers = format!(
         "`docker run -d` {}; `runc run -d` {}",
         peers::docker_run(world).await.unwrap_or_else(|why| why.to_string()),
@@ -48,6 +34,62 @@ pub(crate) async fn run_to_running(world: &World, report: &mut Report) -> io::Re
         peers,
     );
     Ok(())
+}
+
+/// How long each of several tasks takes from accepted to RUNNING, one after the other.
+async fn singles(world: &World, request: &Value) -> io::Result<Vec<f64>> {
+    let mut connection = Connection::open(&world.target).await?;
+    let mut seconds = Vec::new();
+    let mut all = Vec::new();
+    for serial in 0..=SINGLE_RUNS {
+        let answer = connection.ecs("RunTask", request).await?;
+        let accepted = Instant::now();
+        let arns = started(&answer)?;
+        wait_all(world, &arns, "RUNNING", Duration::from_secs(30)).await?;
+        if serial > 0 {
+            // The first one pulls the image.
+            seconds.push(accepted.elapsed().as_secs_f64());
+        }
+        all.extend(arns);
+        sleep(Duration::from_millis(100)).await;
+    }
+    stop_all(world, &all).await?;
+    Ok(seconds)
+}
+
+/// The same tasks, without a network, with each driver: ours, a runtime of the host's and a Docker Engine.
+pub(crate) async fn by_drivers(world: &World, report: &mut Report) -> io::Result<()> {
+    let own = apart(world).await?;
+    let by_runc = beside(world, &["--runtime", "runc"]).await;
+    let by_docker = match Engine::start_here(world.folder.path().join("driver")).await {
+        Ok(mut engine) => {
+            let socket = format!("unix://{}", engine.socket().display());
+            let words = ["--driver", "docker", "--docker-host", &socket];
+            let outcome = beside(world, &words).await;
+            engine.stop().await;
+            outcome
+        }
+        Err(why) => Err(why),
+    };
+    let said = |outcome: io::Result<String>| outcome.unwrap_or_else(|why| why.to_string());
+    let others =
+        format!("`--runtime runc` {}; `--driver docker` {}", said(by_runc), said(by_docker));
+    report.add("RunTask accepted → RUNNING reported, no network, each driver", "–", own, others);
+    Ok(())
+}
+
+async fn apart(world: &World) -> io::Result<String> {
+    let definition = world.define_apart("bench-apart", &["/bin/sleep", "300"]).await?;
+    let request = json!({"cluster": "bench", "taskDefinition": definition, "launchType": "EC2"});
+    Ok(spread(&mut singles(world, &request).await?))
+}
+
+/// In a region of its own.
+async fn beside(world: &World, words: &[&str]) -> io::Result<String> {
+    let mut other = World::start_with(&world.binary, &world.hello, words).await?;
+    let outcome = apart(&other).await;
+    other.stop().await;
+    outcome
 }
 
 /// Container starts a second for a burst of two hundred tasks, each with namespaces and address.

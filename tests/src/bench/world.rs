@@ -18,6 +18,7 @@ pub(crate) const MEMORY_MIB: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) binary: String,
+    pub(crate) hello: String,
     pub(crate) target: Target,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) subnet: String,
@@ -42,6 +43,11 @@ pub(crate) fn conditions() -> Vec<String> {
 
 impl World {
     pub(crate) async fn start(binary: &str, hello: &str) -> io::Result<Self> {
+        Self::start_with(binary, hello, &[]).await
+    }
+
+    /// With more words for `longshore up`.
+    pub(crate) async fn start_with(binary: &str, hello: &str, more: &[&str]) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("lsbench").tempdir()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let host = format!("127.0.0.1:{port}");
@@ -59,6 +65,7 @@ impl World {
                 "--data-dir",
             ])
             .arg(data_dir(&folder))
+            .args(more)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -68,6 +75,7 @@ impl World {
         let target = target(binary, &folder, &host)?;
         let mut world = Self {
             binary: binary.to_owned(),
+            hello: hello.to_owned(),
             image: format!("{host}/bench:1"),
             target,
             folder,
@@ -247,6 +255,18 @@ impl World {
         let answer = connection
             .ecs("RegisterTaskDefinition", &json!({
                 "family": family, "networkMode": "awsvpc",
+                "containerDefinitions": [{"name": "main", "image": self.image, "command": command, "memory": MEMORY_MIB,
+                                          "stopTimeout": 2}]}))
+            .await?;
+        Ok(answer["taskDefinition"]["taskDefinitionArn"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The same without a network, which every driver has.
+    pub(crate) async fn define_apart(&self, family: &str, command: &[&str]) -> io::Result<String> {
+        let mut connection = Connection::open(&self.target).await?;
+        let answer = connection
+            .ecs("RegisterTaskDefinition", &json!({
+                "family": family, "networkMode": "none",
                 "containerDefinitions": [{"name": "main", "image": self.image, "command": command, "memory": MEMORY_MIB,
                                           "stopTimeout": 2}]}))
             .await?;

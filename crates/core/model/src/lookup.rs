@@ -17,7 +17,7 @@ use crate::rows::{Key, View};
 use crate::service::{
     Deployment, DeploymentKey, RevisionKey, Service, ServiceId, ServiceRevision, TaskSet,
 };
-use crate::task::{LaunchType, Phase, Task};
+use crate::task::{LaunchType, Phase, Reserved, Task};
 use crate::task_definition::TaskDefinition;
 use crate::view::{Index, Members, Tally};
 use crate::vpc::{AddressPlanId, Interface, InterfaceId, region_account};
@@ -153,6 +153,22 @@ impl View {
             let Tally::ProviderTasks(_, _, provider) = tally else { return None };
             Some(provider)
         })
+    }
+
+    /// What tasks that run on a cluster's container instances have reserved together. Costs a step for each of their sizes.
+    pub fn reserved_by_running(&self, account: AccountId, cluster: &ClusterName) -> Reserved {
+        let mut all = Reserved::default();
+        let first = Tally::RunningNeeds(account, cluster.clone(), all);
+        for tally in self.tallies_from(first) {
+            match tally {
+                Tally::RunningNeeds(owner, its, each) if *owner == account && its == cluster => {
+                    let count = u64::try_from(self.tally(tally)).unwrap_or(u64::MAX);
+                    all = all.and(count, *each);
+                }
+                _ => break,
+            }
+        }
+        all
     }
 
     /// Tasks that wait for capacity, by account and id.

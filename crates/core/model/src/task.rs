@@ -208,6 +208,36 @@ pub struct Need {
     pub gpus: u32,
 }
 
+impl Need {
+    /// Of all but ports.
+    pub(crate) fn reserved(&self) -> Reserved {
+        let Resources { cpu, memory } = self.resources;
+        Reserved { cpu: cpu.0.into(), memory: memory.0.into(), gpus: self.gpus.into() }
+    }
+}
+
+/// What is reserved for tasks, or what instances have for them, together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reserved {
+    /// CPU units: 1,024 are a core.
+    pub cpu: u64,
+    /// MiB.
+    pub memory: u64,
+    pub gpus: u64,
+}
+
+impl Reserved {
+    /// With `count` times as much as `each` besides.
+    pub fn and(self, count: u64, each: Self) -> Self {
+        let add = |all: u64, one: u64| all.saturating_add(one.saturating_mul(count));
+        Self {
+            cpu: add(self.cpu, each.cpu),
+            memory: add(self.memory, each.memory),
+            gpus: add(self.gpus, each.gpus),
+        }
+    }
+}
+
 fn is_zero(count: &u32) -> bool {
     *count == 0
 }
@@ -742,13 +772,18 @@ impl Record for Task {
 
     fn tallies(&self) -> Vec<Tally> {
         let (account, cluster) = (self.scope.account, || self.cluster.clone());
-        let mut tallies = Vec::with_capacity(3);
+        let mut tallies = Vec::with_capacity(4);
         tallies.push(Tally::DefinitionTasks(account, self.definition.clone()));
         match self.phase {
             Phase::Provisioning | Phase::Pending | Phase::Activating => {
                 tallies.push(Tally::PendingTasks(account, cluster(), self.launch));
             }
-            Phase::Running => tallies.push(Tally::RunningTasks(account, cluster(), self.launch)),
+            Phase::Running => {
+                tallies.push(Tally::RunningTasks(account, cluster(), self.launch));
+                if self.launch != LaunchType::Fargate {
+                    tallies.push(Tally::RunningNeeds(account, cluster(), self.need.reserved()));
+                }
+            }
             Phase::Deactivating | Phase::Stopping | Phase::Deprovisioning => {
                 tallies.push(Tally::StoppingTasks(account, cluster(), self.launch));
             }

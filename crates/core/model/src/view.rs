@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rows::Key;
 use crate::service::ServiceId;
-use crate::task::LaunchType;
+use crate::task::{LaunchType, Reserved};
 
 /// A position in the commit order.
 #[derive(
@@ -276,6 +276,8 @@ pub enum Tally {
     PendingTasks(AccountId, ClusterName, LaunchType),
     /// Tasks of a cluster that run.
     RunningTasks(AccountId, ClusterName, LaunchType),
+    /// Tasks of a cluster that run on container instances, by what is reserved for them.
+    RunningNeeds(AccountId, ClusterName, Reserved),
     /// Tasks of a cluster that have run and are not yet stopped.
     StoppingTasks(AccountId, ClusterName, LaunchType),
     /// Tasks of a cluster that are not yet stopped, by their capacity provider.

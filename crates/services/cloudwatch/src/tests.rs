@@ -674,6 +674,77 @@ async fn a_task_is_one_sample_of_a_slot_however_often_it_is_reported() {
 }
 
 #[tokio::test]
+async fn what_tasks_reserve_of_container_instances_is_a_metric_of_the_cluster() {
+    let world = World::new();
+    let account = world.test.root().account;
+    let hosts = [1, 2].map(|id| {
+        let id = longshore_types::InstanceId::from_bytes([id; 16]);
+        let mut host = control::testing::rows::instance(id);
+        host.total = longshore_types::Resources {
+            cpu: longshore_types::CpuUnits(1_000),
+            memory: longshore_types::MemoryMib(2_000),
+        };
+        host
+    });
+    let cluster = model::Cluster {
+        account,
+        name: "demo".parse().unwrap(),
+        status: model::cluster::ClusterStatus::Active,
+        created_at: Timestamp(0),
+        deleted_at: None,
+        settings: Default::default(),
+        configuration: None,
+        capacity_providers: vec![],
+        default_strategy: vec![],
+        tags: Default::default(),
+        connect_namespace: None,
+    };
+    let task = |seed: u64, launch, phase| {
+        let mut task = control::testing::rows::task(seed);
+        let asked = Arc::make_mut(&mut task.asked);
+        asked.launch = launch;
+        asked.need.resources = longshore_types::Resources {
+            cpu: longshore_types::CpuUnits(250),
+            memory: longshore_types::MemoryMib(400 * u32::try_from(seed).unwrap()),
+        };
+        task.phase = phase;
+        task
+    };
+    let read = || -> Vec<(String, f64)> {
+        let told = crate::usage::reservations(&world.test.control.view(), world.now());
+        told.iter().map(|it| (it.metric.name.clone(), it.set.sum)).collect()
+    };
+    let put = async |instances: &[model::Instance], tasks: Vec<Task>| {
+        let make = |view: &model::View, _| {
+            let mut batch = store::Batch::on(view);
+            batch.put(cluster.clone());
+            for host in instances {
+                batch.put(host.clone());
+            }
+            for task in &tasks {
+                batch.put(task.clone());
+            }
+            Ok((batch, ()))
+        };
+        world.test.control.decide(make).await.unwrap();
+    };
+    put(&[], vec![]).await;
+    assert_eq!(read(), [], "a cluster without container instances has no such metric");
+    let launch = model::task::LaunchType::Ec2;
+    let tasks = vec![
+        task(1, launch, model::task::Phase::Running),
+        task(2, launch, model::task::Phase::Running),
+        task(3, launch, model::task::Phase::Pending),
+        task(4, model::task::LaunchType::Fargate, model::task::Phase::Running),
+    ];
+    put(&hosts, tasks).await;
+    let metric = |name: &str, percent| (name.to_owned(), percent);
+    assert_eq!(read(), [metric("CPUReservation", 25.0), metric("MemoryReservation", 30.0)]);
+    put(&[], vec![task(2, launch, model::task::Phase::Stopping)]).await;
+    assert_eq!(read(), [metric("CPUReservation", 12.5), metric("MemoryReservation", 10.0)]);
+}
+
+#[tokio::test]
 async fn insights_have_a_sample_of_each_task_a_minute_where_a_cluster_asks_for_them() {
     let mut world = World::new();
     let mut host =

@@ -11,7 +11,7 @@ use std::sync::PoisonError;
 use longshore_types::{AccountId, ClusterName, Resources, StatisticSet, TaskId, Timestamp};
 use metrics::{Datum, MetricId};
 use model::instance::InstanceStatus;
-use model::task::LaunchType;
+use model::task::{LaunchType, Reserved};
 use model::{Instance, Task, View};
 use serde_json::Value;
 
@@ -20,6 +20,7 @@ use crate::CloudWatch;
 /// How long a slot is, and how long after its end late reports are waited for.
 const SLOT_MS: u64 = 20_000;
 const LATE_MS: u64 = 2_000;
+const MINUTE_MS: u64 = 60_000;
 /// CPU units of a task whose definition reserves none: as little as the kernel gives shares.
 const CPU_MIN: u32 = 2;
 
@@ -73,8 +74,12 @@ fn of_host(cpu_percent: f64, memory: f64, total: Resources) -> (f64, f64) {
     ((cpu_percent / 100.0 * cpu).min(cpu), memory.min(mib))
 }
 
-fn percent(used: f64, of: u32) -> f64 {
-    used * 100.0 / f64::from(of.max(1))
+fn percent(used: f64, of: u64) -> f64 {
+    used * 100.0 / amount(of.max(1))
+}
+
+fn amount(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 impl CloudWatch {
@@ -98,7 +103,8 @@ impl CloudWatch {
         }
         let Some(service) = &task.service else { return };
         let need = task.need.resources;
-        let shares = (percent(cpu, need.cpu.0.max(CPU_MIN)), percent(memory, need.memory.0));
+        let shares =
+            (percent(cpu, need.cpu.0.max(CPU_MIN).into()), percent(memory, need.memory.0.into()));
         let all = slot.services.entry((account, cluster, service.name.to_string())).or_default();
         all.insert(task.id, shares);
     }
@@ -119,20 +125,48 @@ impl CloudWatch {
     }
 }
 
+/// How much of what clusters' container instances have is reserved for tasks that run there: one sample of the minute that is
+/// over, for each cluster that has instances.
+pub(crate) fn reservations(view: &View, now: Timestamp) -> Vec<Datum> {
+    let at = Timestamp((now.0 / MINUTE_MS).saturating_sub(1) * MINUTE_MS);
+    let mut all = Vec::new();
+    for cluster in view.clusters.iter().filter(|it| it.is_active()) {
+        let (account, name) = (cluster.account, &cluster.name);
+        let total = registered(view, account, name);
+        if total == Reserved::default() {
+            continue;
+        }
+        let taken = view.reserved_by_running(account, name);
+        for (metric, taken, of) in [
+            ("CPUReservation", taken.cpu, total.cpu),
+            ("MemoryReservation", taken.memory, total.memory),
+            ("GPUReservation", taken.gpus, total.gpus),
+        ] {
+            if of != 0 {
+                let dimensions = [("ClusterName".to_owned(), name.to_string())].into();
+                let set = StatisticSet::one(percent(amount(taken), of));
+                all.push(datum(account, metric, dimensions, at, set));
+            }
+        }
+    }
+    all
+}
+
+fn datum(
+    account: AccountId,
+    name: &str,
+    dimensions: BTreeMap<String, String>,
+    at: Timestamp,
+    set: StatisticSet,
+) -> Datum {
+    let (namespace, name) = ("AWS/ECS".to_owned(), name.to_owned());
+    let metric = MetricId { account, namespace, name, dimensions };
+    Datum { metric, unit: "Percent".to_owned(), at, set, is_fine: false }
+}
+
 fn told(view: &View, number: u64, slot: &Slot) -> Vec<Datum> {
     let at = Timestamp(number.saturating_mul(SLOT_MS));
-    let datum = |account, name: &str, dimensions, set| Datum {
-        metric: MetricId {
-            account,
-            namespace: "AWS/ECS".to_owned(),
-            name: name.to_owned(),
-            dimensions,
-        },
-        unit: "Percent".to_owned(),
-        at,
-        set,
-        is_fine: false,
-    };
+    let datum = |account, name, dimensions, set| datum(account, name, dimensions, at, set);
     let mut all = Vec::new();
     for ((account, cluster, service), tasks) in &slot.services {
         let dimensions = || -> BTreeMap<String, String> {
@@ -146,27 +180,28 @@ fn told(view: &View, number: u64, slot: &Slot) -> Vec<Datum> {
     for ((account, cluster), tasks) in &slot.clusters {
         let (cpu, memory) =
             tasks.values().fold((0.0, 0.0), |all, used| (all.0 + used.0, all.1 + used.1));
-        let (cpu_units, mib) = registered(view, *account, cluster);
-        if cpu_units == 0 || mib == 0 {
+        let total = registered(view, *account, cluster);
+        if total.cpu == 0 || total.memory == 0 {
             continue;
         }
         let dimensions = || -> BTreeMap<String, String> {
             [("ClusterName".to_owned(), cluster.to_string())].into()
         };
         let set = |used: f64, of| StatisticSet::one(percent(used, of));
-        all.push(datum(*account, "CPUUtilization", dimensions(), set(cpu, cpu_units)));
-        all.push(datum(*account, "MemoryUtilization", dimensions(), set(memory, mib)));
+        all.push(datum(*account, "CPUUtilization", dimensions(), set(cpu, total.cpu)));
+        all.push(datum(*account, "MemoryUtilization", dimensions(), set(memory, total.memory)));
     }
     all
 }
 
-/// CPU units and MiB of a cluster's container instances.
-fn registered(view: &View, account: AccountId, cluster: &ClusterName) -> (u32, u32) {
+/// What a cluster's container instances have.
+fn registered(view: &View, account: AccountId, cluster: &ClusterName) -> Reserved {
     let rows = view.instances_of_cluster(account, cluster);
     let rows = rows.filter(|row| row.status < InstanceStatus::Inactive);
-    rows.fold((0, 0), |(cpu, memory), row| {
-        let total = row.total;
-        (u32::saturating_add(cpu, total.cpu.0), u32::saturating_add(memory, total.memory.0))
+    rows.fold(Reserved::default(), |all, row| {
+        let Resources { cpu, memory } = row.total;
+        let gpus = row.gpu_count().into();
+        all.and(1, Reserved { cpu: cpu.0.into(), memory: memory.0.into(), gpus })
     })
 }
 

@@ -23,6 +23,7 @@ use store::{Batch, Change};
 
 use crate::CloudWatch;
 use crate::data::series_of;
+use crate::usage::reservations;
 
 /// Looks at each alarm when it is time.
 #[derive(Debug)]
@@ -221,6 +222,7 @@ impl Reconciler for Housekeeping {
             let mut data = it.take_usage(now);
             if is_time {
                 data.extend(it.take_insights(now));
+                data.extend(reservations(&it.control.view(), now));
             }
             if is_time || !data.is_empty() {
                 let metrics = Arc::clone(&it.metrics);
