@@ -239,6 +239,47 @@ def test_a_service_is_served_through_its_balancer_and_says_so(services, balancer
     wait_for("the targets' end", lambda: balancers.states(group) == [])
 
 
+def test_what_a_balancer_does_is_metrics_by_which_services_are_scaled(services, balancers):
+    balancer, group = balancers.balancer(), balancers.group()
+    definition = services.define(services.web("one", portMappings=[{"containerPort": 80}]))
+    port = balancers.listener(balancer["LoadBalancerArn"], group)["Port"]
+    name = services.create(definition, 2, loadBalancers=[
+        {"targetGroupArn": group, "containerName": "main", "containerPort": 80}])
+    services.steady(name, 2)
+    wait_for("the service", lambda: fetch(port) == (200, "one"))
+    began = time.time() // 60 * 60
+    for _ in range(20):
+        assert fetch(port) == (200, "one")
+    assert fetch(port, "/none")[0] == 404
+    suffix, of_group = balancer["LoadBalancerArn"].split(":loadbalancer/")[1], group.split(":")[-1]
+    dimensions = {"LoadBalancer": suffix, "TargetGroup": of_group}
+    cloudwatch = services.region.client("cloudwatch")
+
+    def told(metric, statistic, *names):
+        shown = cloudwatch.get_metric_statistics(
+            Namespace="AWS/ApplicationELB", MetricName=metric, Statistics=[statistic], Period=60, StartTime=began,
+            EndTime=time.time() + 60, Dimensions=[{"Name": each, "Value": dimensions[each]} for each in names])
+        return [each[statistic] for each in shown["Datapoints"]]
+
+    wait_for("all requests", lambda: sum(told("RequestCount", "Sum", "LoadBalancer")) >= 21, 100, step=2)
+    assert sum(told("HTTPCode_Target_2XX_Count", "Sum", "LoadBalancer", "TargetGroup")) >= 20
+    assert sum(told("HTTPCode_Target_4XX_Count", "Sum", "LoadBalancer")) == 1
+    assert max(told("HealthyHostCount", "Maximum", "LoadBalancer", "TargetGroup")) == 2
+    assert sum(told("RequestCountPerTarget", "Sum", "LoadBalancer", "TargetGroup")) >= 10
+    assert 0 < max(told("TargetResponseTime", "Average", "LoadBalancer")) < 5
+    scaling = services.region.client("application-autoscaling")
+    place = {"ServiceNamespace": "ecs", "ScalableDimension": "ecs:service:DesiredCount",
+             "ResourceId": f"service/{services.name}/{name}"}
+    scaling.register_scalable_target(**place, MinCapacity=1, MaxCapacity=4)
+    made = scaling.put_scaling_policy(
+        **place, PolicyName="requests", PolicyType="TargetTrackingScaling", TargetTrackingScalingPolicyConfiguration={
+            "TargetValue": 1, "DisableScaleIn": True, "PredefinedMetricSpecification": {
+                "PredefinedMetricType": "ALBRequestCountPerTarget", "ResourceLabel": f"{suffix}/{of_group}"}})
+    alarm, = cloudwatch.describe_alarms(AlarmNames=[made["Alarms"][0]["AlarmName"]])["MetricAlarms"]
+    assert (alarm["MetricName"], alarm["Namespace"]) == ("RequestCountPerTarget", "AWS/ApplicationELB")
+    assert {each["Name"]: each["Value"] for each in alarm["Dimensions"]} == dimensions
+
+
 def test_a_task_that_its_balancer_finds_unhealthy_is_replaced(services, balancers):
     balancer = balancers.balancer()["LoadBalancerArn"]
     group = balancers.group(HealthCheckPath="/ready", UnhealthyThresholdCount=2)

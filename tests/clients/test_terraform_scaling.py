@@ -2,13 +2,14 @@
 
 import pytest
 
-from conftest import unique, wait_for
+from conftest import free_port, unique, wait_for
 from terraforming import Terraform, head
 
-MAIN = head("applicationautoscaling", "cloudwatch", "ec2", "ecs", "sts", tagged=True) + """
+MAIN = head("applicationautoscaling", "cloudwatch", "ec2", "ecs", "elbv2", "sts", tagged=True) + """
 variable "name" { type = string }
 variable "image" { type = string }
 variable "target" { type = number }
+variable "port" { type = number }
 
 data "aws_vpc" "main" {
   default = true
@@ -36,6 +37,29 @@ resource "aws_ecs_task_definition" "web" {
     image   = var.image
     command = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"]
   }])
+}
+
+resource "aws_lb" "web" {
+  name    = var.name
+  subnets = slice(sort(data.aws_subnets.all.ids), 0, 2)
+}
+
+resource "aws_lb_target_group" "web" {
+  name                 = var.name
+  port                 = 80
+  protocol             = "HTTP"
+  target_type          = "ip"
+  vpc_id               = data.aws_vpc.main.id
+  deregistration_delay = 0
+}
+
+resource "aws_lb_listener" "web" {
+  load_balancer_arn = aws_lb.web.arn
+  port              = var.port
+  default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.web.arn
+  }
 }
 
 resource "aws_ecs_service" "web" {
@@ -76,6 +100,22 @@ resource "aws_appautoscaling_policy" "tracking" {
     scale_in_cooldown  = 300
     scale_out_cooldown = 60
   }
+}
+
+resource "aws_appautoscaling_policy" "requests" {
+  name               = "requests"
+  policy_type        = "TargetTrackingScaling"
+  resource_id        = aws_appautoscaling_target.web.resource_id
+  scalable_dimension = aws_appautoscaling_target.web.scalable_dimension
+  service_namespace  = aws_appautoscaling_target.web.service_namespace
+  target_tracking_scaling_policy_configuration {
+    predefined_metric_specification {
+      predefined_metric_type = "ALBRequestCountPerTarget"
+      resource_label         = "${aws_lb.web.arn_suffix}/${aws_lb_target_group.web.arn_suffix}"
+    }
+    target_value = 1000
+  }
+  depends_on = [aws_lb_listener.web]
 }
 
 resource "aws_appautoscaling_policy" "steps" {
@@ -158,7 +198,7 @@ resource "aws_cloudwatch_metric_alarm" "rate" {
 
 @pytest.fixture
 def terraform(region, box, tmp_path):
-    variables = {"name": unique("tf"), "image": box, "target": 70}
+    variables = {"name": unique("tf"), "image": box, "target": 70, "port": free_port()}
     made = Terraform(tmp_path, region, variables, MAIN)
     return made, region, variables["name"]
 
@@ -172,10 +212,10 @@ def test_terraform_makes_changes_and_unmakes_scaling(terraform):
     count = lambda: ecs.describe_services(cluster=name, services=["web"])["services"][0]["runningCount"]
     wait_for("the least of tasks", lambda: count() == 2)
     alarms = lambda: cloudwatch.describe_alarms(AlarmNamePrefix=f"TargetTracking-service/{name}/web-")["MetricAlarms"]
-    assert sorted(alarm["Threshold"] for alarm in alarms()) == [63, 63, 70, 70]
+    assert sorted(alarm["Threshold"] for alarm in alarms()) == [63, 63, 70, 70, 900, 1000]
     made.run("apply", "-auto-approve", target=50)
     made.run("plan", "-detailed-exitcode", target=50)
-    assert sorted(alarm["Threshold"] for alarm in alarms()) == [45, 45, 50, 50]
+    assert sorted(alarm["Threshold"] for alarm in alarms()) == [45, 45, 50, 50, 900, 1000]
     made.run("destroy", "-auto-approve", target=50)
     assert alarms() == [] and cloudwatch.describe_alarms(AlarmNamePrefix=name)["MetricAlarms"] == []
     place = [f"service/{name}/web"]
