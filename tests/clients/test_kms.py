@@ -1,4 +1,4 @@
-"""KMS with boto3: keys, aliases, what they encrypt and for whom."""
+"""KMS with boto3: keys, aliases, grants, what they encrypt and for whom."""
 
 import json
 
@@ -59,7 +59,22 @@ def test_the_command_line_describes_amazons_own_key(region):
     refused(region.client("kms").create_key, "UnsupportedOperationException", KeySpec="RSA_2048")
 
 
-def test_a_key_has_no_grants(kms):
-    key = kms.create_key()["KeyMetadata"]["KeyId"]
+def test_a_grant_lets_a_session_of_its_role_use_a_key_until_it_is_retired(region, kms):
+    key, name = kms.create_key()["KeyMetadata"]["KeyId"], unique("r")
+    trust = {"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
+    role = region.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    given = {"KeyId": key, "GranteePrincipal": role, "Operations": ["Encrypt", "Decrypt"], "Name": "one",
+             "Constraints": {"EncryptionContextSubset": {"team": "a"}}, "RetiringPrincipal": "arn:aws:iam::000000000000:root"}
+    made = kms.create_grant(**given)
+    assert kms.create_grant(**given)["GrantId"] == made["GrantId"]
+    shown, = kms.list_grants(KeyId=key)["Grants"]
+    assert (shown["GranteePrincipal"], shown["Name"], shown["Operations"]) == (role, "one", ["Decrypt", "Encrypt"])
+    assert shown["Constraints"] == {"EncryptionContextSubset": {"team": "a"}}
+    found = kms.list_retirable_grants(RetiringPrincipal="arn:aws:iam::000000000000:root")["Grants"]
+    assert made["GrantId"] in [each["GrantId"] for each in found]
+    refused(kms.create_grant, "InvalidArnException", "valid principal", KeyId=key, Operations=["Decrypt"],
+            GranteePrincipal=role + "-gone")
+    kms.retire_grant(GrantToken=made["GrantToken"])
+    refused(kms.revoke_grant, "NotFoundException", "not found", KeyId=key, GrantId=made["GrantId"])
     assert kms.list_grants(KeyId=key)["Grants"] == []
-    assert kms.list_retirable_grants(RetiringPrincipal="arn:aws:iam::000000000000:root")["Grants"] == []

@@ -71,9 +71,18 @@ resource "aws_iam_role_policy" "reads" {
     Statement = [
       { Effect = "Allow", Action = "secretsmanager:GetSecretValue", Resource = aws_secretsmanager_secret.db.arn },
       { Effect = "Allow", Action = "ssm:GetParameters", Resource = aws_ssm_parameter.level.arn },
-      { Effect = "Allow", Action = "kms:Decrypt", Resource = aws_kms_key.own.arn },
     ]
   })
+}
+
+resource "aws_kms_grant" "reads" {
+  name              = "reads"
+  key_id            = aws_kms_key.own.key_id
+  grantee_principal = aws_iam_role.execution.arn
+  operations        = ["Decrypt", "DescribeKey"]
+  constraints {
+    encryption_context_subset = { SecretARN = aws_secretsmanager_secret.db.arn }
+  }
 }
 
 resource "aws_iam_policy" "lists" {
@@ -186,7 +195,7 @@ resource "aws_ecs_task_definition" "web" {
     }
   }])
   depends_on = [
-    aws_iam_role_policy.reads, aws_iam_role_policy_attachment.execution, aws_iam_role_policy_attachment.task,
+    aws_iam_role_policy.reads, aws_kms_grant.reads, aws_iam_role_policy_attachment.execution, aws_iam_role_policy_attachment.task,
     aws_secretsmanager_secret_version.db,
   ]
 }

@@ -45,6 +45,15 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "CreateGrant",
+            input: Some(&schema::CREATE_GRANT_REQUEST),
+            output: Some(&schema::CREATE_GRANT_RESPONSE),
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "CreateKey",
             input: Some(&schema::CREATE_KEY_REQUEST),
             output: Some(&schema::CREATE_KEY_RESPONSE),
@@ -252,6 +261,24 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
             status: 200,
         },
         Operation {
+            name: "RetireGrant",
+            input: Some(&schema::RETIRE_GRANT_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
+            name: "RevokeGrant",
+            input: Some(&schema::REVOKE_GRANT_REQUEST),
+            output: None,
+            result_wrapper: None,
+            method: "POST",
+            uri: "/",
+            status: 200,
+        },
+        Operation {
             name: "RotateKeyOnDemand",
             input: Some(&schema::ROTATE_KEY_ON_DEMAND_REQUEST),
             output: Some(&schema::ROTATE_KEY_ON_DEMAND_RESPONSE),
@@ -309,7 +336,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
     absent: &[
         "ConnectCustomKeyStore",
         "CreateCustomKeyStore",
-        "CreateGrant",
         "Decapsulate",
         "DeleteCustomKeyStore",
         "DeleteImportedKeyMaterial",
@@ -325,8 +351,6 @@ pub static SERVICE: aws_wire::service::Service = aws_wire::service::Service {
         "GetPublicKey",
         "ImportKeyMaterial",
         "ReplicateKey",
-        "RetireGrant",
-        "RevokeGrant",
         "Sign",
         "UpdateCustomKeyStore",
         "UpdatePrimaryRegion",
@@ -347,6 +371,11 @@ pub trait Kms: Send + Sync {
         caller: &Caller,
         input: CreateAliasRequest,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn create_grant(
+        &self,
+        caller: &Caller,
+        input: CreateGrantRequest,
+    ) -> impl Future<Output = Result<CreateGrantResponse, ApiError>> + Send;
     fn create_key(
         &self,
         caller: &Caller,
@@ -462,6 +491,16 @@ pub trait Kms: Send + Sync {
         caller: &Caller,
         input: ReEncryptRequest,
     ) -> impl Future<Output = Result<ReEncryptResponse, ApiError>> + Send;
+    fn retire_grant(
+        &self,
+        caller: &Caller,
+        input: RetireGrantRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    fn revoke_grant(
+        &self,
+        caller: &Caller,
+        input: RevokeGrantRequest,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
     fn rotate_key_on_demand(
         &self,
         caller: &Caller,
@@ -510,6 +549,11 @@ pub async fn dispatch<S: Kms + ?Sized>(
             let input = call.input()?;
             service.create_alias(caller, input).await?;
             Ok(call.empty_answer())
+        }
+        "CreateGrant" => {
+            let input = call.input()?;
+            let output = service.create_grant(caller, input).await?;
+            Ok(call.answer(&output))
         }
         "CreateKey" => {
             let input = call.input()?;
@@ -626,6 +670,16 @@ pub async fn dispatch<S: Kms + ?Sized>(
             let output = service.re_encrypt(caller, input).await?;
             Ok(call.answer(&output))
         }
+        "RetireGrant" => {
+            let input = call.input()?;
+            service.retire_grant(caller, input).await?;
+            Ok(call.empty_answer())
+        }
+        "RevokeGrant" => {
+            let input = call.input()?;
+            service.revoke_grant(caller, input).await?;
+            Ok(call.empty_answer())
+        }
         "RotateKeyOnDemand" => {
             let input = call.input()?;
             let output = service.rotate_key_on_demand(caller, input).await?;
@@ -679,6 +733,13 @@ macro_rules! forward {
     (@ create_alias $($handler:tt)+) => {
         async fn create_alias(&self, caller: &$crate::Caller, input: $crate::CreateAliasRequest)
             -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ create_grant $($handler:tt)+) => {
+        async fn create_grant(&self, caller: &$crate::Caller, input: $crate::CreateGrantRequest)
+            -> Result<$crate::CreateGrantResponse, $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }
@@ -840,6 +901,20 @@ macro_rules! forward {
     (@ re_encrypt $($handler:tt)+) => {
         async fn re_encrypt(&self, caller: &$crate::Caller, input: $crate::ReEncryptRequest)
             -> Result<$crate::ReEncryptResponse, $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ retire_grant $($handler:tt)+) => {
+        async fn retire_grant(&self, caller: &$crate::Caller, input: $crate::RetireGrantRequest)
+            -> Result<(), $crate::ApiError>
+        {
+            $crate::forward!(! ($($handler)+) (self, caller, input))
+        }
+    };
+    (@ revoke_grant $($handler:tt)+) => {
+        async fn revoke_grant(&self, caller: &$crate::Caller, input: $crate::RevokeGrantRequest)
+            -> Result<(), $crate::ApiError>
         {
             $crate::forward!(! ($($handler)+) (self, caller, input))
         }

@@ -78,6 +78,30 @@ pub(super) static CREATE_ALIAS_REQUEST: Structure = Structure::new(
     ],
 );
 
+pub(super) static CREATE_GRANT_REQUEST: Structure = Structure::new(
+    "CreateGrantRequest",
+    &[
+        Member::new("KeyId", Shape::Text(&KEY_ID_TYPE)).required(),
+        Member::new("GranteePrincipal", Shape::Text(&PRINCIPAL_ID_TYPE)),
+        Member::new("RetiringPrincipal", Shape::Text(&PRINCIPAL_ID_TYPE)),
+        Member::new("Operations", Shape::List(&GRANT_OPERATION_LIST)).required(),
+        Member::new("Constraints", Shape::Structure(&GRANT_CONSTRAINTS)),
+        Member::new("GrantTokens", Shape::List(&GRANT_TOKEN_LIST)),
+        Member::new("Name", Shape::Text(&GRANT_NAME_TYPE)),
+        Member::new("DryRun", Shape::Boolean),
+        Member::new("GranteeServicePrincipal", Shape::Text(&SERVICE_PRINCIPAL_TYPE)),
+        Member::new("RetiringServicePrincipal", Shape::Text(&SERVICE_PRINCIPAL_TYPE)),
+    ],
+);
+
+pub(super) static CREATE_GRANT_RESPONSE: Structure = Structure::new(
+    "CreateGrantResponse",
+    &[
+        Member::new("GrantToken", Shape::Text(&GRANT_TOKEN_TYPE)),
+        Member::new("GrantId", Shape::Text(&GRANT_ID_TYPE)),
+    ],
+);
+
 pub(super) static CREATE_KEY_REQUEST: Structure = Structure::new(
     "CreateKeyRequest",
     &[
@@ -971,6 +995,25 @@ static RESOURCE_OWNERS_LIST: List = List {
     limits: Limits { min: Some(1), max: Some(2) },
     sensitive: false,
 };
+
+pub(super) static RETIRE_GRANT_REQUEST: Structure = Structure::new(
+    "RetireGrantRequest",
+    &[
+        Member::new("GrantToken", Shape::Text(&GRANT_TOKEN_TYPE)),
+        Member::new("KeyId", Shape::Text(&KEY_ID_TYPE)),
+        Member::new("GrantId", Shape::Text(&GRANT_ID_TYPE)),
+        Member::new("DryRun", Shape::Boolean),
+    ],
+);
+
+pub(super) static REVOKE_GRANT_REQUEST: Structure = Structure::new(
+    "RevokeGrantRequest",
+    &[
+        Member::new("KeyId", Shape::Text(&KEY_ID_TYPE)).required(),
+        Member::new("GrantId", Shape::Text(&GRANT_ID_TYPE)).required(),
+        Member::new("DryRun", Shape::Boolean),
+    ],
+);
 
 pub(super) static ROTATE_KEY_ON_DEMAND_REQUEST: Structure = Structure::new(
     "RotateKeyOnDemandRequest",

@@ -44,6 +44,30 @@ pub struct CreateAliasRequest {
 aws_wire::structure!(CreateAliasRequest, &schema::CREATE_ALIAS_REQUEST, { 0 alias_name, 1 target_key_id,  });
 
 #[derive(Clone, Default, PartialEq)]
+pub struct CreateGrantRequest {
+    pub key_id: Option<String>,
+    pub grantee_principal: Option<String>,
+    pub retiring_principal: Option<String>,
+    pub operations: Option<Vec<GrantOperation>>,
+    pub constraints: Option<GrantConstraints>,
+    pub grant_tokens: Option<Vec<String>>,
+    pub name: Option<String>,
+    pub dry_run: Option<bool>,
+    pub grantee_service_principal: Option<String>,
+    pub retiring_service_principal: Option<String>,
+}
+
+aws_wire::structure!(CreateGrantRequest, &schema::CREATE_GRANT_REQUEST, { 0 key_id, 1 grantee_principal, 2 retiring_principal, 3 operations, 4 constraints, 5 grant_tokens, 6 name, 7 dry_run, 8 grantee_service_principal, 9 retiring_service_principal,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct CreateGrantResponse {
+    pub grant_token: Option<String>,
+    pub grant_id: Option<String>,
+}
+
+aws_wire::structure!(CreateGrantResponse, &schema::CREATE_GRANT_RESPONSE, { 0 grant_token, 1 grant_id,  });
+
+#[derive(Clone, Default, PartialEq)]
 pub struct CreateKeyRequest {
     pub policy: Option<String>,
     pub description: Option<String>,
@@ -512,6 +536,25 @@ pub struct RecipientInfo {
 }
 
 aws_wire::structure!(RecipientInfo, &schema::RECIPIENT_INFO, { 0 key_encryption_algorithm, 1 attestation_document,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RetireGrantRequest {
+    pub grant_token: Option<String>,
+    pub key_id: Option<String>,
+    pub grant_id: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(RetireGrantRequest, &schema::RETIRE_GRANT_REQUEST, { 0 grant_token, 1 key_id, 2 grant_id, 3 dry_run,  });
+
+#[derive(Clone, Default, PartialEq)]
+pub struct RevokeGrantRequest {
+    pub key_id: Option<String>,
+    pub grant_id: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+aws_wire::structure!(RevokeGrantRequest, &schema::REVOKE_GRANT_REQUEST, { 0 key_id, 1 grant_id, 2 dry_run,  });
 
 #[derive(Clone, Default, PartialEq)]
 pub struct RotateKeyOnDemandRequest {

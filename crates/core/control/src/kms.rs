@@ -211,7 +211,7 @@ impl Control {
         }
     }
 
-    /// To do something with a key: its policy must say yes, or pass the question on to the account's.
+    /// To do something with a key: its policy or one of its grants must say yes, or pass the question on to the account's.
     pub fn key_permission(
         &self,
         caller: &Caller,
@@ -221,10 +221,16 @@ impl Control {
     ) -> Permission {
         let key = &named.key;
         let policy = Arc::clone(key.policy.policy());
+        let operation = asked.action.strip_prefix("kms:").unwrap_or(asked.action);
+        let grants = key.grants.values().filter(|grant| {
+            // What a grant may be made by is for whoever makes one to say.
+            operation != "CreateGrant" && grant.permits(operation, asked.context)
+        });
+        let policies = grants.map(|grant| Arc::clone(grant.grantee.policy.policy()));
         let aliases = view.kms_aliases.of(key.account).filter(|alias| alias.key == key.id);
         let mut permission = Permission::to(asked.action)
             .on(self.key_arn(key))
-            .under([policy], ResourceKind::Key)
+            .under(std::iter::once(policy).chain(policies), ResourceKind::Key)
             .with("kms:CallerAccount", caller.account.to_string())
             .with("kms:KeySpec", "SYMMETRIC_DEFAULT")
             .with("kms:KeyUsage", "ENCRYPT_DECRYPT")
@@ -233,6 +239,9 @@ impl Control {
             .with_list("kms:ResourceAliases", aliases.map(|alias| alias.name.to_string()));
         if let Some(alias) = &named.alias {
             permission = permission.with("kms:RequestAlias", alias.clone());
+        }
+        if matches!(operation, "CreateGrant" | "ListGrants" | "RevokeGrant") {
+            permission = permission.with("kms:GrantIsForAWSResource", asked.via.is_some());
         }
         if let Some(service) = asked.via {
             let via = format!("{service}.{}.amazonaws.com", self.config.region);
@@ -322,6 +331,7 @@ impl Control {
             tags: BTreeMap::new(),
             materials: vec![self.mint_material(account, id, 0, MaterialCause::Creation, now)],
             rotation: None,
+            grants: BTreeMap::new(),
         });
         let row = KmsAlias {
             account,

@@ -160,13 +160,12 @@ impl View {
         let mut all = Reserved::default();
         let first = Tally::RunningNeeds(account, cluster.clone(), all);
         for tally in self.tallies_from(first) {
-            match tally {
-                Tally::RunningNeeds(owner, its, each) if *owner == account && its == cluster => {
-                    let count = u64::try_from(self.tally(tally)).unwrap_or(u64::MAX);
-                    all = all.and(count, *each);
-                }
-                _ => break,
+            let Tally::RunningNeeds(owner, its, each) = tally else { break };
+            if *owner != account || its != cluster {
+                break;
             }
+            let count = u64::try_from(self.tally(tally)).unwrap_or(u64::MAX);
+            all = all.and(count, *each);
         }
         all
     }

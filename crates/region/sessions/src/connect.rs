@@ -341,6 +341,7 @@ mod tests {
                 tags: Tags::new(),
                 materials: vec![],
                 rotation: None,
+                grants: BTreeMap::new(),
             });
         }
 

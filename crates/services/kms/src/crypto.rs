@@ -14,7 +14,8 @@ use control::kms::{
 use kms_api as api;
 use model::{KmsKey, View};
 
-use crate::errors::{ciphertext, invalid, named, unsupported};
+use crate::errors::{ciphertext, dry_run, invalid, named, unsupported};
+use crate::grants::check_tokens;
 use crate::{EncryptionContext, Kms};
 
 /// What a text of a client is bound to. What services seal by the same key is bound to something that no context
@@ -47,23 +48,17 @@ struct Besides<'a> {
 }
 
 impl Besides<'_> {
-    fn check(&self) -> Result<(), ApiError> {
+    fn check(&self, view: &View) -> Result<(), ApiError> {
         if self.algorithm.is_some_and(|algorithm| *algorithm != ALGORITHM) {
             let message = "The key's only algorithm is SYMMETRIC_DEFAULT.";
             return Err(named("InvalidKeyUsageException", message));
         }
-        if self.grant_tokens.is_some_and(|tokens| !tokens.is_empty()) {
-            return Err(named("InvalidGrantTokenException", "There are no grants in this region."));
-        }
+        check_tokens(view, self.grant_tokens)?;
         if self.has_recipient {
             return Err(unsupported("Nitro enclaves are not available in this region."));
         }
         match self.is_dry_run {
-            true => Err(named(
-                "DryRunOperationException",
-                "The request would have succeeded, but the DryRun option is set.",
-            )
-            .with_status(412)),
+            true => Err(dry_run()),
             false => Ok(()),
         }
     }
@@ -151,7 +146,7 @@ pub(crate) async fn encrypt(
         has_recipient: false,
         is_dry_run: input.dry_run.unwrap_or(false),
     };
-    besides.check()?;
+    besides.check(&view)?;
     let sealed = it.seal(&key, &context, &input.plaintext.unwrap_or_default())?;
     Ok(api::EncryptResponse {
         ciphertext_blob: Some(sealed),
@@ -176,7 +171,7 @@ pub(crate) async fn decrypt(
         has_recipient: input.recipient.is_some(),
         is_dry_run: input.dry_run.unwrap_or(false),
     };
-    besides.check()?;
+    besides.check(&view)?;
     let plain = it.open(&view, &blob, &context)?;
     Ok(api::DecryptResponse {
         key_id: Some(it.control.key_arn(&key)),
@@ -202,14 +197,14 @@ pub(crate) async fn re_encrypt(
     let target = it.usable(&view, caller, "kms:ReEncryptTo", given, &to)?.key;
     let algorithms = [&input.source_encryption_algorithm, &input.destination_encryption_algorithm];
     for algorithm in algorithms {
-        Besides { algorithm: algorithm.as_ref(), ..Besides::default() }.check()?;
+        Besides { algorithm: algorithm.as_ref(), ..Besides::default() }.check(&view)?;
     }
     let besides = Besides {
         grant_tokens: input.grant_tokens.as_ref(),
         is_dry_run: input.dry_run.unwrap_or(false),
         ..Besides::default()
     };
-    besides.check()?;
+    besides.check(&view)?;
     let plain = it.open(&view, &blob, &from)?;
     Ok(api::ReEncryptResponse {
         ciphertext_blob: Some(it.seal(&target, &to, &plain)?),
@@ -256,7 +251,7 @@ pub(crate) async fn generate_data_key(
         has_recipient: input.recipient.is_some(),
         is_dry_run: input.dry_run.unwrap_or(false),
     };
-    besides.check()?;
+    besides.check(&view)?;
     let plain = random(it, length);
     Ok(api::GenerateDataKeyResponse {
         ciphertext_blob: Some(it.seal(&key, &context, &plain)?),
@@ -282,7 +277,7 @@ pub(crate) async fn generate_data_key_without_plaintext(
         is_dry_run: input.dry_run.unwrap_or(false),
         ..Besides::default()
     };
-    besides.check()?;
+    besides.check(&view)?;
     Ok(api::GenerateDataKeyWithoutPlaintextResponse {
         ciphertext_blob: Some(it.seal(&key, &context, &random(it, length))?),
         key_id: Some(it.control.key_arn(&key)),

@@ -25,3 +25,8 @@ pub(crate) fn state(message: impl Into<String>) -> ApiError {
 pub(crate) fn ciphertext() -> ApiError {
     named("InvalidCiphertextException", "")
 }
+
+pub(crate) fn dry_run() -> ApiError {
+    let message = "The request would have succeeded, but the DryRun option is set.";
+    named("DryRunOperationException", message).with_status(412)
+}

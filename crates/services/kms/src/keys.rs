@@ -1,5 +1,6 @@
 //! CreateKey, DescribeKey, ListKeys and UpdateKeyDescription.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_wire::{ApiError, Caller};
@@ -12,6 +13,7 @@ use model::kms::{KeyManager, KeyState, MaterialCause};
 use store::Batch;
 
 use crate::errors::{limit, unsupported};
+use crate::grants::check_tokens;
 use crate::limits::KEYS_MAX;
 use crate::pages::page;
 use crate::policies::{check_lockout, default_policy, read};
@@ -56,6 +58,7 @@ pub(crate) async fn create_key(
             tags: tags.clone(),
             materials: vec![material],
             rotation: None,
+            grants: BTreeMap::new(),
         });
         if !bypasses {
             check_lockout(it, view, caller, &row)?;
@@ -147,6 +150,7 @@ pub(crate) async fn describe_key(
             }
             None => it.key(view, caller, action, &given, &EncryptionContext::new(), |it| it)?.key,
         };
+        check_tokens(view, input.grant_tokens.as_ref())?;
         Ok((batch, key))
     });
     let key = decided.await?;

@@ -4,8 +4,8 @@
 //! encrypts for clients is bound to their encryption context. What other services of the region seal by the same keys
 //! is in `control::kms`.
 //!
-//! **Invariants:** a key's policy must say yes to whatever is done with it, or pass the question on to its account; a
-//! key that is destroyed takes its material with it.
+//! **Invariants:** a key's policy or one of its grants must say yes to whatever is done with it, or pass the question on to
+//! its account; a key that is destroyed takes its material with it.
 
 mod aliases;
 mod chores;
@@ -139,7 +139,7 @@ impl Kms {
 }
 
 /// A key is changed by its own name.
-fn check_not_alias(named: &NamedKey, given: &str) -> Result<(), ApiError> {
+pub(crate) fn check_not_alias(named: &NamedKey, given: &str) -> Result<(), ApiError> {
     match named.alias {
         None => Ok(()),
         Some(_) => Err(KeyRefusal::NotAKeyId(given.to_owned()).to_api()),
@@ -168,6 +168,7 @@ api::forward! {
     Kms {
         cancel_key_deletion => states::cancel_key_deletion;
         create_alias => aliases::create_alias;
+        create_grant => grants::create_grant;
         create_key => keys::create_key;
         decrypt => crypto::decrypt;
         delete_alias => aliases::delete_alias;
@@ -191,6 +192,8 @@ api::forward! {
         list_retirable_grants => grants::list_retirable_grants;
         put_key_policy => policies::put_key_policy;
         re_encrypt => crypto::re_encrypt;
+        retire_grant => grants::retire_grant;
+        revoke_grant => grants::revoke_grant;
         rotate_key_on_demand => rotation::rotate_key_on_demand;
         schedule_key_deletion => states::schedule_key_deletion;
         tag_resource => tags::tag_resource;

@@ -424,17 +424,236 @@ async fn data_keys_come_plain_and_sealed_and_other_kinds_of_keys_are_refused() {
     assert_eq!(code(rsa), "UnsupportedOperationException");
 }
 
+/// Lets one do nothing with keys.
+const NOTHING: &str = r#"[{"Effect":"Allow","Action":"sts:GetCallerIdentity","Resource":"*"}]"#;
+
+/// The ARN of the world's user.
+fn ann(world: &World) -> String {
+    format!("arn:aws:iam::{}:user/ann", world.world.root().account)
+}
+
+fn operations(names: &[&str]) -> Vec<api::GrantOperation> {
+    names.iter().map(|name| (*name).into()).collect()
+}
+
+impl World {
+    async fn encrypt_as(&self, caller: &Caller, key: &str) -> Result<bytes::Bytes, ApiError> {
+        let with = context("a", "b");
+        let plain = b"plain".as_slice();
+        let request = ask!(
+            self,
+            caller,
+            encrypt,
+            EncryptRequest { key_id: key, plaintext: plain, encryption_context: with }
+        );
+        Ok(request?.ciphertext_blob.unwrap())
+    }
+}
+
 #[tokio::test]
-async fn no_key_has_grants() {
+async fn a_grant_lets_its_grantee_do_what_it_names_until_it_is_revoked() {
     let world = World::new();
     let key = world.create().await;
+    let user = world.user(NOTHING).await;
+    assert_eq!(code(world.encrypt_as(&user, &key).await), "AccessDeniedException");
+    let make = async |names: &[&str], constraints: api::GrantConstraints, name: &str| {
+        ask!(
+            world,
+            create_grant,
+            CreateGrantRequest {
+                key_id: key.as_str(),
+                grantee_principal: ann(&world),
+                operations: operations(names),
+                constraints: constraints,
+                name: name,
+            }
+        )
+    };
+    let none = api::GrantConstraints::default();
+    let made = make(&["Encrypt", "DescribeKey"], none.clone(), "one").await.unwrap();
+    let again = make(&["DescribeKey", "Encrypt"], none.clone(), "one").await.unwrap();
+    assert_eq!(made.grant_id, again.grant_id, "asked for twice, made once");
+    assert_ne!(made.grant_token, again.grant_token);
+    let other = make(&["Encrypt"], none, "one").await.unwrap();
+    assert_ne!(made.grant_id, other.grant_id);
+    let blob = world.encrypt_as(&user, &key).await.unwrap();
+    let token = vec![made.grant_token.clone().unwrap()];
+    let described = ask!(
+        world,
+        &user,
+        describe_key,
+        DescribeKeyRequest { key_id: key.as_str(), grant_tokens: token }
+    );
+    described.unwrap();
+    let open = async |with: EncryptionContext| {
+        ask!(
+            world,
+            &user,
+            decrypt,
+            DecryptRequest { ciphertext_blob: blob.clone(), encryption_context: with }
+        )
+    };
+    assert_eq!(code(open(context("a", "b")).await), "AccessDeniedException", "not granted");
+    let pairs = |value: &str| api::GrantConstraints {
+        encryption_context_subset: Some(context("a", value)),
+        encryption_context_equals: Some(EncryptionContext::new()),
+        ..api::GrantConstraints::default()
+    };
+    make(&["Decrypt"], pairs("c"), "two").await.unwrap();
+    assert_eq!(code(open(context("a", "b")).await), "AccessDeniedException", "another context");
+    make(&["Decrypt"], pairs("b"), "three").await.unwrap();
+    open(context("a", "b")).await.unwrap();
+
+    let listed = ask!(world, list_grants, ListGrantsRequest { key_id: key.as_str() }).unwrap();
+    assert_eq!(listed.grants.unwrap().len(), 4);
+    for id in [made.grant_id.clone().unwrap(), other.grant_id.unwrap()] {
+        ask!(world, revoke_grant, RevokeGrantRequest { key_id: key.as_str(), grant_id: id })
+            .unwrap();
+    }
+    assert_eq!(code(world.encrypt_as(&user, &key).await), "AccessDeniedException");
+    let gone = made.grant_id.unwrap();
+    let asked =
+        ask!(world, list_grants, ListGrantsRequest { key_id: key.as_str(), grant_id: gone });
+    assert_eq!(code(asked), "NotFoundException");
+    let token = vec![made.grant_token.unwrap()];
+    let described =
+        ask!(world, describe_key, DescribeKeyRequest { key_id: key.as_str(), grant_tokens: token });
+    assert_eq!(code(described), "InvalidGrantTokenException");
+    // What denies is stronger than what a grant allows.
+    let key = world.create().await;
+    ask!(
+        world,
+        create_grant,
+        CreateGrantRequest {
+            key_id: key.as_str(),
+            grantee_principal: ann(&world),
+            operations: operations(&["Encrypt"])
+        }
+    )
+    .unwrap();
+    let user = world.user(r#"[{"Effect":"Deny","Action":"kms:Encrypt","Resource":"*"}]"#).await;
+    assert_eq!(code(world.encrypt_as(&user, &key).await), "AccessDeniedException");
+}
+
+#[tokio::test]
+async fn a_grantee_grants_no_more_than_it_has_and_who_may_retire_does() {
+    let world = World::new();
+    let key = world.create().await;
+    let user = world.user(NOTHING).await;
+    let make = async |caller: &Caller, names: &[&str], only: Option<EncryptionContext>| {
+        let constraints = api::GrantConstraints {
+            encryption_context_equals: only,
+            ..api::GrantConstraints::default()
+        };
+        ask!(
+            world,
+            caller,
+            create_grant,
+            CreateGrantRequest {
+                key_id: key.as_str(),
+                grantee_principal: ann(&world),
+                operations: operations(names),
+                retiring_principal: ann(&world),
+                constraints: constraints,
+            }
+        )
+    };
+    let root = world.world.root();
+    assert_eq!(code(make(&user, &["Encrypt"], None).await), "AccessDeniedException");
+    let only = Some(context("a", "b"));
+    let first = make(&root, &["Encrypt", "CreateGrant"], only.clone()).await.unwrap();
+    for (names, only) in [
+        (&["Encrypt", "Decrypt"][..], only.clone()),
+        (&["Encrypt"], None),
+        (&["Encrypt"], Some(context("a", "c"))),
+    ] {
+        assert_eq!(code(make(&user, names, only).await), "AccessDeniedException", "{names:?}");
+    }
+    let second = make(&user, &["Encrypt"], only).await.unwrap();
+    let who = ask!(
+        world,
+        list_retirable_grants,
+        ListRetirableGrantsRequest { retiring_principal: ann(&world) }
+    );
+    assert_eq!(who.unwrap().grants.unwrap().len(), 2);
+    let twice = ask!(
+        world,
+        &user,
+        retire_grant,
+        RetireGrantRequest {
+            grant_token: second.grant_token.clone().unwrap(),
+            key_id: key.as_str()
+        }
+    );
+    assert_eq!(code(twice), "ValidationException");
+    ask!(
+        world,
+        &user,
+        retire_grant,
+        RetireGrantRequest { grant_token: second.grant_token.unwrap() }
+    )
+    .unwrap();
+    ask!(
+        world,
+        &user,
+        retire_grant,
+        RetireGrantRequest { key_id: key.as_str(), grant_id: first.grant_id.clone().unwrap() }
+    )
+    .unwrap();
+    let again = ask!(
+        world,
+        retire_grant,
+        RetireGrantRequest { key_id: key.as_str(), grant_id: first.grant_id.clone().unwrap() }
+    );
+    assert_eq!(code(again), "NotFoundException");
+    // Who is named in neither place retires nothing.
+    let third = ask!(
+        world,
+        create_grant,
+        CreateGrantRequest {
+            key_id: key.as_str(),
+            grantee_principal: ann(&world),
+            operations: operations(&["Encrypt"])
+        }
+    )
+    .unwrap();
+    let token = third.grant_token.unwrap();
+    let denied = ask!(world, &user, retire_grant, RetireGrantRequest { grant_token: token });
+    assert_eq!(code(denied), "AccessDeniedException");
+}
+
+#[tokio::test]
+async fn what_cannot_be_granted_is_refused() {
+    let world = World::new();
+    let key = world.create().await;
+    let make = async |who: &str, names: &[&str], dry: bool| {
+        ask!(
+            world,
+            create_grant,
+            CreateGrantRequest {
+                key_id: key.as_str(),
+                grantee_principal: who,
+                operations: operations(names),
+                dry_run: dry
+            }
+        )
+    };
+    let ann = ann(&world);
+    for (who, names, dry, expected) in [
+        (&*ann, &["Decrypt"][..], false, "InvalidArnException"),
+        ("*", &["Decrypt"], false, "InvalidArnException"),
+        ("arn:aws:iam::000000000000:root", &["Sign"], false, "ValidationException"),
+        ("arn:aws:iam::000000000000:root", &[], false, "ValidationException"),
+        ("arn:aws:iam::000000000000:root", &["Decrypt"], true, "DryRunOperationException"),
+    ] {
+        assert_eq!(code(make(who, names, dry).await), expected, "{who} {names:?}");
+    }
     let listed = ask!(world, list_grants, ListGrantsRequest { key_id: key.as_str() }).unwrap();
     assert_eq!((listed.grants, listed.truncated), (Some(Vec::new()), Some(false)));
     let none = "0b6fd0a7-2c6e-4f6b-9d5e-0123456789ab";
     let missing = ask!(world, list_grants, ListGrantsRequest { key_id: none });
     assert_eq!(code(missing), "NotFoundException");
-    let who = "arn:aws:iam::000000000000:role/web";
-    let retirable =
-        ask!(world, list_retirable_grants, ListRetirableGrantsRequest { retiring_principal: who });
-    assert_eq!(retirable.unwrap().grants, Some(Vec::new()));
+    ask!(world, disable_key, DisableKeyRequest { key_id: key.as_str() }).unwrap();
+    let root = "arn:aws:iam::000000000000:root";
+    assert_eq!(code(make(root, &["Decrypt"], false).await), "DisabledException");
 }

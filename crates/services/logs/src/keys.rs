@@ -233,6 +233,7 @@ mod tests {
                     tags: BTreeMap::new(),
                     materials: vec![material],
                     rotation: None,
+                    grants: BTreeMap::new(),
                 };
                 let arn = control.key_arn(&row);
                 let mut batch = Batch::on(view);

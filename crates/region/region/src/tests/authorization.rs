@@ -172,6 +172,10 @@ fn request(service: &Service, operation: &Operation) -> Value {
     {
         *arn = json!(SCALABLE_TARGET);
     }
+    if operation.name == "RetireGrant" {
+        members.insert("KeyId".to_owned(), json!(ACTIVATION));
+        members.insert("GrantId".to_owned(), json!("a"));
+    }
     if service.name == "acm" {
         for name in ["CertificateArn", "ResourceArn"] {
             if let Some(arn) = members.get_mut(name) {
