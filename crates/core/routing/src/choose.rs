@@ -126,14 +126,25 @@ pub struct Seen {
     pub failures: u32,
     /// Its share in thousandths so far.
     pub share: u16,
+    /// Whether it was found to fail too often before.
+    pub is_odd: bool,
+}
+
+/// What follows from that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Its next share, where it is to be given less for failing.
+    pub share: u16,
+    pub is_odd: bool,
 }
 
 /// Targets below which nothing is compared.
 const COMPARED_MIN: usize = 3;
 
-/// The next shares, in the order of `seen`: a target that fails in more than a fifth of its requests, and three times
-/// as often as the group as a whole without it, is given half as much; one that does not is given a tenth more.
-pub fn shares(seen: &[Seen]) -> Vec<u16> {
+/// How each does beside the others, in the order of `seen`: a target that fails in more than a fifth of its requests, and three
+/// times as often as the group as a whole without it, is given half as much; one that does not is given a tenth more. One that
+/// was asked nothing is found as it was.
+pub fn judge(seen: &[Seen]) -> Vec<Judged> {
     let sum = |of: fn(&Seen) -> u32| seen.iter().map(|one| u64::from(of(one))).sum::<u64>();
     let (results, failures) = (sum(|one| one.results), sum(|one| one.failures));
     let next = |one: &Seen| {
@@ -141,11 +152,14 @@ pub fn shares(seen: &[Seen]) -> Vec<u16> {
         let (others, others_failures) = (results - own, failures - own_failures);
         // Fractions compared crosswise, without dividing.
         let is_often = own_failures * 5 > own;
-        let is_odd = own_failures * others > 3 * others_failures * own;
-        if seen.len() >= COMPARED_MIN && is_often && is_odd && others > 0 {
-            (one.share / 2).max(10)
-        } else {
-            one.share.saturating_add(100).min(1000)
+        let is_more = own_failures * others > 3 * others_failures * own;
+        let is_compared = seen.len() >= COMPARED_MIN;
+        if is_compared && is_often && is_more && others > 0 {
+            return Judged { share: (one.share / 2).max(10), is_odd: true };
+        }
+        Judged {
+            share: one.share.saturating_add(100).min(1000),
+            is_odd: is_compared && one.is_odd && own == 0,
         }
     };
     seen.iter().map(next).collect()

@@ -50,7 +50,7 @@ pub use group::{
 pub use head::{Head, Headers, normal_path, without_port};
 pub use health::{Health, Outcome};
 pub use ids::{BalancerId, CertificateId, EndpointId, GroupId, ListenerId, RuleId, TargetKey};
-pub use report::{Finding, REPORT_INTERVAL_MS, Report, TargetReport};
+pub use report::{Anomaly, Finding, REPORT_INTERVAL_MS, Report, TargetReport};
 pub use rule::{
     Action, Condition, Pattern, RedirectStatus, Rewrite, Rule, Transforms, WeightedGroup,
 };

@@ -55,6 +55,33 @@ pub struct TargetReport {
     pub finding: Finding,
     /// Requests, websockets and flows that it holds at this moment.
     pub in_flight: u32,
+    #[serde(default, skip_serializing_if = "Anomaly::is_none")]
+    pub anomaly: Anomaly,
+}
+
+/// How a target of HTTP does beside the others of its group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anomaly {
+    /// It fails much more often than they.
+    pub is_seen: bool,
+    /// It is given less than its share for that.
+    pub is_mitigated: bool,
+}
+
+impl Anomaly {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What two processes see together.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            is_seen: self.is_seen || other.is_seen,
+            is_mitigated: self.is_mitigated || other.is_mitigated,
+        }
+    }
 }
 
 /// What checks found, in AWS's reasons.

@@ -308,6 +308,28 @@ fn a_mitigated_target_is_given_less_by_weighted_random() {
 }
 
 #[test]
+fn a_target_that_fails_more_than_others_is_odd_until_it_answers_well_again() {
+    use crate::choose::{Judged, Seen, judge};
+    let seen = |results, failures, share, is_odd| Seen { results, failures, share, is_odd };
+    let well = seen(100, 1, 1000, false);
+    let third = |it: Seen| judge(&[well, well, it])[2];
+    for (it, share, is_odd) in [
+        (seen(100, 50, 1000, false), 500, true),
+        (seen(100, 50, 15, true), 10, true),
+        (seen(100, 15, 1000, false), 1000, false),
+        (seen(100, 1, 500, true), 600, false),
+        (seen(0, 0, 500, true), 600, true),
+        (seen(0, 0, 500, false), 600, false),
+    ] {
+        assert_eq!(third(it), Judged { share, is_odd }, "{it:?}");
+    }
+    let two = judge(&[well, seen(100, 100, 1000, true)]);
+    assert_eq!(two[1], Judged { share: 1000, is_odd: false }, "there are too few to compare");
+    let all = judge(&[seen(100, 50, 1000, false); 3]);
+    assert!(all.iter().all(|it| !it.is_odd), "all fail alike");
+}
+
+#[test]
 fn one_pass_makes_a_new_target_healthy_and_thresholds_hold_after() {
     use Outcome::{Code, Failed, Passed, TimedOut};
     let run = |state, outcomes: &[Outcome]| {

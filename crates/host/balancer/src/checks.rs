@@ -350,7 +350,8 @@ fn outcome(code: Option<u16>, check: &HealthCheck) -> Outcome {
     }
 }
 
-/// Gives less to targets that fail more than the others, and more again when they have stopped, while the process lives.
+/// Finds targets that fail more than the others, gives them less where that is asked for, and more again when they have
+/// stopped, while the process lives.
 pub(crate) async fn mitigate(shared: Arc<Shared>) {
     let mut period = tokio::time::interval(crate::limits::ANOMALY_PERIOD);
     loop {
@@ -366,22 +367,19 @@ pub(crate) async fn mitigate(shared: Arc<Shared>) {
                 }
                 continue;
             }
-            let is_wanted = matches!(
+            if !crate::live::is_http(&group.group) {
+                continue;
+            }
+            // Whoever fails is found with every algorithm, and spared by that alone which is asked to.
+            let is_mitigating = matches!(
                 group.group.algorithm,
                 routing::Algorithm::WeightedRandom { mitigate_anomalies: true }
             );
-            if is_wanted {
-                let targets: Vec<_> = group.targets.iter().map(|it| &it.target).collect();
-                let seen: Vec<_> = targets
-                    .iter()
-                    .map(|target| {
-                        let (results, failures) = target.take_results();
-                        routing::choose::Seen { results, failures, share: target.share() }
-                    })
-                    .collect();
-                for (target, share) in targets.iter().zip(routing::choose::shares(&seen)) {
-                    target.set_share(share);
-                }
+            let targets: Vec<_> = group.targets.iter().map(|it| &it.target).collect();
+            let seen: Vec<_> = targets.iter().map(|target| target.seen()).collect();
+            for (target, judged) in targets.iter().zip(routing::choose::judge(&seen)) {
+                let share = if is_mitigating { judged.share } else { 1000 };
+                target.follow_judgement(share, judged.is_odd);
             }
         }
     }

@@ -202,6 +202,7 @@ impl Snapshot {
             registered_at: target.registered_at,
             finding: target.finding(),
             in_flight: target.in_flight(),
+            anomaly: target.anomaly(),
         };
         let targets = targets.map(one).collect();
         let (node, version, busy) = (node.to_owned(), self.version, self.busy(open));
@@ -231,7 +232,7 @@ pub(crate) fn cut_after_unhealthy(group: &TargetGroup) -> Option<Duration> {
     }
 }
 
-fn is_http(group: &TargetGroup) -> bool {
+pub(crate) fn is_http(group: &TargetGroup) -> bool {
     match group.protocol {
         TargetProtocol::Http | TargetProtocol::Https => true,
         TargetProtocol::Tcp

@@ -41,6 +41,8 @@ pub(crate) struct LiveTarget {
     results: AtomicU32,
     failures: AtomicU32,
     share: AtomicU16,
+    /// It fails much more often than the others of its group.
+    is_odd: AtomicBool,
     suspect_until_ms: AtomicU64,
     outlier: Mutex<Outlier>,
     healthy_since_ms: AtomicU64,
@@ -95,6 +97,7 @@ impl LiveTarget {
             results: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             share: AtomicU16::new(1000),
+            is_odd: AtomicBool::new(false),
             suspect_until_ms: AtomicU64::new(0),
             outlier: Mutex::default(),
             healthy_since_ms: AtomicU64::new(healthy_since.0),
@@ -264,8 +267,25 @@ impl LiveTarget {
         self.share.load(SeqCst)
     }
 
-    pub(crate) fn set_share(&self, share: u16) {
+    /// What it did since this was asked last.
+    pub(crate) fn seen(&self) -> routing::choose::Seen {
+        let (results, failures) = self.take_results();
+        let (share, is_odd) = (self.share(), self.is_odd.load(SeqCst));
+        routing::choose::Seen { results, failures, share, is_odd }
+    }
+
+    /// Gives it this share from now on; the region is told when it begins or ceases to fail more than others.
+    pub(crate) fn follow_judgement(&self, share: u16, is_odd: bool) {
+        let before = self.anomaly();
         self.share.store(share, SeqCst);
+        self.is_odd.store(is_odd, SeqCst);
+        if self.anomaly() != before {
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn anomaly(&self) -> routing::Anomaly {
+        routing::Anomaly { is_seen: self.is_odd.load(SeqCst), is_mitigated: self.share() < 1000 }
     }
 
     /// Ends what is still open with it.

@@ -20,7 +20,7 @@ use longshore_types::{AccountId, Chain, InstanceId, TaskId, Timestamp};
 use model::elb::{GroupTargets, arn};
 use model::task::Phase;
 use model::{AcmCertificate, ElbTarget, Instance, Key, View};
-use routing::{Change, GroupId, Report, Table, TargetReport, Update};
+use routing::{Anomaly, Change, GroupId, Report, Table, TargetReport, Update};
 use store::Change as RowChange;
 use tokio::sync::watch;
 use tracing::warn;
@@ -271,6 +271,14 @@ impl Feed {
             as_of: tables.as_of,
             since: self.since,
         }
+    }
+
+    /// How processes say that a target does beside the others of its group.
+    pub(crate) fn anomaly_of(&self, row: &ElbTarget) -> Anomaly {
+        let key = key_of(row);
+        let nodes = held(&self.nodes);
+        let said = nodes.values().filter_map(|node| node.of(&key, row.registered_at));
+        said.fold(Anomaly::default(), |all, it| all.or(it.anomaly))
     }
 
     /// Whether a node checks a target.

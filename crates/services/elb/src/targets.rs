@@ -9,7 +9,9 @@ use control::Permission;
 use control::targets::{INSTANCE_ADDRESS, instance_name};
 use elb_api as api;
 use longshore_types::{AccountId, Timestamp, VpcId};
-use model::elb::{BalancerKind, CheckFailure, ElbPath, GroupTargets, TargetHealth, TargetId};
+use model::elb::{
+    BalancerKind, CheckFailure, ElbPath, ElbProtocol, GroupTargets, TargetHealth, TargetId,
+};
 use model::instance::InstanceStatus;
 use model::vpc::{AddressPlanId, InterfaceId, region_account};
 use model::{ElbGroup, ElbTarget, Index, Instance, Key, View};
@@ -374,6 +376,16 @@ fn render(
     api::TargetHealthDescription { administrative_override: Some(no_override()), ..shown }
 }
 
+/// Whether a target fails more than others of its group, as the processes see that ask it; none of a group without requests.
+fn anomaly(it: &Elb, group: &ElbGroup, row: &ElbTarget) -> Option<api::AnomalyDetection> {
+    let is_http = matches!(group.protocol, ElbProtocol::Http | ElbProtocol::Https);
+    let anomaly = it.feed.anomaly_of(row);
+    is_http.then(|| api::AnomalyDetection {
+        result: Some(if anomaly.is_seen { "anomalous" } else { "normal" }.into()),
+        mitigation_in_effect: Some(if anomaly.is_mitigated { "yes" } else { "no" }.into()),
+    })
+}
+
 /// No zone is ever shifted away from here, by which alone a target's health is overridden.
 fn no_override() -> api::AdministrativeOverride {
     api::AdministrativeOverride {
@@ -417,11 +429,19 @@ pub(crate) async fn describe_target_health(
     let group = it.group(&view, caller, &input.target_group_arn.unwrap_or_default())?;
     let (usage, account) = (Usage::of(&view, group), caller.account);
     let given = input.targets.unwrap_or_default();
+    let is_asked = |it: &api::DescribeTargetHealthInputIncludeEnum| {
+        matches!(it.as_str(), "AnomalyDetection" | "All")
+    };
+    let is_asked = input.include.unwrap_or_default().iter().any(is_asked);
+    let render = |row: &ElbTarget| {
+        let anomaly_detection = is_asked.then(|| anomaly(it, group, row)).flatten();
+        api::TargetHealthDescription { anomaly_detection, ..render(it, group, &usage, row) }
+    };
     let mut shown = Vec::new();
     for each in &given {
         let id = read_id(group, each)?;
         shown.push(match view.elb_targets.get(account, &id) {
-            Some(row) => render(it, group, &usage, row),
+            Some(row) => render(row),
             None => {
                 let text = "Target is not registered to the target group".to_owned();
                 describe(&id, None, None, "unused", Some(("Target.NotRegistered", text)))
@@ -430,7 +450,7 @@ pub(crate) async fn describe_target_health(
     }
     if given.is_empty() {
         let rows = of_group(&view, account, &group.path());
-        shown.extend(rows.map(|row| render(it, group, &usage, row)));
+        shown.extend(rows.map(|row| render(row)));
     }
     Ok(api::DescribeTargetHealthOutput { target_health_descriptions: Some(shown) })
 }

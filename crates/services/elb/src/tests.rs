@@ -199,6 +199,7 @@ impl World {
                 registered_at: target.registered_at,
                 finding,
                 in_flight,
+                anomaly: routing::Anomaly::default(),
             })
         });
         Report { version, targets: targets.collect(), ..Report::default() }
@@ -505,11 +506,48 @@ async fn reports_about_a_registration_before_this_one_change_nothing() {
         registered_at: Timestamp(world.test.env.now().0 + 1),
         finding: Finding::Failed,
         in_flight: 0,
+        anomaly: routing::Anomaly::default(),
     };
     let report = Report { version: 1, targets: vec![report], ..Report::default() };
     world.elb.take_in(None, report).await.unwrap();
     let view = world.elb.control.view();
     assert_eq!(view.elb_targets.iter().next().unwrap().health, TargetHealth::Initial);
+}
+
+#[tokio::test]
+async fn what_processes_find_odd_is_described_to_whom_asks_for_it() {
+    let world = World::new().await;
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let group = world.group("web").await;
+    world.listener(&balancer, 80, &group).await;
+    world.register(&group, "172.31.0.9").await;
+    let shown = async |include: Option<&str>| {
+        let input = api::DescribeTargetHealthInput {
+            target_group_arn: text(&group),
+            include: include.map(|word| vec![word.into()]),
+            ..Default::default()
+        };
+        let shown = world.elb.describe_target_health(&world.root(), input).await.unwrap();
+        let found = shown.target_health_descriptions.unwrap().remove(0).anomaly_detection;
+        found.map(|it| {
+            (it.result.unwrap().to_string(), it.mitigation_in_effect.unwrap().to_string())
+        })
+    };
+    let pair = |result: &str, mitigated: &str| Some((result.to_owned(), mitigated.to_owned()));
+    let mut report = world.report(1, Finding::Healthy, 0);
+    world.elb.take_in(None, report.clone()).await.unwrap();
+    assert_eq!(shown(Some("AnomalyDetection")).await, pair("normal", "no"));
+    report.targets[0].anomaly = routing::Anomaly { is_seen: true, is_mitigated: true };
+    world.elb.take_in(None, report.clone()).await.unwrap();
+    assert_eq!(shown(Some("All")).await, pair("anomalous", "yes"));
+    assert_eq!(shown(None).await, None);
+    report.targets[0].anomaly.is_seen = false;
+    world.elb.take_in(None, report).await.unwrap();
+    assert_eq!(
+        shown(Some("All")).await,
+        pair("normal", "yes"),
+        "it gets its share back little by little"
+    );
 }
 
 #[tokio::test]

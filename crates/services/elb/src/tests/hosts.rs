@@ -63,6 +63,7 @@ impl World {
                 registered_at: target.registered_at,
                 finding,
                 in_flight,
+                anomaly: routing::Anomaly::default(),
             })
         });
         let interfaces = table.balancers.values().flat_map(|it| &it.interfaces);

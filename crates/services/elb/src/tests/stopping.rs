@@ -37,6 +37,7 @@ impl Node {
                 registered_at: target.registered_at,
                 finding: Finding::Healthy,
                 in_flight: self.in_flight.get(&target.key.id).copied().unwrap_or(0),
+                anomaly: routing::Anomaly::default(),
             })
         });
         Report { version: self.table.version, targets: targets.collect(), ..Report::default() }
