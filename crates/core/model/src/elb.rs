@@ -24,6 +24,9 @@ use crate::view::Index;
 /// The end of an ARN.
 pub type ElbPath = Arc<str>;
 
+/// The attribute of balancers whose traffic may be led away from a zone.
+pub const ZONAL_SHIFT: &str = "zonal_shift.config.enabled";
+
 /// What was set of attributes, by key; those that are not here have their default.
 pub type Attributes = BTreeMap<String, String>;
 
@@ -162,9 +165,50 @@ pub struct ElbBalancer {
     #[serde(default)]
     pub tags: Tags,
     pub created_at: Timestamp,
+    /// The last ones, the newest last: an active one is the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shifts: Vec<ZonalShift>,
+}
+
+/// What a balancer's traffic is led away from a zone by, for a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ZonalShift {
+    pub id: Uuid,
+    /// Such as `us-east-1a`.
+    pub away_from: String,
+    pub started_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub state: ShiftState,
+    pub comment: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ShiftState {
+    Active,
+    Expired,
+    Canceled,
 }
 
 impl ElbBalancer {
+    /// Whether traffic may be led away from one of its zones.
+    pub fn allows_shifts(&self) -> bool {
+        self.attributes.get(ZONAL_SHIFT).is_some_and(|value| value == "true")
+    }
+
+    /// By what its traffic is led away from a zone now.
+    pub fn active_shift(&self) -> Option<&ZonalShift> {
+        self.shifts.last().filter(|shift| shift.state == ShiftState::Active)
+    }
+
+    /// Ends that, if there is one.
+    pub fn end_shift(&mut self, state: ShiftState) {
+        if let Some(shift) = self.shifts.last_mut().filter(|it| it.state == ShiftState::Active) {
+            shift.state = state;
+        }
+    }
+
     /// `app/web/50dc6c495c0c9188`
     pub fn path(&self) -> ElbPath {
         format!("{}/{}/{}", self.kind.short(), self.name, self.digits).into()
@@ -184,12 +228,16 @@ impl ElbBalancer {
         self.zones.iter().chain(&self.leaving)
     }
 
-    /// Those by whose addresses its name is answered: those that serve, or all if none does; of them those whose zones have
-    /// enough healthy targets, or all if none has.
+    /// Those by whose addresses its name is answered: not those of a zone that its traffic is led away from, unless it is in
+    /// no other; those that serve, or all if none does; of them those whose zones have enough healthy targets, or all if none
+    /// has.
     pub fn named_zones(&self) -> impl Iterator<Item = &BalancerZone> {
-        let serves = self.zones.iter().any(|zone| zone.stand.is_named());
-        let serving =
-            move || self.zones.iter().filter(move |zone| !serves || zone.stand.is_named());
+        let away = self.active_shift().map(|shift| shift.away_from.as_str());
+        let stays = move |zone: &BalancerZone| away.is_none_or(|away| zone.zone != away);
+        let is_elsewhere = self.zones.iter().any(stays);
+        let zones = move || self.zones.iter().filter(move |zone| !is_elsewhere || stays(zone));
+        let serves = zones().any(|zone| zone.stand.is_named());
+        let serving = move || zones().filter(move |zone| !serves || zone.stand.is_named());
         let is_one_well = serving().any(|zone| !zone.is_unwell);
         serving().filter(move |zone| !is_one_well || !zone.is_unwell)
     }

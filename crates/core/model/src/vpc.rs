@@ -118,6 +118,13 @@ impl AddressPlan {
     }
 }
 
+/// What a zone such as `us-east-1a` is called in every account: `use1-az1`.
+pub fn zone_id_of(region: &RegionName, zone: &str) -> String {
+    let letter = zone.strip_prefix(region.as_str()).and_then(|rest| rest.bytes().next());
+    let number = u32::from(letter.unwrap_or(b'a').to_ascii_lowercase().saturating_sub(b'a')) + 1;
+    format!("{}-az{number}", zone_id_stem(region))
+}
+
 /// `us-east-1` is `use1` in the ids of zones.
 fn zone_id_stem(region: &RegionName) -> String {
     let mut parts = region.as_str().split('-');

@@ -184,6 +184,9 @@ pub struct BalancerAttributes {
     pub desync: DesyncMode,
     /// `load_balancing.cross_zone.enabled`.
     pub cross_zone: bool,
+    /// The zone that traffic is led away from: where targets of all zones are used, those of this one are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away_from: Option<String>,
     pub access_logs: Option<AccessLogs>,
     pub connection_logs: Option<AccessLogs>,
     pub health_check_logs: Option<AccessLogs>,
@@ -212,6 +215,7 @@ impl Default for BalancerAttributes {
             tls_headers: false,
             desync: DesyncMode::Defensive,
             cross_zone: true,
+            away_from: None,
             access_logs: None,
             connection_logs: None,
             health_check_logs: None,

@@ -7,6 +7,8 @@ use crate::group::TargetGroup;
 #[derive(Clone, Copy, Debug)]
 pub enum Zones<'b> {
     All,
+    /// All but one that traffic is led away from.
+    AllBut(&'b str),
     /// That of the interface to which somebody came; none: the balancer has that no more.
     One(Option<&'b str>),
 }
@@ -16,7 +18,10 @@ impl<'b> Zones<'b> {
     /// address (`came_to` none) stands for all of the balancer.
     pub fn of(balancer: &'b Balancer, group: &TargetGroup, came_to: Option<&InterfaceRef>) -> Self {
         match (group.cross_zone.unwrap_or(balancer.attributes.cross_zone), came_to) {
-            (true, _) | (false, None) => Self::All,
+            (true, _) | (false, None) => {
+                let away = balancer.attributes.away_from.as_deref();
+                away.map_or(Self::All, Self::AllBut)
+            }
             (false, Some(came_to)) => {
                 let interface = balancer.interfaces.iter().find(|it| it.eni == came_to.eni);
                 Self::One(interface.map(|it| it.zone.as_str()))
@@ -27,8 +32,9 @@ impl<'b> Zones<'b> {
     /// Whether a target of a zone is used. One outside the VPC (none) is of every zone.
     pub fn has(&self, zone: Option<&str>) -> bool {
         match (self, zone) {
-            (Self::All, _) | (Self::One(_), None) => true,
+            (Self::All, _) | (Self::One(_) | Self::AllBut(_), None) => true,
             (Self::One(own), Some(zone)) => *own == Some(zone),
+            (Self::AllBut(away), Some(zone)) => *away != zone,
         }
     }
 }
@@ -84,6 +90,25 @@ mod tests {
         ] {
             let has = Zones::of(&balancer, &group, came_to);
             assert_eq!(["a", "b", "c"].map(|zone| has.has(Some(zone))), zones, "{came_to:?}");
+            assert!(has.has(None), "one outside the VPC is of every zone");
+        }
+    }
+
+    #[test]
+    fn targets_of_a_zone_that_traffic_is_led_away_from_are_used_by_those_alone_who_came_there() {
+        let mut balancer = some_balancer();
+        balancer.attributes.away_from = Some("b".to_owned());
+        balancer.interfaces = vec![interface("eni-1", "a"), interface("eni-2", "b")];
+        let group = some_group();
+        let there = balancer.interfaces[1].reference();
+        for (crosses, came_to, zones) in [
+            (true, Some(&there), [true, false, true]),
+            (true, None, [true, false, true]),
+            (false, Some(&there), [false, true, false]),
+        ] {
+            balancer.attributes.cross_zone = crosses;
+            let has = Zones::of(&balancer, &group, came_to);
+            assert_eq!(["a", "b", "c"].map(|zone| has.has(Some(zone))), zones, "{crosses}");
             assert!(has.has(None), "one outside the VPC is of every zone");
         }
     }

@@ -76,7 +76,7 @@ struct Turns {
 impl Turns {
     fn next(&self, zones: Zones<'_>) -> u64 {
         let zone = match zones {
-            Zones::All => return self.all.fetch_add(1, Ordering::Relaxed),
+            Zones::All | Zones::AllBut(_) => return self.all.fetch_add(1, Ordering::Relaxed),
             Zones::One(zone) => zone.unwrap_or_default(),
         };
         let mut turns = self.of_zones.lock().unwrap_or_else(PoisonError::into_inner);
@@ -370,6 +370,10 @@ impl LiveGroup {
         part: Option<u8>,
         tried: &[Arc<LiveTarget>],
     ) -> Vec<&'g Arc<LiveTarget>> {
+        // There is nobody elsewhere: that traffic is led away does not end it.
+        let is_moot = matches!(zones, Zones::AllBut(_))
+            && !self.targets.iter().any(|it| zones.has(it.zone.as_deref()));
+        let zones = if is_moot { Zones::All } else { zones };
         let used = self.targets.iter().filter(|it| zones.has(it.zone.as_deref()));
         let targets =
             used.filter(|it| part.is_none_or(|part| part == it.part)).map(|it| &it.target);

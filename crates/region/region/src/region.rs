@@ -31,6 +31,7 @@ use sessions::Sessions;
 use ssm::Ssm;
 use store::{OpenError, SqliteOptions, SqliteStore, Store as _};
 use tagging::Tagging;
+use zonalshift::ZonalShifts;
 
 use crate::audit::{AUDIT_DIR, AuditError, Log};
 use crate::flows::Flows;
@@ -184,6 +185,7 @@ impl Region {
             cloudwatch,
             scaling,
             events,
+            Arc::new(ZonalShifts::new(core())),
             tagging.clone(),
         ];
         control.set_event_sources(services.iter().filter_map(|it| it.event_source()).collect());

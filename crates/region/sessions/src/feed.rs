@@ -735,6 +735,7 @@ pub(crate) mod tests {
             attributes: BTreeMap::new(),
             tags: BTreeMap::new(),
             created_at: Timestamp(0),
+            shifts: Vec::new(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aws_wire::{ApiError, Caller};
 use control::Permission;
 use elb_api as api;
-use model::elb::{Attributes, BalancerKind, ElbProtocol, GroupTargets};
+use model::elb::{Attributes, BalancerKind, ElbProtocol, GroupTargets, ShiftState, ZONAL_SHIFT};
 use model::{ElbBalancer, ElbGroup, ElbListener, Index};
 use store::Batch;
 
@@ -66,7 +66,7 @@ const APPLICATION: &[Known] = &[
     ("client_keep_alive.seconds", "3600", May::Number(60, 604_800)),
     ("waf.fail_open.enabled", "false", May::Default),
     ("routing.http.x_amzn_tls_version_and_cipher_suite.enabled", "false", May::Flag),
-    ("zonal_shift.config.enabled", "false", May::Default),
+    (ZONAL_SHIFT, "false", May::Flag),
     ("connection_logs.s3.enabled", "false", May::Flag),
     ("connection_logs.s3.bucket", "", May::Text(255)),
     ("connection_logs.s3.prefix", "", May::Text(255)),
@@ -79,7 +79,7 @@ const NETWORK: &[Known] = &[
     ("deletion_protection.enabled", "false", May::Flag),
     ("load_balancing.cross_zone.enabled", "false", May::Flag),
     ("dns_record.client_routing_policy", "any_availability_zone", May::Default),
-    ("zonal_shift.config.enabled", "false", May::Default),
+    (ZONAL_SHIFT, "false", May::Flag),
     ("secondary_ips.auto_assigned.per_subnet", "0", May::Default),
 ];
 
@@ -505,7 +505,11 @@ pub(crate) async fn modify_load_balancer_attributes(
         let attributes = changed(&table, &known.attributes, &given)?;
         check_balancer(known, &attributes)?;
         let pairs = all(&table, &attributes);
-        let row = Arc::new(ElbBalancer { attributes, ..ElbBalancer::clone(known) });
+        let mut row = ElbBalancer { attributes, ..ElbBalancer::clone(known) };
+        if !row.allows_shifts() {
+            row.end_shift(ShiftState::Canceled);
+        }
+        let row = Arc::new(row);
         let mut batch = Batch::on(view);
         if row != *known {
             batch.put(row);

@@ -169,6 +169,7 @@ fn decide(
         attributes: Attributes::new(),
         tags: tags.clone(),
         created_at: now,
+        shifts: Vec::new(),
     };
     place::set_zones(it, view, &mut batch, &mut row, &places.subnets, now)?;
     let row = Arc::new(row);

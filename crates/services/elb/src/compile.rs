@@ -235,6 +235,7 @@ fn clients(view: &View, row: &ElbBalancer) -> Option<Vec<ClientRule>> {
 fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
     let of = |key: &str| value_of_balancer(row, key);
     let cross_zone = is_on(of("load_balancing.cross_zone.enabled"));
+    let away_from = row.active_shift().map(|shift| shift.away_from.clone());
     let logs = |kind: &str| {
         let of = |what: &str| of(&format!("{kind}.s3.{what}"));
         is_on(of("enabled")).then(|| AccessLogs {
@@ -245,7 +246,8 @@ fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
     if row.kind == BalancerKind::Network {
         let access_logs = logs("access_logs");
         let usual = BalancerAttributes::default();
-        return BalancerAttributes { cross_zone, access_logs, is_metered: true, ..usual };
+        let is_metered = true;
+        return BalancerAttributes { cross_zone, away_from, access_logs, is_metered, ..usual };
     }
     BalancerAttributes {
         idle_timeout_s: number(of("idle_timeout.timeout_seconds")),
@@ -266,6 +268,7 @@ fn balancer_attributes(row: &ElbBalancer) -> BalancerAttributes {
             _ => DesyncMode::Defensive,
         },
         cross_zone,
+        away_from,
         access_logs: logs("access_logs"),
         connection_logs: logs("connection_logs"),
         health_check_logs: logs("health_check_logs"),

@@ -156,6 +156,7 @@ mod tests {
             attributes: model::elb::Attributes::new(),
             tags: model::Tags::new(),
             created_at: Timestamp(1),
+            shifts: Vec::new(),
         }
     }
 

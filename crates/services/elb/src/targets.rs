@@ -373,7 +373,8 @@ fn render(
     let is_ip = group.targets == GroupTargets::Ip;
     let zone = row.zone.clone().unwrap_or_else(|| "all".to_owned());
     let shown = describe(&row.id, Some(zone).filter(|_| is_ip), Some(port), state, reason);
-    api::TargetHealthDescription { administrative_override: Some(no_override()), ..shown }
+    let overridden = if usage.is_shifted_away(row) { shifted_away() } else { no_override() };
+    api::TargetHealthDescription { administrative_override: Some(overridden), ..shown }
 }
 
 /// Whether a target fails more than others of its group, as the processes see that ask it; none of a group without requests.
@@ -386,7 +387,15 @@ fn anomaly(it: &Elb, group: &ElbGroup, row: &ElbTarget) -> Option<api::AnomalyDe
     })
 }
 
-/// No zone is ever shifted away from here, by which alone a target's health is overridden.
+/// By a zonal shift alone a target's health is overridden.
+fn shifted_away() -> api::AdministrativeOverride {
+    api::AdministrativeOverride {
+        state: Some("zonal_shift_active".into()),
+        reason: Some("AdministrativeOverride.ZonalShiftActive".into()),
+        description: Some("Zonal shift is active on target".to_owned()),
+    }
+}
+
 fn no_override() -> api::AdministrativeOverride {
     api::AdministrativeOverride {
         state: Some("no_override".into()),

@@ -390,9 +390,9 @@ async fn attributes_that_are_not_there_are_refused_in_words_that_clients_know() 
                    balancers with type 'application'";
     refused(of_others, "InvalidConfigurationRequest", message);
     // What nothing acts on keeps its default, and nothing else.
-    set("zonal_shift.config.enabled", "false").await.unwrap();
+    set("waf.fail_open.enabled", "false").await.unwrap();
     assert_eq!(
-        set("zonal_shift.config.enabled", "true").await.unwrap_err().code,
+        set("waf.fail_open.enabled", "true").await.unwrap_err().code,
         "InvalidConfigurationRequest"
     );
     assert_eq!(set("idle_timeout.timeout_seconds", "0").await.unwrap_err().code, "ValidationError");

@@ -93,6 +93,8 @@ pub(crate) struct Usage {
     is_used: bool,
     /// The zones whose targets alone are asked, those of interfaces that leave too; none: all are.
     zones: Option<BTreeSet<String>>,
+    /// The zone that all of them lead their traffic away from.
+    away: Option<String>,
 }
 
 impl Usage {
@@ -110,7 +112,20 @@ impl Usage {
         let is_zonal = !rows.is_empty() && rows.iter().all(|row| is_zonal(row, group));
         // An interface that leaves serves on, with the targets of its zone.
         let zones = rows.iter().flat_map(|row| row.interfaces()).map(|zone| zone.zone.clone());
-        Self { is_used: !balancers.is_empty(), zones: is_zonal.then(|| zones.collect()) }
+        let away =
+            |row: &&Arc<ElbBalancer>| row.active_shift().map(|shift| shift.away_from.clone());
+        let away = rows.first().and_then(away);
+        let away = away.filter(|zone| {
+            let mut all = rows.iter().map(|row| row.active_shift());
+            all.all(|shift| shift.is_some_and(|shift| shift.away_from == *zone))
+        });
+        let zones = is_zonal.then(|| zones.collect());
+        Self { is_used: !balancers.is_empty(), zones, away }
+    }
+
+    /// Whether a target is in a zone that traffic is led away from.
+    pub(crate) fn is_shifted_away(&self, target: &ElbTarget) -> bool {
+        self.away.is_some() && self.away == target.zone
     }
 
     /// None: it is asked. One outside the VPC is of every zone.

@@ -71,6 +71,7 @@ fn balancer(name: &str, zones: &[&str], is_internal: bool) -> ElbBalancer {
         attributes: Attributes::new(),
         tags: Tags::new(),
         created_at: START,
+        shifts: Vec::new(),
     }
 }
 

@@ -176,6 +176,9 @@ fn request(service: &Service, operation: &Operation) -> Value {
         members.insert("KeyId".to_owned(), json!(ACTIVATION));
         members.insert("GrantId".to_owned(), json!("a"));
     }
+    if let Some(length) = members.get_mut("expiresIn") {
+        *length = json!("2h");
+    }
     if service.name == "acm" {
         for name in ["CertificateArn", "ResourceArn"] {
             if let Some(arn) = members.get_mut(name) {

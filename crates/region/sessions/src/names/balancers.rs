@@ -118,6 +118,7 @@ mod tests {
             attributes: Attributes::new(),
             tags: Tags::new(),
             created_at: Timestamp(0),
+            shifts: Vec::new(),
         };
         let is_apart = vpc == OWN;
         put(

@@ -189,3 +189,59 @@ async fn what_needs_the_targets_of_all_zones_is_refused_without_them() {
     let row = view.elb_targets.iter().find(|row| zonal.ends_with(&*row.id.group)).unwrap();
     assert_eq!(row.zone.as_deref(), Some("us-east-1b"));
 }
+
+#[tokio::test]
+async fn a_zone_that_traffic_is_led_away_from_is_in_the_table_and_ends_with_the_attribute() {
+    use model::elb::{ShiftState, ZonalShift};
+    let world = World::new().await;
+    let balancer = world.balancer("web").await.load_balancer_arn.unwrap();
+    let group = world.group("web").await;
+    world.listener(&balancer, 80, &group).await;
+    let second = world.vpc().subnets[1].block.to_string().replace(".0/20", ".9");
+    world.register(&group, &second).await;
+    let set = async |value: &str| {
+        let attribute = api::LoadBalancerAttribute {
+            key: text("zonal_shift.config.enabled"),
+            value: text(value),
+        };
+        let input = api::ModifyLoadBalancerAttributesInput {
+            load_balancer_arn: text(&balancer),
+            attributes: Some(vec![attribute]),
+        };
+        world.elb.modify_load_balancer_attributes(&world.root(), input).await.unwrap();
+    };
+    set("true").await;
+    let shift = |view: &model::View, now| {
+        let row = view.elb_balancers.iter().next().unwrap();
+        let mut next = ElbBalancer::clone(row);
+        next.shifts.push(ZonalShift {
+            id: longshore_types::Uuid::from_random([1; 16]),
+            away_from: "us-east-1b".to_owned(),
+            started_at: now,
+            expires_at: now.plus_ms(60_000),
+            state: ShiftState::Active,
+            comment: String::new(),
+        });
+        let mut batch = store::Batch::on(view);
+        batch.put(next);
+        Ok((batch, ()))
+    };
+    world.elb.control.decide(shift).await.unwrap();
+    let overridden = async || {
+        let input =
+            api::DescribeTargetHealthInput { target_group_arn: text(&group), ..Default::default() };
+        let shown = world.elb.describe_target_health(&world.root(), input).await.unwrap();
+        let first = shown.target_health_descriptions.unwrap().remove(0);
+        first.administrative_override.unwrap().state.unwrap().to_string()
+    };
+    let away = || world.table().balancers.values().next().unwrap().attributes.away_from.clone();
+    assert_eq!(
+        (away().as_deref(), &*overridden().await),
+        (Some("us-east-1b"), "zonal_shift_active")
+    );
+    assert_eq!(world.named_zones(), ["us-east-1a"]);
+    set("false").await;
+    assert_eq!((away(), &*overridden().await), (None, "no_override"));
+    let view = world.elb.control.view();
+    assert_eq!(view.elb_balancers.iter().next().unwrap().shifts[0].state, ShiftState::Canceled);
+}

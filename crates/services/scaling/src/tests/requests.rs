@@ -33,6 +33,7 @@ impl World {
             attributes: [].into(),
             tags: [].into(),
             created_at: Timestamp(0),
+            shifts: Vec::new(),
         })
         .await;
         self.put(ElbGroup {
